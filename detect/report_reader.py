@@ -1,0 +1,417 @@
+"""Reads a result (plain JSON values from outside) into checked views for the report.
+
+Every value that a page shows passes here once. What is missing or malformed is refused with the
+name of its field, so that a page never shows half a finding.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, final
+
+from detect.report_words import VERDICTS, visible
+from watermark.errors import ResultError
+
+__all__ = [
+    "ClaimView",
+    "CurveView",
+    "DecoysView",
+    "DocumentView",
+    "Fields",
+    "RowView",
+    "TokenView",
+    "read_claim",
+    "read_curve",
+    "read_decoys",
+    "read_documents",
+    "read_rows",
+    "read_tokens",
+]
+
+_P_TOLERANCE: Final = 0.01
+_SMALLEST_CHECKED: Final = 1e-300
+
+
+@final
+class Fields:
+    """One JSON object, read field by field; an error names the path of the field."""
+
+    __slots__ = ("_path", "_payload")
+
+    def __init__(self, payload: object, path: str = "") -> None:
+        if not isinstance(payload, Mapping):
+            where = f"result field {path!r}" if path else "the result"
+            raise ResultError(f"{where} must be an object, got {type(payload).__name__}")
+        self._payload: Mapping[str, Any] = payload
+        self._path = path
+
+    def path(self, name: str) -> str:
+        """Return the field's full path, for example "controls[1].log10_p"."""
+        return f"{self._path}.{name}" if self._path else name
+
+    def refusal(self, name: str, expected: str) -> ResultError:
+        """Return the error for a field that is missing or is not what was expected."""
+        if name not in self._payload:
+            return ResultError(
+                f"the result lacks the field {self.path(name)!r} ({expected}); "
+                "is it the JSON that heirmark wrote?"
+            )
+        got = self._payload[name]
+        shown = repr(got) if isinstance(got, (int, float, bool)) else type(got).__name__
+        return ResultError(f"result field {self.path(name)!r} must be {expected}, got {shown}")
+
+    def has(self, name: str) -> bool:
+        """Say whether the field is there and not null."""
+        return self._payload.get(name) is not None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._payload)
+
+    def raw(self, name: str) -> Any:
+        """Return the field unchecked, None where it is missing."""
+        return self._payload.get(name)
+
+    def text(self, name: str, default: str | None = None) -> str:
+        """Return a string field, made safe to display; the default replaces a missing one."""
+        if default is not None and not self.has(name):
+            return default
+        value = self._payload.get(name)
+        if not isinstance(value, str):
+            raise self.refusal(name, "a string")
+        return visible(value)
+
+    def number(self, name: str) -> float:
+        """Return a finite number."""
+        value = self._payload.get(name)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise self.refusal(name, "a number")
+        if not math.isfinite(value):
+            raise self.refusal(name, "a finite number")
+        return float(value)
+
+    def maybe_number(self, name: str) -> float | None:
+        """Return a finite number, None where the field is missing or null."""
+        return self.number(name) if self.has(name) else None
+
+    def count(self, name: str) -> int:
+        """Return an integer >= 0."""
+        value = self._payload.get(name)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise self.refusal(name, "an integer >= 0")
+        return value
+
+    def maybe_count(self, name: str) -> int | None:
+        """Return an integer >= 0, None where the field is missing or null."""
+        return self.count(name) if self.has(name) else None
+
+    def choice(self, name: str, choices: Mapping[str, str]) -> str:
+        """Return a string that is one of the choices' keys."""
+        value = self._payload.get(name)
+        if not isinstance(value, str) or value not in choices:
+            raise self.refusal(name, "one of " + ", ".join(choices))
+        return value
+
+    def items(self, name: str) -> list[Any]:
+        """Return a list field, empty where it is missing or null."""
+        value = self._payload.get(name)
+        if value is None:
+            return []
+        if not isinstance(value, (list, tuple)):
+            raise self.refusal(name, "a list")
+        return list(value)
+
+    def objects(self, name: str) -> list[Fields]:
+        """Return the objects of a list field."""
+        return [
+            Fields(item, f"{self.path(name)}[{index}]")
+            for index, item in enumerate(self.items(name))
+        ]
+
+    def inner(self, name: str) -> Fields:
+        """Return an object field, empty where it is missing or null."""
+        value = self._payload.get(name)
+        return Fields({} if value is None else value, self.path(name))
+
+    def sentences(self, name: str) -> tuple[str, ...]:
+        """Return a list of strings."""
+        values = self.items(name)
+        if not all(isinstance(value, str) for value in values):
+            raise self.refusal(name, "a list of strings")
+        return tuple(visible(value) for value in values)
+
+    def numbers(self, name: str) -> tuple[float, ...]:
+        """Return a list of finite numbers."""
+        indexed = Fields(
+            {f"{index}": value for index, value in enumerate(self.items(name))}, self.path(name)
+        )
+        return tuple(indexed.number(index) for index in indexed)
+
+    def facts(self, *, without: frozenset[str] = frozenset()) -> tuple[tuple[str, str], ...]:
+        """Return the remaining fields as (label, value) lines; objects and lists as JSON."""
+        return tuple(
+            (visible(str(name)).replace("_", " "), _one_line(value))
+            for name, value in self._payload.items()
+            if name not in without and value is not None
+        )
+
+
+def _one_line(value: Any) -> str:
+    if isinstance(value, str):
+        return visible(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float) and math.isfinite(value):
+        return f"{value:.6g}"
+    if isinstance(value, int):
+        return str(value)
+    return visible(json.dumps(value, ensure_ascii=False, default=str))
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimView:
+    """One tested statement. log10_p is None where the result has no p-value."""
+
+    verdict: str
+    log10_p: float | None
+    ceiling: float | None
+    method: str
+    n_tokens: int | None
+    n_scored: int
+
+    @property
+    def decades_per_token(self) -> float | None:
+        """Decades of p-value that one scored token brings."""
+        if self.log10_p is None or not self.n_scored:
+            return None
+        return -self.log10_p / self.n_scored
+
+
+@dataclass(frozen=True, slots=True)
+class DecoysView:
+    """The decoy-key test beside a claim: rank p-value among `n_decoys` random keys."""
+
+    n_decoys: int
+    p_value: float
+    seed: str
+
+    @property
+    def log10_p(self) -> float:
+        """Log10 of the decoy p-value."""
+        return math.log10(self.p_value)
+
+    @property
+    def at_floor(self) -> bool:
+        """Whether no decoy reached the statistic: the smallest p-value that M decoys can give."""
+        return self.p_value <= 1.0 / (self.n_decoys + 1) * (1 + 1e-9)
+
+
+@dataclass(frozen=True, slots=True)
+class CurveView:
+    """Evidence as tokens are scored: n_scored ascending, log10_p beside it."""
+
+    n_scored: tuple[float, ...]
+    log10_p: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RowView:
+    """A model that was tested: the claim itself (role "claim") or a control."""
+
+    name: str
+    role: str
+    claim: ClaimView
+    decoys: DecoysView | None
+    curve: CurveView | None
+    fires: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentView:
+    """One document of a corpus; log10_holm is its p-value corrected for the family."""
+
+    id: str
+    source: str
+    claim: ClaimView
+    log10_holm: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenView:
+    """One token's text, its score (None if not scored) and the reason."""
+
+    text: str
+    score: float | None
+    reason: str
+
+
+def _log10_p(fields: Fields, name: str) -> float | None:
+    value = fields.maybe_number(name)
+    if value is not None and value > 1e-9:
+        raise fields.refusal(name, "log10 of a p-value (at most 0)")
+    return None if value is None else min(value, 0.0)
+
+
+def _check_agreement(fields: Fields, log10_p: float | None) -> None:
+    """Refuse a p_value that contradicts log10_p: one of them was edited."""
+    p_value = fields.maybe_number("p_value")
+    if p_value is None:
+        return
+    if not 0.0 < p_value <= 1.0:
+        raise fields.refusal("p_value", "a probability above 0, or null where it underflows")
+    agree = log10_p is not None and abs(math.log10(p_value) - log10_p) <= _P_TOLERANCE
+    if p_value > _SMALLEST_CHECKED and not agree:
+        raise ResultError(
+            f"result fields {fields.path('p_value')!r} and {fields.path('log10_p')!r} disagree "
+            f"({p_value!r} and {log10_p!r}); the result was changed or damaged"
+        )
+
+
+def read_claim(fields: Fields) -> ClaimView:
+    """Read verdict, p-value and sizes, and check that they agree.
+
+    Args:
+        fields: the object that holds them.
+
+    Returns:
+        The claim.
+
+    Raises:
+        ResultError: a field is missing, malformed or contradicts another.
+    """
+    if "log10_p" not in fields:
+        raise fields.refusal("log10_p", "log10 of the p-value")
+    log10_p = _log10_p(fields, "log10_p")
+    _check_agreement(fields, log10_p)
+    verdict = fields.choice("verdict", VERDICTS)
+    if log10_p is None and verdict != "inconclusive":
+        raise fields.refusal("log10_p", f"a number, since the verdict is {verdict}")
+    return ClaimView(
+        verdict=verdict,
+        log10_p=log10_p,
+        ceiling=_log10_p(fields, "log10_p_ceiling"),
+        method=fields.text("method", ""),
+        n_tokens=fields.maybe_count("n_tokens"),
+        n_scored=fields.count("n_scored"),
+    )
+
+
+def read_decoys(fields: Fields) -> DecoysView | None:
+    """Read the field "decoys".
+
+    Args:
+        fields: the object that may hold it.
+
+    Returns:
+        The decoy test, or None where none was run.
+
+    Raises:
+        ResultError: a field is malformed.
+    """
+    decoys = fields.inner("decoys")
+    if not decoys.has("n_decoys") or not decoys.raw("n_decoys"):
+        return None
+    p_value = decoys.number("p_value")
+    if not 0.0 < p_value <= 1.0:
+        raise decoys.refusal("p_value", "a probability above 0")
+    seed = decoys.raw("seed")
+    return DecoysView(decoys.count("n_decoys"), p_value, "" if seed is None else _one_line(seed))
+
+
+def read_curve(fields: Fields) -> CurveView | None:
+    """Read the field "curve".
+
+    Args:
+        fields: the object that may hold it.
+
+    Returns:
+        The curve, or None where there is none or it is empty.
+
+    Raises:
+        ResultError: lists of unequal lengths, or values that are not numbers.
+    """
+    curve = fields.inner("curve")
+    n_scored, log10_p = curve.numbers("n_scored"), curve.numbers("log10_p")
+    if len(n_scored) != len(log10_p):
+        raise curve.refusal("log10_p", f"a list of {len(n_scored)} numbers, as long as n_scored")
+    if any(later < earlier for earlier, later in zip(n_scored, n_scored[1:], strict=False)):
+        raise curve.refusal("n_scored", "a list in ascending order")
+    return CurveView(n_scored, log10_p) if n_scored else None
+
+
+def read_rows(fields: Fields, claim: RowView, fires_at: float) -> tuple[RowView, ...]:
+    """Read the claim's controls.
+
+    Args:
+        fields: the object that may hold "controls".
+        claim: the row of the claim, which comes first.
+        fires_at: p-value at which a control counts as showing signal.
+
+    Returns:
+        The claim and its controls.
+
+    Raises:
+        ResultError: a field is missing or malformed.
+    """
+    rows = [claim]
+    for control in fields.objects("controls"):
+        tested, decoys = read_claim(control), read_decoys(control)
+        smallest = min(
+            0.0 if tested.log10_p is None else tested.log10_p,
+            0.0 if decoys is None else decoys.log10_p,
+        )
+        rows.append(
+            RowView(
+                name=control.text("name"),
+                role=control.text("role", "control"),
+                claim=tested,
+                decoys=decoys,
+                curve=read_curve(control),
+                fires=smallest <= math.log10(fires_at),
+            )
+        )
+    return tuple(rows)
+
+
+def read_documents(fields: Fields) -> tuple[DocumentView, ...]:
+    """Read the field "documents", strongest evidence first.
+
+    Args:
+        fields: the object that may hold it.
+
+    Returns:
+        The documents; those without a p-value come last, ties stay in their order.
+
+    Raises:
+        ResultError: a field is missing or malformed.
+    """
+    documents = [
+        DocumentView(
+            id=document.text("id"),
+            source=document.text("source", ""),
+            claim=read_claim(document),
+            log10_holm=_log10_p(document, "log10_p_holm"),
+        )
+        for document in fields.objects("documents")
+    ]
+    return tuple(sorted(documents, key=lambda d: (d.claim.log10_p is None, d.claim.log10_p or 0.0)))
+
+
+def read_tokens(fields: Fields) -> tuple[TokenView, ...]:
+    """Read the field "tokens".
+
+    Args:
+        fields: the object that may hold it.
+
+    Returns:
+        The tokens in reading order.
+
+    Raises:
+        ResultError: a field is missing or malformed.
+    """
+    return tuple(
+        TokenView(token.text("text"), token.maybe_number("score"), token.text("reason"))
+        for token in fields.objects("tokens")
+    )

@@ -1,0 +1,200 @@
+"""The words and numbers of a report: p-values in human form, verdicts and reasons in sentences."""
+
+from __future__ import annotations
+
+import math
+from types import MappingProxyType
+from typing import Final
+
+__all__ = [
+    "NULL_HYPOTHESES",
+    "REASONS",
+    "ROLES",
+    "SCORED",
+    "TOPICS",
+    "VERDICTS",
+    "headline",
+    "odds",
+    "reading",
+    "round_sci",
+    "superscript",
+    "visible",
+]
+
+SCORED: Final = "scored"
+_PLAIN_FROM: Final = -3.0
+_SUPERSCRIPTS: Final = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+_REPLACEMENT: Final = "\ufffd"
+_BIDI_CONTROLS: Final = frozenset(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A))))
+
+VERDICTS: Final = MappingProxyType(
+    {"signal": "Signal", "no_signal": "No signal", "inconclusive": "Inconclusive"}
+)
+
+TOPICS: Final = MappingProxyType(
+    {
+        "text": "One document",
+        "corpus": "A corpus",
+        "probe": "A suspect model",
+        "demo": "Demonstration on a real model",
+    }
+)
+
+_HEADLINES: Final = MappingProxyType(
+    {
+        ("text", "signal"): "This text carries the key’s mark.",
+        ("text", "no_signal"): "No mark was found in this text.",
+        ("text", "inconclusive"): "This text cannot be judged.",
+        ("corpus", "signal"): "This corpus contains marked text.",
+        ("corpus", "no_signal"): "No mark was found in this corpus.",
+        ("corpus", "inconclusive"): "This corpus cannot be judged.",
+        ("probe", "signal"): "The suspect has inherited the mark.",
+        ("probe", "no_signal"): "No inherited mark was found in the suspect.",
+        ("probe", "inconclusive"): "The suspect cannot be judged from this probe.",
+        ("demo", "signal"): "The student inherited the mark; the clean models did not.",
+        ("demo", "no_signal"): "The student shows no inherited mark in this run.",
+        ("demo", "inconclusive"): "This run decides nothing.",
+    }
+)
+
+NULL_HYPOTHESES: Final = MappingProxyType(
+    {
+        "text": "The text is independent of the key: the keyed words of its distinct (context, "
+        "token) pairs are then independent and uniform, whatever its language, author or model.",
+        "corpus": "Every document is independent of the key: the keyed words of the corpus’s "
+        "distinct (context, token) pairs are then independent and uniform.",
+        "probe": "What the suspect says is independent of the key: it has learned nothing, "
+        "directly or indirectly, from text that was marked with it.",
+        "demo": "Each step tests that what it looks at is independent of a key that was drawn "
+        "fresh for this run.",
+    }
+)
+
+ROLES: Final = MappingProxyType({"claim": "the claim"})
+
+REASONS: Final = MappingProxyType(
+    {
+        SCORED: "Counted in the p-value.",
+        "no_context": "Too few tokens stand before it: the first tokens are never marked.",
+        "special_token": "A special token, which the model does not choose as text.",
+        "special_context": "A special token stands in its context.",
+        "context_in_prompt": "Its context could have been copied from the prompt.",
+        "repeated_context": "Its context occurred earlier in the same text, where the mark pauses.",
+        "repeated_pair": "The same context and token were counted already; a pair counts once.",
+        "seen_in_earlier_document": "The same context and token were counted in an earlier "
+        "document; a pair counts once.",
+    }
+)
+
+
+def _mantissa(log10_value: float) -> tuple[str, int]:
+    exponent = math.floor(log10_value)
+    mantissa = f"{10 ** (log10_value - exponent):.1f}"
+    return ("1.0", exponent + 1) if mantissa == "10.0" else (mantissa, exponent)
+
+
+def round_sci(log10_value: float) -> tuple[str, int | None]:
+    """Round a positive number, given by its log10, to two digits that a person can read.
+
+    Args:
+        log10_value: log10 of the number; any finite size, below the smallest double too.
+
+    Returns:
+        (digits, exponent) for digits x 10^exponent, or (digits, None) for a plain number
+        (0.001 to 1).
+    """
+    if _PLAIN_FROM <= log10_value <= 0.0:
+        return f"{10**log10_value:.2g}", None
+    return _mantissa(log10_value)
+
+
+def superscript(exponent: int) -> str:
+    """Write an integer in Unicode superscripts, for titles and labels without markup.
+
+    Args:
+        exponent: the integer.
+
+    Returns:
+        For example "⁻¹²".
+    """
+    return str(exponent).translate(_SUPERSCRIPTS)
+
+
+def odds(log10_p: float) -> str:
+    """Say how often the null hypothesis alone gives evidence at least this strong.
+
+    Args:
+        log10_p: log10 of the p-value.
+
+    Returns:
+        The end of a sentence, for example "about once in 2.5 × 10¹² tries".
+    """
+    if log10_p > math.log10(0.05):
+        return f"in about {100 * 10**log10_p:.0f} of 100 tries"
+    if log10_p > -6.0:
+        return f"about once in {float(f'{10**-log10_p:.2g}'):,.0f} tries"
+    digits, exponent = _mantissa(-log10_p)
+    return f"about once in {digits} × 10{superscript(exponent)} tries"
+
+
+def headline(kind: str, verdict: str) -> str:
+    """State the finding in one sentence.
+
+    Args:
+        kind: "text", "corpus", "probe" or "demo".
+        verdict: "signal", "no_signal" or "inconclusive".
+
+    Returns:
+        The sentence.
+    """
+    return _HEADLINES[kind, verdict]
+
+
+def reading(verdict: str, log10_p: float | None) -> str:
+    """Say what the p-value means and, as important, what it does not mean.
+
+    Args:
+        verdict: "signal", "no_signal" or "inconclusive".
+        log10_p: log10 of the p-value, or None where the result has none.
+
+    Returns:
+        One or two sentences.
+    """
+    if verdict == "inconclusive":
+        return "The evidence decides nothing in either direction. This is not a clean bill."
+    often = "at an unknown rate" if log10_p is None else odds(log10_p)
+    if verdict == "signal":
+        return f"If the null hypothesis were true, evidence this strong would come up {often}."
+    return (
+        f"If the null hypothesis were true, evidence at least this strong would come up {often}. "
+        "That is no ground for suspicion, and no proof of innocence either."
+    )
+
+
+def _visible_character(character: str) -> str:
+    code = ord(character)
+    if character in "\n\t":
+        return character
+    if code < 0x20:
+        return chr(0x2400 + code)
+    if code == 0x7F:
+        return "\u2421"
+    if 0x80 <= code < 0xA0 or character in _BIDI_CONTROLS:
+        return f"[U+{code:04X}]"
+    return _REPLACEMENT if 0xD800 <= code < 0xE000 else character
+
+
+def visible(text: str) -> str:
+    """Make characters visible that could hide or reorder text, or that a page cannot hold.
+
+    Args:
+        text: any string, lone surrogates included.
+
+    Returns:
+        The text with control characters as pictures, bidirectional overrides spelled out and
+        lone surrogates replaced; newlines and tabs are kept.
+    """
+    text = text.replace("\r\n", "\n")
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(map(_visible_character, text))

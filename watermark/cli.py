@@ -1,0 +1,185 @@
+"""The provider's half of the command line: keys, configs, marked generation.
+
+`detect.cli` adds the investigator's half to the same group, `heirmark`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, final
+
+import click
+from tqdm import tqdm
+
+from watermark.config import PRESETS, WatermarkConfig, load_config, preset
+from watermark.errors import ConfigError, WatermarkError
+from watermark.files import atomic_writer, read_prompts
+from watermark.keys import LABELS, SecretKey, load_key, save_key
+
+__all__ = ["chosen_config", "config_options", "heirmark", "progress"]
+
+
+@final
+class _Group(click.Group):
+    """Prints our own errors as one line with exit code 1, and no traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except WatermarkError as error:
+            raise click.ClickException(str(error)) from None
+        except BrokenPipeError:
+            # The reader went away (head, less): nothing to say, and nobody to say it to.
+            sys.stderr.close()
+            ctx.exit(1)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="heirmark")
+def heirmark() -> None:
+    """Mark what a language model says, and prove who learned from it."""
+
+
+@heirmark.group()
+def keys() -> None:
+    """Make, derive and look at secret keys."""
+
+
+@keys.command("new")
+@click.argument("path", type=click.Path(path_type=Path))
+def keys_new(path: Path) -> None:
+    """Draw a fresh 256-bit key and write it to PATH (mode 0600)."""
+    key = SecretKey.generate()
+    save_key(key, path)
+    click.echo(f"wrote {path}; its public key id is {key.key_id}")
+
+
+@keys.command("show")
+@click.argument("path", type=click.Path(path_type=Path))
+def keys_show(path: Path) -> None:
+    """Print the public key id of the key file PATH."""
+    click.echo(load_key(path).key_id)
+
+
+def _label_options(command: Any) -> Any:
+    for label in reversed(LABELS):
+        command = click.option(f"--{label}", default="", help=f"The {label}'s name.")(command)
+    return command
+
+
+@keys.command("derive")
+@click.argument("master", type=click.Path(path_type=Path))
+@click.argument("path", type=click.Path(path_type=Path))
+@_label_options
+def keys_derive(master: Path, path: Path, **labels: str) -> None:
+    """Derive the key of a model, epoch, cohort or account from MASTER into PATH."""
+    key = load_key(master).derive(**labels)
+    save_key(key, path)
+    click.echo(f"wrote {path}; its public key id is {key.key_id}")
+
+
+def config_options(command: Any) -> Any:
+    """Add `--preset` and `--config`, of which at most one is given."""
+    command = click.option(
+        "--config",
+        "config_path",
+        type=click.Path(path_type=Path),
+        help="A config file, as written by heirmark generate --save-config.",
+    )(command)
+    return click.option(
+        "--preset",
+        "preset_name",
+        type=click.Choice(list(PRESETS)),
+        help="A named config.  [default: default]",
+    )(command)
+
+
+def chosen_config(preset_name: str | None, config_path: Path | None) -> WatermarkConfig:
+    """Resolve `--preset` and `--config`.
+
+    Args:
+        preset_name: a preset's name, or None.
+        config_path: a config file, or None.
+
+    Returns:
+        The config.
+
+    Raises:
+        ConfigError: both are given, or the config cannot be read.
+    """
+    if preset_name and config_path:
+        raise ConfigError("give --preset or --config, not both")
+    return load_config(config_path) if config_path else preset(preset_name or "default")
+
+
+@contextmanager
+def progress(total: int | None, description: str, unit: str) -> Iterator[tqdm[Any]]:
+    """Show a progress bar on standard error, on a terminal only.
+
+    Args:
+        total: how many units there are, or None if unknown.
+        description: what is being done.
+        unit: what is counted.
+
+    Yields:
+        The bar; call `update(n)`.
+    """
+    with tqdm(total=total, desc=description, unit=unit, disable=None, unit_scale=True) as bar:
+        yield bar
+
+
+@heirmark.command()
+@click.option("--model", default="smollm2", show_default=True, help="Folder, Hub id or smollm2.")
+@click.option("--key", "key_path", type=click.Path(path_type=Path), help="Key file.")
+@click.option("--unmarked", is_flag=True, help="No mark at all: answers for a control.")
+@config_options
+@click.option("--prompt", "single_prompt", help="One prompt.")
+@click.option("--prompts", "prompts_path", help='File: one a line, or JSONL with "prompt"; - is stdin.')
+@click.option("--output", "-o", type=click.Path(path_type=Path), help="JSONL file.  [default: stdout]")
+@click.option("--save-config", type=click.Path(path_type=Path), help="Write the config used.")
+@click.option("--max-new-tokens", default=128, show_default=True, type=click.IntRange(1))
+@click.option("--temperature", default=1.0, show_default=True, type=click.FloatRange(0, min_open=True))
+@click.option("--top-k", default=0, show_default=True, type=click.IntRange(0), help="0 keeps all.")
+@click.option("--batch-size", default=64, show_default=True, type=click.IntRange(1))
+@click.option("--seed", default=0, show_default=True, help="Of the sampling; not the key.")
+def generate(
+    model: str,
+    key_path: Path | None,
+    unmarked: bool,
+    preset_name: str | None,
+    config_path: Path | None,
+    single_prompt: str | None,
+    prompts_path: str | None,
+    output: Path | None,
+    save_config: Path | None,
+    **sampling: Any,
+) -> None:
+    """Answer prompts with a model and mark the answers (JSONL: prompt, text, token_ids)."""
+    if unmarked == (key_path is not None):
+        raise click.UsageError("give --key FILE to mark, or --unmarked")
+    if (single_prompt is None) == (prompts_path is None):
+        raise click.UsageError("give --prompt TEXT or --prompts FILE")
+    prompts = [single_prompt] if single_prompt is not None else read_prompts(prompts_path or "-")
+    from watermark.answering import answer_prompts
+
+    config = None if unmarked else chosen_config(preset_name, config_path)
+    key = load_key(key_path) if key_path else None
+    with progress(len(prompts) * sampling["max_new_tokens"], "generating", "tok") as bar:
+        answered = answer_prompts(model, prompts, config=config, key=key, on_tokens=bar.update, **sampling)
+    if save_config and answered.config:
+        with atomic_writer(save_config) as file:
+            file.write(json.dumps(answered.config.to_dict(), indent=2) + "\n")
+    _write_lines(answered.rows, output)
+
+
+def _write_lines(rows: list[dict[str, Any]], output: Path | None) -> None:
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    if output is None:
+        click.echo("\n".join(lines))
+        return
+    with atomic_writer(output) as file:
+        file.writelines(line + "\n" for line in lines)

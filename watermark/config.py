@@ -1,0 +1,165 @@
+"""What a deployment does, in one frozen value: scheme, context width, tokenizer, PRF.
+
+The provider embeds with it and the investigator detects with it, so that a parameter has its
+default in one place. It holds no secret. Its fingerprint travels with the outputs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final, Self, final
+
+from watermark.errors import ConfigError
+from watermark.prf import PRF_NAME
+from watermark.schemes import Scheme, make_scheme
+from watermark.schemes.dual_gumbel import DualGumbel
+from watermark.schemes.gumbel import Gumbel
+from watermark.schemes.red_green import RedGreen
+from watermark.schemes.tournament import Tournament
+
+__all__ = ["PRESETS", "WatermarkConfig", "load_config", "preset"]
+
+_FORMAT: Final = "heirmark-config-1"
+_FIELDS: Final = frozenset({"format", "scheme", "context_width", "tokenizer", "prf"})
+_MAX_CONTEXT_WIDTH: Final = 16
+
+
+@final
+@dataclass(frozen=True)
+class WatermarkConfig:
+    """A watermark deployment.
+
+    Attributes:
+        scheme: the scheme with its parameters.
+        context_width: h, from the scheme's least (0 for red-green, which is then Unigram) to 16.
+        tokenizer: fingerprint of the provider's tokenizer ("sha256:..."), or None if it is not
+            bound to one.
+        prf: the PRF's name.
+    """
+
+    scheme: Scheme
+    context_width: int = 2
+    tokenizer: str | None = None
+    prf: str = PRF_NAME
+
+    def __post_init__(self) -> None:
+        least = self.scheme.min_context_width
+        if not least <= self.context_width <= _MAX_CONTEXT_WIDTH:
+            raise ConfigError(
+                f"context_width must lie in {least} to {_MAX_CONTEXT_WIDTH} for "
+                f"{self.scheme.name}, got {self.context_width}"
+            )
+        if self.prf != PRF_NAME:
+            raise ConfigError(f"unknown PRF {self.prf!r}; this version knows {PRF_NAME!r}")
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the canonical JSON: equal exactly when marks are interchangeable."""
+        canonical = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+        return "sha256:" + hashlib.sha256(canonical.encode("ascii")).hexdigest()
+
+    def bound_to(self, tokenizer_fingerprint: str) -> Self:
+        """Return the same config bound to one tokenizer."""
+        return replace(self, tokenizer=tokenizer_fingerprint)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values that `from_dict` reads back."""
+        return {
+            "format": _FORMAT,
+            "scheme": {"name": self.scheme.name, **self.scheme.parameters()},
+            "context_width": self.context_width,
+            "tokenizer": self.tokenizer,
+            "prf": self.prf,
+        }
+
+    @classmethod
+    def from_dict(cls, payload: Any) -> Self:
+        """Read a config back.
+
+        Args:
+            payload: what `to_dict` gave.
+
+        Returns:
+            The config.
+
+        Raises:
+            ConfigError: wrong format, unknown or missing field, value out of range. Unknown
+                fields are refused, since one that changes the mark must not be ignored.
+        """
+        if not isinstance(payload, dict) or payload.get("format") != _FORMAT:
+            raise ConfigError(f"expected a config with format {_FORMAT!r}")
+        if unknown := sorted(set(payload) - _FIELDS):
+            raise ConfigError(
+                f"unknown config fields {', '.join(unknown)}; a newer heirmark may have written "
+                "them: upgrade"
+            )
+        if missing := sorted(_FIELDS - set(payload)):
+            raise ConfigError(f"the config lacks {', '.join(missing)}")
+        return cls._from_fields(payload)
+
+    @classmethod
+    def _from_fields(cls, payload: dict[str, Any]) -> Self:
+        scheme, width, tokenizer = (payload[k] for k in ("scheme", "context_width", "tokenizer"))
+        if not isinstance(scheme, dict) or not isinstance(scheme.get("name"), str):
+            raise ConfigError('config field "scheme" must be an object with a "name"')
+        if not isinstance(width, int) or isinstance(width, bool):
+            raise ConfigError(f'config field "context_width" must be an integer, got {width!r}')
+        if not (tokenizer is None or isinstance(tokenizer, str)):
+            raise ConfigError('config field "tokenizer" must be a fingerprint or null')
+        parameters = {k: v for k, v in scheme.items() if k != "name"}
+        return cls(make_scheme(scheme["name"], parameters), width, tokenizer, payload["prf"])
+
+
+# Why dual-key with h = 2: inheritance falls steeply with h, one key alone repeats its answers.
+PRESETS: Final = MappingProxyType(
+    {
+        "default": WatermarkConfig(DualGumbel(alpha=0.1), context_width=2),
+        "tracer": WatermarkConfig(DualGumbel(alpha=0.1), context_width=1),
+        "gumbel": WatermarkConfig(Gumbel(), context_width=2),
+        "red-green": WatermarkConfig(RedGreen(gamma=0.5, delta=2.0), context_width=2),
+        "unigram": WatermarkConfig(RedGreen(gamma=0.5, delta=2.0), context_width=0),
+        "tournament": WatermarkConfig(Tournament(n_layers=30), context_width=2),
+    }
+)
+
+
+def preset(name: str) -> WatermarkConfig:
+    """Look a preset up.
+
+    Args:
+        name: a name in `PRESETS`.
+
+    Returns:
+        The config, not yet bound to a tokenizer.
+
+    Raises:
+        ConfigError: unknown name.
+    """
+    if name not in PRESETS:
+        raise ConfigError(f"unknown preset {name!r}; expected one of {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def load_config(path: str | Path) -> WatermarkConfig:
+    """Read a config file (the JSON of `WatermarkConfig.to_dict`).
+
+    Args:
+        path: the file.
+
+    Returns:
+        The config.
+
+    Raises:
+        ConfigError: missing, not JSON, or not a config.
+    """
+    try:
+        payload = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the config {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise ConfigError(f"the config {path} is not JSON: {error}") from None
+    return WatermarkConfig.from_dict(payload)

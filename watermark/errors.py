@@ -1,0 +1,60 @@
+"""Every error heirmark raises on purpose, in one tree under `WatermarkError`.
+
+A message says what was expected, what was got and what to do next. It never contains a secret.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ConfigError",
+    "DocumentError",
+    "FingerprintError",
+    "GenerationError",
+    "KeyFileError",
+    "MissingExtraError",
+    "ModelError",
+    "ResultError",
+    "WatermarkError",
+]
+
+
+class WatermarkError(Exception):
+    """The root: catching it catches everything that heirmark reports on purpose."""
+
+
+class ConfigError(WatermarkError, ValueError):
+    """A watermark configuration or parameter that cannot be used."""
+
+
+class KeyFileError(WatermarkError):
+    """A key file that is missing, damaged, or readable by others."""
+
+
+class FingerprintError(WatermarkError, ValueError):
+    """Two things that must belong together (tokenizer, config, key) do not."""
+
+
+class DocumentError(WatermarkError, ValueError):
+    """An input document or corpus that cannot be read; names file and line."""
+
+
+class GenerationError(WatermarkError):
+    """Generation that would come out unmarked or wrong (greedy, NaN logits, keys per row)."""
+
+
+class ModelError(WatermarkError):
+    """A model folder that is missing, incomplete, or unsafe to load."""
+
+
+class ResultError(WatermarkError, ValueError):
+    """A result file that is not one of ours, or an evidence rule that was broken."""
+
+
+class MissingExtraError(WatermarkError, ImportError):
+    """An optional package is needed; the message names the extra that installs it."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(
+            f"this needs the package {package!r}, which is not installed; "
+            f"install it with: pip install 'heirmark[{extra}]'"
+        )

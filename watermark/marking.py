@@ -1,0 +1,172 @@
+"""Marking one decoding step: response ids and final logits in, marked logits out.
+
+Stateless: everything is recomputed from the ids, so that batching, padding, beams, speculative
+candidates and preemption cannot break it. The only other input is a fresh coin a row, for schemes
+that route between word streams.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from watermark.config import WatermarkConfig
+from watermark.errors import ConfigError, GenerationError
+from watermark.kernels import torch_prf
+from watermark.keys import SecretKey
+from watermark.prf import Prf, words_by_row
+
+__all__ = ["Marker", "markable_rows"]
+
+# Below this share of finite logits, gathering the candidates beats marking the whole vocabulary.
+_SPARSE_SHARE = 1 / 8
+
+
+@final
+class Marker:
+    """Marks logits under one key, or under one key for each of several rows.
+
+    Attributes:
+        config: the deployment.
+        key_ids: public ids of the keys.
+    """
+
+    __slots__ = ("_sip_keys", "config", "key_ids")
+
+    def __init__(self, config: WatermarkConfig, keys: SecretKey | Sequence[SecretKey]) -> None:
+        keys = [keys] if isinstance(keys, SecretKey) else list(keys)
+        if not keys:
+            raise ConfigError("a marker needs at least one key, got none")
+        self.config = config
+        self.key_ids = tuple(key.key_id for key in keys)
+        self._sip_keys = np.stack([Prf.from_key(key).sip_key for key in keys])
+
+    def __call__(
+        self, response_ids: Tensor, logits: Tensor, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Mark one step of a batch.
+
+        Args:
+            response_ids: int64, shape (B, t), the responses so far, without prompt and padding.
+            logits: float, shape (B, V), final logits: temperature and truncation done.
+            generator: CPU source of the routing coins; None is torch's global one.
+
+        Returns:
+            Logits of the same shape and dtype. Rows without a context of their own (the first h
+            tokens, a context met before in this response) come back unchanged.
+
+        Raises:
+            GenerationError: NaN, +inf, or a row with nothing finite; rows that do not divide
+                among the keys.
+        """
+        _check_logits(logits)
+        n_rows = len(logits)
+        if n_rows % len(self._sip_keys):
+            raise GenerationError(
+                f"a batch of {n_rows} rows cannot be shared among {len(self._sip_keys)} keys; "
+                "give one key, or one key for each prompt"
+            )
+        coins = torch.rand(n_rows, generator=generator, dtype=torch.float64)
+        rows = markable_rows(response_ids, self.config.context_width).nonzero().squeeze(1)
+        if not len(rows):
+            return logits
+        start = response_ids.shape[1] - self.config.context_width
+        # generate() repeats each prompt in place for several answers; so do the keys.
+        keys_of_rows = np.repeat(self._sip_keys, n_rows // len(self._sip_keys), axis=0)
+        step = _Step(
+            keys_of_rows[rows.cpu().numpy()],
+            response_ids[rows, start:],
+            self.config.scheme.route(coins[rows.cpu()]),
+        )
+        marked = self._mark(step, logits[rows].float())
+        return logits.index_copy(0, rows, marked.to(logits.dtype))
+
+    def _mark(self, step: _Step, logits: Tensor) -> Tensor:
+        token_ids, is_filler = _candidates(logits)
+        if token_ids is None:
+            vocabulary = torch.arange(logits.shape[1], device=logits.device).expand_as(logits)
+            return self.config.scheme.embed(logits, step.words(vocabulary))
+        few = logits.gather(1, token_ids).masked_fill(is_filler, -torch.inf)
+        marked = self.config.scheme.embed(few, step.words(token_ids))
+        # A filler may name the same column as a candidate; its -inf must not win.
+        out = torch.full_like(logits, -torch.inf)
+        return out.scatter_reduce(1, token_ids, marked, "amax")
+
+    def __repr__(self) -> str:
+        return f"Marker({self.config.scheme.name}, keys {', '.join(self.key_ids)})"
+
+
+class _Step(NamedTuple):
+    """What the words of one step depend on, row by row."""
+
+    sip_keys: NDArray[np.uint64]
+    contexts: Tensor
+    streams: Tensor
+
+    def words(self, token_ids: Tensor) -> Tensor:
+        """Compute words of the candidates, shape (B, K), where the ids live."""
+        if token_ids.device.type == "cpu":
+            words = words_by_row(
+                self.sip_keys,
+                self.contexts.numpy(),
+                token_ids.numpy(),
+                self.streams.numpy().astype(np.uint64),
+            )
+            return torch.from_numpy(words.astype(np.int64))
+        keys = torch.from_numpy(self.sip_keys.view(np.int64)).to(token_ids.device)
+        hashes = torch_prf.context_hashes(keys[:, 0], keys[:, 1], self.contexts)
+        return torch_prf.words(hashes, token_ids, self.streams.to(token_ids.device))
+
+
+def markable_rows(response_ids: Tensor, context_width: int) -> Tensor:
+    """Tell which rows have a context that was not met before in the same response.
+
+    Args:
+        response_ids: int64, shape (B, t).
+        context_width: h.
+
+    Returns:
+        bool, shape (B,). With h = 0 always True.
+    """
+    n_rows, length = response_ids.shape
+    h = context_width
+    if h == 0 or length < h:
+        return response_ids.new_full((n_rows,), h == 0, dtype=torch.bool)
+    past = response_ids[:, :-1].unfold(1, h, 1) if length > h else response_ids.new_empty((n_rows, 0, h))
+    return ~(past == response_ids[:, None, length - h :]).all(dim=2).any(dim=1)
+
+
+def _check_logits(logits: Tensor) -> None:
+    # One reduction finds all three: NaN and +inf survive a maximum, and so does an all -inf row.
+    bad = (~torch.isfinite(logits.amax(dim=1))).nonzero()
+    if len(bad):
+        raise GenerationError(
+            f"row {int(bad[0])} of the logits holds NaN or +inf, or nothing but -inf; "
+            "check the model and the processors that run before the watermark"
+        )
+
+
+def _candidates(logits: Tensor) -> tuple[Tensor, Tensor] | tuple[None, None]:
+    """List the finite columns of each row, ascending, if they are few.
+
+    Returns:
+        Ids, int64, shape (B, K), and a bool mask of the fillers at the end of shorter rows; or
+        two None where the whole vocabulary is as good.
+    """
+    finite = torch.isfinite(logits)
+    counts = finite.sum(dim=1)
+    width = int(counts.max())
+    if width > logits.shape[1] * _SPARSE_SHARE:
+        return None, None
+    row, column = finite.nonzero(as_tuple=True)
+    starts = counts.cumsum(0) - counts
+    slot = torch.arange(len(row), device=logits.device) - starts[row]
+    token_ids = column.new_zeros((len(logits), width))
+    token_ids[row, slot] = column
+    is_filler = torch.arange(width, device=logits.device) >= counts[:, None]
+    return token_ids, is_filler

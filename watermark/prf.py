@@ -1,0 +1,167 @@
+"""`heirmark-1`, the only keyed randomness of the project.
+
+    word = PRF(key, context, token, stream), a uniform 32-bit integer
+
+`watermark.prf_reference` defines it in plain Python. Here the same integers come from numpy for
+short inputs and from numba for long ones; `watermark.kernels.torch_prf` serves accelerators.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Self, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from watermark.errors import ConfigError
+from watermark.kernels import numpy_prf
+from watermark.keys import SecretKey
+
+__all__ = ["PRF_NAME", "Prf", "words_by_row", "words_for_keys"]
+
+PRF_NAME: Final = "heirmark-1"
+_MAX_ID: Final = 0xFFFFFFFF
+# Below this many words numpy is done before numba has been imported (0.5 s).
+_COMPILE_FROM: Final = 500_000
+
+
+@final
+class Prf:
+    """The PRF under one key. Immutable; shows no key material.
+
+    A 128-bit SipHash key is what remains of the 256-bit secret here; it comes from
+    `SecretKey.subkey`, so that nothing else is ever computed under it.
+    """
+
+    __slots__ = ("_k0", "_k1")
+
+    def __init__(self, k0: int, k1: int) -> None:
+        self._k0, self._k1 = np.uint64(k0), np.uint64(k1)
+
+    @classmethod
+    def from_key(cls, key: SecretKey) -> Self:
+        """Make the PRF of a secret key."""
+        material = key.subkey("prf " + PRF_NAME, 16)
+        return cls(int.from_bytes(material[:8], "little"), int.from_bytes(material[8:], "little"))
+
+    @property
+    def sip_key(self) -> NDArray[np.uint64]:
+        """The SipHash key as uint64, shape (2,). Secret: for kernels only."""
+        return np.array([self._k0, self._k1], np.uint64)
+
+    def context_hashes(self, contexts: NDArray[np.int64]) -> NDArray[np.uint64]:
+        """Hash contexts.
+
+        Args:
+            contexts: int64, shape (n, h), token ids in [0, 2^32), oldest first; h may be 0.
+
+        Returns:
+            uint64, shape (n, 2).
+
+        Raises:
+            ConfigError: an id outside [0, 2^32).
+        """
+        _check_ids(contexts)
+        if contexts.size < _COMPILE_FROM:
+            return numpy_prf.context_hashes(self._k0, self._k1, contexts)
+        from watermark.kernels import numba_prf
+
+        return numba_prf.context_hashes(self._k0, self._k1, contexts)
+
+    def words(
+        self,
+        hashes: NDArray[np.uint64],
+        token_ids: NDArray[np.int64],
+        stream: int | NDArray[np.uint64] = 0,
+    ) -> NDArray[np.uint32]:
+        """Compute words for hashed contexts.
+
+        Args:
+            hashes: uint64, shape (n, 2), from `context_hashes`.
+            token_ids: int64, shape (n,) one token per context, or (n, K) candidates.
+            stream: which word stream, below 2^32; one for all, or uint64 of shape (n,).
+
+        Returns:
+            uint32, the shape of `token_ids`.
+
+        Raises:
+            ConfigError: an id outside [0, 2^32).
+        """
+        _check_ids(token_ids)
+        candidates = token_ids[:, None] if token_ids.ndim == 1 else token_ids
+        streams = np.broadcast_to(np.asarray(stream, np.uint64), (len(hashes),))
+        if candidates.size < _COMPILE_FROM:
+            return numpy_prf.words(hashes, candidates, streams).reshape(token_ids.shape)
+        from watermark.kernels import numba_prf
+
+        return numba_prf.words(hashes, candidates, streams).reshape(token_ids.shape)
+
+    def __repr__(self) -> str:
+        return f"Prf({PRF_NAME}, key hidden)"
+
+
+def words_by_row(
+    sip_keys: NDArray[np.uint64],
+    contexts: NDArray[np.int64],
+    token_ids: NDArray[np.int64],
+    streams: NDArray[np.uint64],
+) -> NDArray[np.uint32]:
+    """Compute the words of a batch whose rows have keys of their own.
+
+    Args:
+        sip_keys: uint64, shape (B, 2).
+        contexts: int64, shape (B, h).
+        token_ids: int64, shape (B, K), candidates; faster when ascending in each row.
+        streams: uint64, shape (B,).
+
+    Returns:
+        uint32, shape (B, K).
+    """
+    hashes = numpy_prf.context_hashes(sip_keys[:, 0], sip_keys[:, 1], contexts)
+    if token_ids.size < _COMPILE_FROM:
+        return numpy_prf.words(hashes, token_ids, streams)
+    from watermark.kernels import numba_prf
+
+    return numba_prf.words(hashes, token_ids, streams)
+
+
+def words_for_keys(
+    sip_keys: NDArray[np.uint64],
+    contexts: NDArray[np.int64],
+    pair_context: NDArray[np.int64],
+    token_ids: NDArray[np.int64],
+    n_streams: int,
+) -> NDArray[np.uint32]:
+    """Compute the words of the same pairs under many keys.
+
+    Args:
+        sip_keys: uint64, shape (M, 2).
+        contexts: int64, shape (C, h), the distinct contexts.
+        pair_context: int64, shape (n,), row of `contexts` that each pair has.
+        token_ids: int64, shape (n,).
+        n_streams: streams 0 .. n_streams - 1 are computed.
+
+    Returns:
+        uint32, shape (M, n_streams, n).
+    """
+    _check_ids(contexts)
+    _check_ids(token_ids)
+    if len(sip_keys) * len(token_ids) * n_streams < _COMPILE_FROM:
+        out = np.empty((len(sip_keys), n_streams, len(token_ids)), np.uint32)
+        for m, (k0, k1) in enumerate(sip_keys):
+            hashes = numpy_prf.context_hashes(k0, k1, contexts)[pair_context]
+            for stream in range(n_streams):
+                streams = np.full(len(hashes), stream, np.uint64)
+                out[m, stream] = numpy_prf.words(hashes, token_ids[:, None], streams)[:, 0]
+        return out
+    from watermark.kernels import numba_prf
+
+    return numba_prf.words_for_keys(sip_keys, contexts, pair_context, token_ids, n_streams)
+
+
+def _check_ids(ids: NDArray[np.int64]) -> None:
+    if ids.size and (ids.min() < 0 or ids.max() > _MAX_ID):
+        raise ConfigError(
+            f"token ids must lie in [0, 2^32), got {ids.min()} to {ids.max()}; "
+            "cut padding marks such as -100 away first"
+        )

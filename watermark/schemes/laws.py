@@ -1,0 +1,143 @@
+"""The null law of one token's score, as a scheme declares it.
+
+Under the null hypothesis a word is a uniform 32-bit integer, so that the score of a token has a
+known law whatever the text. `detect.nulls` turns laws into tails of sums.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import NamedTuple, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Bernoulli", "Cumulants", "Exponential", "LayeredBits", "ScoreLaw"]
+
+
+class Cumulants(NamedTuple):
+    """A log-moment-generating function and its first two derivatives, at the same points."""
+
+    value: NDArray[np.float64]
+    first: NDArray[np.float64]
+    second: NDArray[np.float64]
+
+
+class ScoreLaw(ABC):
+    """The law of one score. `t_min` and `t_max` bound where its log-MGF is finite (open ends)."""
+
+    @property
+    @abstractmethod
+    def mean(self) -> float:
+        """Mean of the score."""
+
+    @property
+    @abstractmethod
+    def variance(self) -> float:
+        """Variance of the score."""
+
+    @property
+    def t_min(self) -> float:
+        """Infimum of t with a finite log-MGF."""
+        return -math.inf
+
+    @property
+    def t_max(self) -> float:
+        """Supremum of t with a finite log-MGF."""
+        return math.inf
+
+    @abstractmethod
+    def cumulants(self, t: NDArray[np.float64]) -> Cumulants:
+        """Evaluate K(t) = ln E[exp(t * score)] and its derivatives.
+
+        Args:
+            t: float64, any shape, inside (t_min, t_max).
+
+        Returns:
+            K, K' and K'', each of the same shape.
+        """
+
+
+def _fair_or_not(t: NDArray[np.float64], probability: float) -> Cumulants:
+    """Cumulants of a Bernoulli variable, stable for large |t|."""
+    value = np.logaddexp(math.log1p(-probability), math.log(probability) + t)
+    first = np.exp(math.log(probability) + t - value)
+    return Cumulants(value, first, first * np.exp(math.log1p(-probability) - value))
+
+
+@final
+@dataclass(frozen=True)
+class Bernoulli(ScoreLaw):
+    """1 with the given probability, else 0."""
+
+    probability: float
+
+    @property
+    def mean(self) -> float:
+        """The probability."""
+        return self.probability
+
+    @property
+    def variance(self) -> float:
+        """p (1 - p)."""
+        return self.probability * (1 - self.probability)
+
+    def cumulants(self, t: NDArray[np.float64]) -> Cumulants:
+        """Evaluate ln(1 - p + p e^t); see `ScoreLaw.cumulants`."""
+        return _fair_or_not(t, self.probability)
+
+
+@final
+@dataclass(frozen=True)
+class Exponential(ScoreLaw):
+    """Exponential with mean 1."""
+
+    @property
+    def mean(self) -> float:
+        """1."""
+        return 1.0
+
+    @property
+    def variance(self) -> float:
+        """1."""
+        return 1.0
+
+    @property
+    def t_max(self) -> float:
+        """1."""
+        return 1.0
+
+    def cumulants(self, t: NDArray[np.float64]) -> Cumulants:
+        """Evaluate -ln(1 - t); see `ScoreLaw.cumulants`."""
+        first = 1 / (1 - t)
+        return Cumulants(-np.log1p(-t), first, first * first)
+
+
+@final
+@dataclass(frozen=True)
+class LayeredBits(ScoreLaw):
+    """Sum of independent fair bits with positive integer weights: a law on a lattice."""
+
+    weights: tuple[int, ...]
+
+    @property
+    def mean(self) -> float:
+        """Half the sum of the weights."""
+        return sum(self.weights) / 2
+
+    @property
+    def variance(self) -> float:
+        """A quarter of the sum of squared weights."""
+        return sum(w * w for w in self.weights) / 4
+
+    def cumulants(self, t: NDArray[np.float64]) -> Cumulants:
+        """Sum the cumulants of the bits; see `ScoreLaw.cumulants`."""
+        total = [np.zeros_like(t), np.zeros_like(t), np.zeros_like(t)]
+        for w in self.weights:
+            value, first, second = _fair_or_not(w * t, 0.5)
+            total[0] += value
+            total[1] += w * first
+            total[2] += w * w * second
+        return Cumulants(*total)
