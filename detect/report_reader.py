@@ -6,13 +6,13 @@ name of its field, so that a page never shows half a finding.
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, final
+from itertools import pairwise
+from typing import Final
 
-from detect.report_words import VERDICTS, visible
+from detect.report_fields import Fields
+from detect.report_words import VERDICTS
 from watermark.errors import ResultError
 
 __all__ = [
@@ -20,7 +20,6 @@ __all__ = [
     "CurveView",
     "DecoysView",
     "DocumentView",
-    "Fields",
     "RowView",
     "TokenView",
     "read_claim",
@@ -33,141 +32,6 @@ __all__ = [
 
 _P_TOLERANCE: Final = 0.01
 _SMALLEST_CHECKED: Final = 1e-300
-
-
-@final
-class Fields:
-    """One JSON object, read field by field; an error names the path of the field."""
-
-    __slots__ = ("_path", "_payload")
-
-    def __init__(self, payload: object, path: str = "") -> None:
-        if not isinstance(payload, Mapping):
-            where = f"result field {path!r}" if path else "the result"
-            raise ResultError(f"{where} must be an object, got {type(payload).__name__}")
-        self._payload: Mapping[str, Any] = payload
-        self._path = path
-
-    def path(self, name: str) -> str:
-        """Return the field's full path, for example "controls[1].log10_p"."""
-        return f"{self._path}.{name}" if self._path else name
-
-    def refusal(self, name: str, expected: str) -> ResultError:
-        """Return the error for a field that is missing or is not what was expected."""
-        if name not in self._payload:
-            return ResultError(
-                f"the result lacks the field {self.path(name)!r} ({expected}); "
-                "is it the JSON that heirmark wrote?"
-            )
-        got = self._payload[name]
-        shown = repr(got) if isinstance(got, (int, float, bool)) else type(got).__name__
-        return ResultError(f"result field {self.path(name)!r} must be {expected}, got {shown}")
-
-    def has(self, name: str) -> bool:
-        """Say whether the field is there and not null."""
-        return self._payload.get(name) is not None
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._payload)
-
-    def raw(self, name: str) -> Any:
-        """Return the field unchecked, None where it is missing."""
-        return self._payload.get(name)
-
-    def text(self, name: str, default: str | None = None) -> str:
-        """Return a string field, made safe to display; the default replaces a missing one."""
-        if default is not None and not self.has(name):
-            return default
-        value = self._payload.get(name)
-        if not isinstance(value, str):
-            raise self.refusal(name, "a string")
-        return visible(value)
-
-    def number(self, name: str) -> float:
-        """Return a finite number."""
-        value = self._payload.get(name)
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise self.refusal(name, "a number")
-        if not math.isfinite(value):
-            raise self.refusal(name, "a finite number")
-        return float(value)
-
-    def maybe_number(self, name: str) -> float | None:
-        """Return a finite number, None where the field is missing or null."""
-        return self.number(name) if self.has(name) else None
-
-    def count(self, name: str) -> int:
-        """Return an integer >= 0."""
-        value = self._payload.get(name)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise self.refusal(name, "an integer >= 0")
-        return value
-
-    def maybe_count(self, name: str) -> int | None:
-        """Return an integer >= 0, None where the field is missing or null."""
-        return self.count(name) if self.has(name) else None
-
-    def choice(self, name: str, choices: Mapping[str, str]) -> str:
-        """Return a string that is one of the choices' keys."""
-        value = self._payload.get(name)
-        if not isinstance(value, str) or value not in choices:
-            raise self.refusal(name, "one of " + ", ".join(choices))
-        return value
-
-    def items(self, name: str) -> list[Any]:
-        """Return a list field, empty where it is missing or null."""
-        value = self._payload.get(name)
-        if value is None:
-            return []
-        if not isinstance(value, (list, tuple)):
-            raise self.refusal(name, "a list")
-        return list(value)
-
-    def objects(self, name: str) -> list[Fields]:
-        """Return the objects of a list field."""
-        return [
-            Fields(item, f"{self.path(name)}[{index}]")
-            for index, item in enumerate(self.items(name))
-        ]
-
-    def inner(self, name: str) -> Fields:
-        """Return an object field, empty where it is missing or null."""
-        value = self._payload.get(name)
-        return Fields({} if value is None else value, self.path(name))
-
-    def sentences(self, name: str) -> tuple[str, ...]:
-        """Return a list of strings."""
-        values = self.items(name)
-        if not all(isinstance(value, str) for value in values):
-            raise self.refusal(name, "a list of strings")
-        return tuple(visible(value) for value in values)
-
-    def numbers(self, name: str) -> tuple[float, ...]:
-        """Return a list of finite numbers."""
-        indexed = Fields(
-            {f"{index}": value for index, value in enumerate(self.items(name))}, self.path(name)
-        )
-        return tuple(indexed.number(index) for index in indexed)
-
-    def facts(self, *, without: frozenset[str] = frozenset()) -> tuple[tuple[str, str], ...]:
-        """Return the remaining fields as (label, value) lines; objects and lists as JSON."""
-        return tuple(
-            (visible(str(name)).replace("_", " "), _one_line(value))
-            for name, value in self._payload.items()
-            if name not in without and value is not None
-        )
-
-
-def _one_line(value: Any) -> str:
-    if isinstance(value, str):
-        return visible(value)
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float) and math.isfinite(value):
-        return f"{value:.6g}"
-    if isinstance(value, int):
-        return str(value)
-    return visible(json.dumps(value, ensure_ascii=False, default=str))
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +59,6 @@ class DecoysView:
 
     n_decoys: int
     p_value: float
-    seed: str
 
     @property
     def log10_p(self) -> float:
@@ -316,8 +179,7 @@ def read_decoys(fields: Fields) -> DecoysView | None:
     p_value = decoys.number("p_value")
     if not 0.0 < p_value <= 1.0:
         raise decoys.refusal("p_value", "a probability above 0")
-    seed = decoys.raw("seed")
-    return DecoysView(decoys.count("n_decoys"), p_value, "" if seed is None else _one_line(seed))
+    return DecoysView(decoys.count("n_decoys"), p_value)
 
 
 def read_curve(fields: Fields) -> CurveView | None:
@@ -336,7 +198,7 @@ def read_curve(fields: Fields) -> CurveView | None:
     n_scored, log10_p = curve.numbers("n_scored"), curve.numbers("log10_p")
     if len(n_scored) != len(log10_p):
         raise curve.refusal("log10_p", f"a list of {len(n_scored)} numbers, as long as n_scored")
-    if any(later < earlier for earlier, later in zip(n_scored, n_scored[1:], strict=False)):
+    if any(later < earlier for earlier, later in pairwise(n_scored)):
         raise curve.refusal("n_scored", "a list in ascending order")
     return CurveView(n_scored, log10_p) if n_scored else None
 

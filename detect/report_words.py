@@ -44,10 +44,10 @@ _HEADLINES: Final = MappingProxyType(
     {
         ("text", "signal"): "This text carries the key’s mark.",
         ("text", "no_signal"): "No mark was found in this text.",
-        ("text", "inconclusive"): "This text cannot be judged.",
+        ("text", "inconclusive"): "This text cannot be judged either way.",
         ("corpus", "signal"): "This corpus contains marked text.",
         ("corpus", "no_signal"): "No mark was found in this corpus.",
-        ("corpus", "inconclusive"): "This corpus cannot be judged.",
+        ("corpus", "inconclusive"): "This corpus cannot be judged either way.",
         ("probe", "signal"): "The suspect has inherited the mark.",
         ("probe", "no_signal"): "No inherited mark was found in the suspect.",
         ("probe", "inconclusive"): "The suspect cannot be judged from this probe.",
@@ -161,7 +161,7 @@ def reading(verdict: str, log10_p: float | None) -> str:
         One or two sentences.
     """
     if verdict == "inconclusive":
-        return "The evidence decides nothing in either direction. This is not a clean bill."
+        return "The evidence decides nothing in either direction, so it clears nobody."
     often = "at an unknown rate" if log10_p is None else odds(log10_p)
     if verdict == "signal":
         return f"If the null hypothesis were true, evidence this strong would come up {often}."

@@ -47,13 +47,20 @@ class Marker:
         self._sip_keys = np.stack([Prf.from_key(key).sip_key for key in keys])
 
     def __call__(
-        self, response_ids: Tensor, logits: Tensor, generator: torch.Generator | None = None
+        self,
+        response_ids: Tensor,
+        logits: Tensor,
+        generator: torch.Generator | None = None,
+        *,
+        token_ids: Tensor | None = None,
     ) -> Tensor:
         """Mark one step of a batch.
 
         Args:
             response_ids: int64, shape (B, t), the responses so far, without prompt and padding.
-            logits: float, shape (B, V), final logits: temperature and truncation done.
+            logits: float, shape (B, V), final logits: temperature and truncation done; or (B, K),
+                those of the candidates `token_ids`.
+            token_ids: int64, shape (B, K), distinct ids in each row; None is the vocabulary.
             generator: CPU source of the routing coins; None is torch's global one.
 
         Returns:
@@ -83,10 +90,14 @@ class Marker:
             response_ids[rows, start:],
             self.config.scheme.route(coins[rows.cpu()]),
         )
-        marked = self._mark(step, logits[rows].float())
+        chosen, embed = logits[rows].float(), self.config.scheme.embed
+        if token_ids is None:
+            marked = self._mark_vocabulary(step, chosen)
+        else:
+            marked = embed(chosen, step.words(token_ids[rows]))
         return logits.index_copy(0, rows, marked.to(logits.dtype))
 
-    def _mark(self, step: _Step, logits: Tensor) -> Tensor:
+    def _mark_vocabulary(self, step: _Step, logits: Tensor) -> Tensor:
         token_ids, is_filler = _candidates(logits)
         if token_ids is None:
             vocabulary = torch.arange(logits.shape[1], device=logits.device).expand_as(logits)

@@ -1,0 +1,81 @@
+"""Where benchmark results go: one JSON a question, with machine, commit, seed and command."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+__all__ = ["machine", "write_result"]
+
+RESULTS = Path(__file__).parent / "results"
+_PACKAGES = ("numpy", "scipy", "numba", "torch", "transformers", "tokenizers")
+
+
+def write_result(name: str, *, seed: int, measured: dict[str, Any]) -> Path:
+    """Write one result file.
+
+    Args:
+        name: file name without suffix, the question asked.
+        seed: what made the random numbers.
+        measured: the numbers.
+
+    Returns:
+        The file's path.
+    """
+    payload = {
+        "benchmark": name,
+        "command": " ".join(["python", "-m", f"benchmarks.{name}", *map(shlex.quote, sys.argv[1:])]),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "commit": _git("rev-parse", "HEAD"),
+        "uncommitted_changes": bool(_git("status", "--porcelain", "--", "watermark", "detect")),
+        "seed": seed,
+        "machine": machine(),
+        "measured": measured,
+    }
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps(payload, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    return path
+
+
+def machine() -> dict[str, Any]:
+    """Describe processor, memory, Python and package versions."""
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        **{name: _version(name) for name in _PACKAGES},
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git(*arguments: str) -> str | None:
+    done = subprocess.run(
+        ["git", *arguments], capture_output=True, text=True, check=False, cwd=Path(__file__).parent
+    )
+    return done.stdout.strip() if done.returncode == 0 else None

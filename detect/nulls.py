@@ -1,0 +1,132 @@
+"""Tails of sums of n independent null scores, in log space at any depth.
+
+H0: the n words are independent and uniform; then the scores are independent with the scheme's law.
+Alternative: scores tend to be larger. The three laws have exact tails:
+
+- Bernoulli: binomial upper tail.
+- Exponential: gamma upper tail.
+- LayeredBits: lattice convolution (`detect.lattice`).
+
+The regularised incomplete beta and gamma functions of scipy serve as long as a double holds them;
+beyond, series of positive terms take over. Sums with weights are in `detect.weighted`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import betainc, gammaincc, gammaln
+
+from detect.lattice import lattice_log_tails
+from detect.results import Tail
+from watermark.schemes.laws import Bernoulli, Exponential, LayeredBits, ScoreLaw
+
+__all__ = ["log_tails", "tail"]
+
+# Below this the special functions near the end of a double's range; series take over.
+_SERIES_BELOW = 1e-250
+_LN10 = math.log(10)
+
+
+def tail(law: ScoreLaw, statistic: float, n: int) -> Tail:
+    """Compute P(S >= statistic) for the sum S of n independent null scores. Exact.
+
+    Args:
+        law: law of one score.
+        statistic: the observed sum.
+        n: number of scores; with none, p is 1.
+
+    Returns:
+        The tail; its ceiling equals its value.
+    """
+    if n == 0:
+        return Tail(0.0, 0.0, "none")
+    log10_p = float(log_tails(law, np.array([statistic]), np.array([n]))[0]) / _LN10
+    return Tail(log10_p, log10_p, "exact")
+
+
+def log_tails(
+    law: ScoreLaw, statistics: NDArray[np.float64], n: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Compute ln P(S >= statistic) for many sums at once.
+
+    Args:
+        law: law of one score.
+        statistics: float64, shape (k,), observed sums.
+        n: int64, shape (k,), number of scores in each; 0 gives ln p = 0.
+
+    Returns:
+        float64, shape (k,), natural logarithms, at most 0; -inf for impossible sums.
+
+    Raises:
+        TypeError: a law without an exact tail.
+        ValueError: NaN statistics or negative n.
+    """
+    statistics = np.asarray(statistics, np.float64)
+    n = np.asarray(n, np.int64)
+    if np.isnan(statistics).any() or (n < 0).any():
+        raise ValueError("statistics must be numbers and n at least 0")
+    match law:
+        case Bernoulli(probability):
+            return _log_binomial(np.ceil(statistics - 1e-9), n, probability)
+        case Exponential():
+            return _log_gamma(statistics, n)
+        case LayeredBits():
+            return lattice_log_tails(law, np.ceil(statistics - 1e-9).astype(np.int64), n)
+        case _:
+            raise TypeError(f"no exact tail is known for {type(law).__name__}")
+
+
+def _log_binomial(
+    s: NDArray[np.float64], n: NDArray[np.int64], probability: float
+) -> NDArray[np.float64]:
+    """ln P(Binomial(n, p) >= s) = ln I_p(s, n - s + 1)."""
+    out = np.zeros(len(n))
+    out[s > n] = -np.inf
+    inside = (s >= 1) & (s <= n)
+    k, m = s[inside], n[inside].astype(np.float64)
+    direct = betainc(k, m - k + 1, probability)
+    value = np.log(np.maximum(direct, _SERIES_BELOW))
+    deep = direct < _SERIES_BELOW
+    first = (
+        gammaln(m + 1) - gammaln(k + 1) - gammaln(m - k + 1)
+        + k * math.log(probability) + (m - k) * math.log1p(-probability)
+    )
+    odds = probability / (1 - probability)
+    value[deep] = first[deep] + _log_series(
+        lambda j: (m[deep] - k[deep] - j) / (k[deep] + j + 1) * odds, int(deep.sum())
+    )
+    out[inside] = value
+    return out
+
+
+def _log_gamma(statistics: NDArray[np.float64], n: NDArray[np.int64]) -> NDArray[np.float64]:
+    """ln P(Gamma(n, 1) >= s) = ln P(Poisson(s) <= n - 1)."""
+    out = np.zeros(len(n))
+    inside = (n > 0) & (statistics > 0)
+    shape, x = n[inside].astype(np.float64), statistics[inside]
+    direct = gammaincc(shape, x)
+    value = np.log(np.maximum(direct, _SERIES_BELOW))
+    deep = direct < _SERIES_BELOW
+    first = (shape - 1) * np.log(x) - x - gammaln(shape)
+    value[deep] = first[deep] + _log_series(
+        lambda j: np.maximum(shape[deep] - 1 - j, 0.0) / x[deep], int(deep.sum())
+    )
+    out[inside] = value
+    return out
+
+
+def _log_series(
+    ratio: Callable[[int], NDArray[np.float64]], size: int
+) -> NDArray[np.float64]:
+    """Ln of 1 + r(0) + r(0) r(1) + ..., ratios falling below 1: positive terms only."""
+    term, total = np.ones(size), np.ones(size)
+    j = 0
+    while size and (term > 1e-17 * total).any():
+        term = term * np.maximum(ratio(j), 0.0)
+        total = total + term
+        j += 1
+    return np.log(total)

@@ -1,0 +1,127 @@
+"""Colours a document's tokens by score, with a legend that compares the counts with chance."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from detect.report_reader import TokenView
+from detect.report_words import REASONS
+
+__all__ = ["Colouring", "colour_tokens"]
+
+_MAX_TOKENS: Final = 20_000
+# Scores of the Gumbel schemes are Exp(1) under the null: P(score >= edge) = exp(-edge).
+_EXPONENTIAL_SCHEMES: Final = frozenset({"gumbel", "dual-gumbel"})
+_EXPONENTIAL_EDGES: Final = (0.0, 0.7, 1.4, 2.3, 3.5)
+_N_LEVELS: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One row of the colour legend; shares in [0, 1], expected under the null or None."""
+
+    level: int
+    label: str
+    n_tokens: int
+    share: float
+    expected: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ColouredToken:
+    """A token's text with its colour level (0 = not scored) and its tooltip."""
+
+    text: str
+    level: int
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Colouring:
+    """A document's tokens, coloured, with the legend."""
+
+    tokens: tuple[ColouredToken, ...]
+    left_out: int
+    levels: tuple[Level, ...]
+
+    @property
+    def has_expected(self) -> bool:
+        """Whether the scheme's null law is known here."""
+        return any(level.expected is not None for level in self.levels)
+
+
+def _levels(scores: Sequence[float], scheme: str) -> tuple[tuple[float, ...], tuple[int, ...]]:
+    """Return ascending lower edges and the colour level of each."""
+    if scheme.split(" ")[0] in _EXPONENTIAL_SCHEMES:
+        return _EXPONENTIAL_EDGES, tuple(range(1, _N_LEVELS + 1))
+    values = sorted(set(scores))
+    if len(values) <= 2:
+        return tuple(values), (1, 4)[: len(values)]
+    step = (values[-1] - values[0]) / _N_LEVELS
+    return tuple(values[0] + step * i for i in range(_N_LEVELS)), tuple(range(1, _N_LEVELS + 1))
+
+
+def _label(edges: Sequence[float], index: int, scores: Sequence[float]) -> str:
+    if len(set(scores)) <= 2 and len(edges) <= 2:
+        return f"{edges[index]:g}"
+    if index + 1 == len(edges):
+        return f"from {edges[index]:.3g}"
+    return f"{edges[index]:.3g} to {edges[index + 1]:.3g}"
+
+
+def _rank(score: float, edges: Sequence[float]) -> int:
+    return max(sum(score >= edge for edge in edges) - 1, 0)
+
+
+def _expected(edges: Sequence[float], index: int) -> float:
+    above = math.exp(-edges[index + 1]) if index + 1 < len(edges) else 0.0
+    return math.exp(-edges[index]) - above
+
+
+def _title(token: TokenView) -> str:
+    if token.score is not None:
+        return f"score {token.score:.3g}"
+    return f"not scored: {REASONS.get(token.reason, token.reason.replace('_', ' '))}"
+
+
+def colour_tokens(tokens: Sequence[TokenView], scheme: str) -> Colouring | None:
+    """Choose a colour for every token of a document, and the legend.
+
+    Args:
+        tokens: the document's tokens in reading order.
+        scheme: the scheme's name, which fixes the edges where its null law is known.
+
+    Returns:
+        The colouring, or None for no tokens.
+    """
+    if not tokens:
+        return None
+    scores = [token.score for token in tokens if token.score is not None]
+    edges, levels = _levels(scores, scheme)
+    counts = Counter(_rank(score, edges) for score in scores)
+    known = edges == _EXPONENTIAL_EDGES
+    return Colouring(
+        tokens=tuple(
+            ColouredToken(
+                token.text,
+                0 if token.score is None else levels[_rank(token.score, edges)],
+                _title(token),
+            )
+            for token in tokens[:_MAX_TOKENS]
+        ),
+        left_out=max(len(tokens) - _MAX_TOKENS, 0),
+        levels=tuple(
+            Level(
+                level=levels[i],
+                label=_label(edges, i, scores),
+                n_tokens=counts[i],
+                share=counts[i] / max(len(scores), 1),
+                expected=_expected(edges, i) if known else None,
+            )
+            for i in range(len(edges))
+        ),
+    )

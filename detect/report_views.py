@@ -1,0 +1,308 @@
+"""What a report page shows: findings, token colours, tables and steps, ready for the template."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+from detect.plots import CurvePlot, DotPlot, plot_curves, plot_dots
+from detect.report_colours import Colouring, colour_tokens
+from detect.report_fields import Fields
+from detect.report_reader import (
+    ClaimView,
+    DecoysView,
+    DocumentView,
+    RowView,
+    read_claim,
+    read_curve,
+    read_decoys,
+    read_documents,
+    read_rows,
+    read_tokens,
+)
+from detect.report_words import NULL_HYPOTHESES, REASONS, SCORED, headline, reading, visible
+from watermark.errors import ResultError
+
+__all__ = ["FIRES_AT", "FindingView", "StepView", "read_finding", "read_step", "scheme_name"]
+
+FIRES_AT: Final = 1e-3
+_MAX_DOCUMENTS: Final = 200
+_KINDS: Final = {"text": "text", "corpus": "corpus", "probe": "probe"}
+_UNITS: Final = (
+    ("n_queries", "query", "queries"),
+    ("n_answers", "answer", "answers"),
+    ("n_prompts", "prompt", "prompts"),
+    ("n_positions", "position", "positions"),
+    ("n_contexts", "context", "contexts"),
+)
+_SHOWN: Final = frozenset(
+    "kind p_value log10_p log10_p_ceiling method n_tokens n_scored verdict reasons limits warnings "
+    "null_hypothesis curve decoys controls tokens documents alpha scheme key_id config_fingerprint "
+    "suspect statistic access command versions machine recipe n_documents n_significant config "
+    "name title seconds result results steps".split()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Evidence per unit of cost, in decades of p-value."""
+
+    unit: str
+    units: str
+    decades: float
+
+    @property
+    def per_decade(self) -> float | None:
+        """Units needed for one factor of ten, None where there is no evidence."""
+        return 1.0 / self.decades if self.decades > 0.0 else None
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentTable:
+    """The strongest documents of a corpus and how many there are in all."""
+
+    shown: tuple[DocumentView, ...]
+    total: int
+    n_significant: int
+
+    @property
+    def left_out(self) -> int:
+        """Documents that the table does not list."""
+        return self.total - len(self.shown)
+
+
+@dataclass(frozen=True, slots=True)
+class ReasonRow:
+    """How many tokens have one reason."""
+
+    name: str
+    meaning: str
+    n_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class FindingView:
+    """One result (text, corpus or probe) as the page shows it."""
+
+    kind: str
+    subject: str
+    claim: ClaimView
+    alpha: float
+    fires_at: float
+    decoys: DecoysView | None
+    rows: tuple[RowView, ...]
+    dots: DotPlot | None
+    curve: CurvePlot | None
+    colouring: Colouring | None
+    documents: DocumentTable
+    reasons: tuple[ReasonRow, ...]
+    rates: tuple[Rate, ...]
+    warnings: tuple[str, ...]
+    limits: tuple[str, ...]
+    tested: str
+    null_hypothesis: str
+    facts: tuple[tuple[str, str], ...]
+
+    @property
+    def headline(self) -> str:
+        """The finding in one sentence."""
+        return headline(self.kind, self.claim.verdict)
+
+    @property
+    def reading(self) -> str:
+        """What the p-value means."""
+        return reading(self.claim.verdict, self.claim.log10_p)
+
+
+@dataclass(frozen=True, slots=True)
+class StepView:
+    """One step of a demonstration, with the full results that it holds."""
+
+    name: str
+    seconds: float | None
+    claim: ClaimView | None
+    findings: tuple[FindingView, ...]
+    facts: tuple[tuple[str, str], ...]
+
+    @property
+    def rows(self) -> tuple[RowView, ...]:
+        """Everything that the step tested."""
+        if self.claim and not self.findings:
+            return (RowView("this step", "claim", self.claim, None, None, fires=False),)
+        return tuple(row for finding in self.findings for row in finding.rows)
+
+    @property
+    def reading(self) -> str:
+        """What the step's p-value means."""
+        return reading(self.claim.verdict, self.claim.log10_p) if self.claim else ""
+
+
+def scheme_name(fields: Fields) -> str:
+    """Read the scheme, a name or an object with a name and parameters.
+
+    Args:
+        fields: the result.
+
+    Returns:
+        For example "dual-gumbel (alpha 0.1)".
+    """
+    if not isinstance(fields.raw("scheme"), dict):
+        return fields.text("scheme")
+    scheme = fields.inner("scheme")
+    parameters = [f"{name} {value}" for name, value in scheme.facts(without=frozenset({"name"}))]
+    return scheme.text("name") + (f" ({', '.join(parameters)})" if parameters else "")
+
+
+def _subject(fields: Fields) -> str:
+    suspect = fields.raw("suspect")
+    if isinstance(suspect, dict):
+        return fields.inner("suspect").text("name")
+    if suspect is not None:
+        return fields.text("suspect")
+    return fields.text("source", fields.text("id", ""))
+
+
+def _alpha(fields: Fields) -> float:
+    alpha = fields.number("alpha")
+    if not 0.0 < alpha < 1.0:
+        raise fields.refusal("alpha", "a significance level between 0 and 1")
+    return alpha
+
+
+def _tested(fields: Fields, kind: str, subject: str, scheme: str) -> str:
+    key = f"the key {fields.text('key_id')} under the scheme {scheme}"
+    if kind == "text":
+        return f"Whether the scored tokens of this text depend on {key}."
+    if kind == "corpus":
+        return f"Whether the distinct (context, token) pairs of all documents depend on {key}."
+    what = "next-token distributions" if fields.raw("access") == "weights" else "answers"
+    by = f" Statistic: {fields.text('statistic')}." if fields.has("statistic") else ""
+    return f"Whether the {what} of {subject or 'the suspect'} depend on {key}.{by}"
+
+
+def _reasons(fields: Fields) -> tuple[ReasonRow, ...]:
+    reasons = fields.inner("reasons")
+    rows = [
+        ReasonRow(visible(str(name)).replace("_", " "), REASONS.get(name, ""), reasons.count(name))
+        for name in reasons
+    ]
+    first = SCORED.replace("_", " ")
+    return tuple(sorted(rows, key=lambda row: (row.name != first, -row.n_tokens, row.name)))
+
+
+def _rates(fields: Fields, claim: ClaimView) -> tuple[Rate, ...]:
+    if claim.verdict != "signal" or claim.decades_per_token is None or claim.log10_p is None:
+        return ()
+    rates = []
+    for name, unit, units in _UNITS:
+        if fields.has(name) and fields.count(name):
+            rates.append(Rate(unit, units, -claim.log10_p / fields.count(name)))
+            break
+    return (*rates, Rate("scored token", "scored tokens", claim.decades_per_token))
+
+
+def _documents(fields: Fields) -> DocumentTable:
+    documents = read_documents(fields)
+    total = fields.maybe_count("n_documents")
+    significant = fields.maybe_count("n_significant")
+    if total is not None and total < len(documents):
+        raise fields.refusal("n_documents", f"at least the {len(documents)} documents listed")
+    if significant is None:
+        significant = sum(document.claim.verdict == "signal" for document in documents)
+    shown = documents[:_MAX_DOCUMENTS]
+    return DocumentTable(shown, len(documents) if total is None else total, significant)
+
+
+def _check_verdict(
+    fields: Fields, claim: ClaimView, alpha: float, rows: tuple[RowView, ...]
+) -> None:
+    """Refuse a verdict of signal that the numbers beside it contradict."""
+    if claim.verdict != "signal":
+        return
+    where = f"result field {fields.path('verdict')!r} says signal"
+    if claim.log10_p is not None and claim.log10_p > math.log10(alpha) + 1e-9:
+        raise ResultError(
+            f"{where}, but log10_p {claim.log10_p:g} is above alpha {alpha:g}; "
+            "the result was changed or damaged"
+        )
+    if any(row.fires for row in rows):
+        raise ResultError(
+            f"{where}, but a control shows signal too, which makes a result inconclusive; "
+            "the result was changed or damaged"
+        )
+
+
+def read_finding(fields: Fields) -> FindingView:
+    """Read one result of kind text, corpus or probe.
+
+    Args:
+        fields: the result.
+
+    Returns:
+        The finding with its plots and tables.
+
+    Raises:
+        ResultError: a field is missing, malformed or contradicts another.
+    """
+    kind = fields.choice("kind", _KINDS)
+    claim, decoys, curve = read_claim(fields), read_decoys(fields), read_curve(fields)
+    alpha, scheme, subject = _alpha(fields), scheme_name(fields), _subject(fields)
+    own_row = RowView(subject or "this " + kind, "claim", claim, decoys, curve, fires=False)
+    rows = read_rows(fields, own_row, FIRES_AT)
+    _check_verdict(fields, claim, alpha, rows)
+    others = [row.curve for row in rows[1:] if row.curve]
+    return FindingView(
+        kind=kind,
+        subject=subject,
+        claim=claim,
+        alpha=alpha,
+        fires_at=FIRES_AT,
+        decoys=decoys,
+        rows=rows,
+        dots=plot_dots(rows, alpha, FIRES_AT) if len(rows) > 1 else None,
+        curve=plot_curves(curve, others, alpha) if curve else None,
+        colouring=colour_tokens(read_tokens(fields), scheme),
+        documents=_documents(fields),
+        reasons=_reasons(fields),
+        rates=_rates(fields, claim),
+        warnings=fields.sentences("warnings"),
+        limits=fields.sentences("limits"),
+        tested=_tested(fields, kind, subject, scheme),
+        null_hypothesis=fields.text("null_hypothesis", NULL_HYPOTHESES[kind]),
+        facts=_facts(fields, scheme, alpha),
+    )
+
+
+def _facts(fields: Fields, scheme: str, alpha: float) -> tuple[tuple[str, str], ...]:
+    first = [("scheme", scheme), ("key id", fields.text("key_id"))]
+    if fields.has("config_fingerprint"):
+        first.append(("config fingerprint", fields.text("config_fingerprint")))
+    return (*first, ("alpha", f"{alpha:g}".replace("e-0", "e-")), *fields.facts(without=_SHOWN))
+
+
+def read_step(fields: Fields) -> StepView:
+    """Read one step of a demonstration.
+
+    Args:
+        fields: the step: a summary, a whole result, or a summary with "result" or "results".
+
+    Returns:
+        The step.
+
+    Raises:
+        ResultError: a field is missing or malformed.
+    """
+    seconds = fields.maybe_number("seconds")
+    if seconds is not None and seconds < 0.0:
+        raise fields.refusal("seconds", "a number >= 0")
+    inner = [fields] if fields.has("kind") else fields.objects("results")
+    if fields.has("result"):
+        inner.append(fields.inner("result"))
+    findings = tuple(read_finding(result) for result in inner)
+    claim = read_claim(fields) if fields.has("verdict") else None
+    if claim is None and len(findings) == 1:
+        claim = findings[0].claim
+    facts = () if fields.has("kind") else fields.facts(without=_SHOWN)
+    name = fields.text("title", "") or fields.text("name")
+    return StepView(name, seconds, claim, findings, facts)

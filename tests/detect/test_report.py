@@ -1,0 +1,524 @@
+from __future__ import annotations
+
+import builtins
+import copy
+import json
+import math
+import re
+import sys
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from detect.report import render_report
+from detect.report_words import odds, round_sci, visible
+from watermark.errors import MissingExtraError, ResultError
+
+ALPHA = 1e-6
+HOSTILE = "<script>alert(1)</script>\" onload='x' &amp; \x00\u202eevil\ud800"
+VOID = frozenset({"meta", "br", "hr", "img", "input", "link"})
+KINDS = ("text", "corpus", "probe", "demo")
+
+
+def make_claim(log10_p: float, n_scored: int, verdict: str, **more: Any) -> dict[str, Any]:
+    return {
+        "p_value": 10**log10_p if log10_p > -300 else None,
+        "log10_p": log10_p,
+        "log10_p_ceiling": log10_p,
+        "method": "exact",
+        "n_tokens": n_scored + 12,
+        "n_scored": n_scored,
+        "verdict": verdict,
+        **more,
+    }
+
+
+def make_head(kind: str, log10_p: float, n_scored: int, verdict: str) -> dict[str, Any]:
+    return {
+        "kind": kind,
+        **make_claim(log10_p, n_scored, verdict),
+        "scheme": "dual-gumbel",
+        "key_id": "hm1-3f0c9a41d2b7",
+        "config_fingerprint": "sha256:" + "9f2c" * 16,
+        "alpha": ALPHA,
+        "reasons": {"scored": n_scored, "no_context": 2, "repeated_context": 10},
+        "limits": ["A paraphrase by another model would remove most of the mark."],
+    }
+
+
+def make_curve(log10_p: float, n_scored: int) -> dict[str, Any]:
+    rng = np.random.default_rng(5)
+    steps = np.unique(np.linspace(1, n_scored, 120).astype(int))
+    noise = np.cumsum(rng.normal(0, 1, steps.size)) * math.sqrt(abs(log10_p) + 0.1) / 12
+    values = np.minimum(log10_p * steps / n_scored + noise - noise[-1] * steps / n_scored, 0.0)
+    return {"n_scored": steps.tolist(), "log10_p": values.tolist()}
+
+
+STORY = (
+    "To find the area of the garden, multiply its length by its width: 12 m × 7 m = 84 m².\n\n"
+    "If you plant one tomato every 0.5 m², you need 168 plants. That is a lot of work, so begin "
+    "with one bed and see how it goes.  Water in the morning, when the soil is still cool; the "
+    "leaves dry quickly and the roots get what they need.\n\n\tTip: keep a list of what you "
+    "planted and when. Next spring you will be glad of it.\n"
+)
+
+
+def make_text(log10_p: float = -21.37, verdict: str = "signal") -> dict[str, Any]:
+    rng = np.random.default_rng(11)
+    pieces = re.findall(r"\s?\w{1,6}|\s|[^\w\s]", STORY)
+    assert "".join(pieces) == STORY
+    tokens: list[dict[str, Any]] = []
+    for index, piece in enumerate(pieces):
+        reason = "no_context" if index < 2 else "scored"
+        reason = "repeated_context" if index > 20 and index % 17 == 0 else reason
+        scored = reason == "scored"
+        score = float(rng.exponential(1.9 if verdict == "signal" else 1.0)) if scored else None
+        tokens.append({"text": piece, "score": score, "reason": reason})
+    n_scored = sum(token["reason"] == "scored" for token in tokens)
+    head = make_head("text", log10_p, n_scored, verdict)
+    return {
+        **head,
+        "tokens": tokens,
+        "curve": make_curve(log10_p, n_scored),
+        "decoys": {"n_decoys": 999, "p_value": 0.001, "seed": 7},
+        "command": "heirmark detect answer.txt --key key.json --config config.json --json",
+    }
+
+
+def make_corpus(n_documents: int = 237) -> dict[str, Any]:
+    rng = np.random.default_rng(3)
+    documents = []
+    for index in range(n_documents):
+        marked = index % 4 == 0
+        log10_p = float(-rng.gamma(16, 1.0) if marked else np.log10(rng.uniform()))
+        holm = min(log10_p + math.log10(n_documents), 0.0)
+        verdict = "signal" if holm <= -6 else "no_signal"
+        n_scored = int(rng.integers(60, 130))
+        documents.append(
+            {
+                "id": f"doc-{index:04d}",
+                "source": f"crawl-2026-11.jsonl.gz:{index + 1}",
+                **make_claim(log10_p, n_scored, verdict, log10_p_holm=holm),
+            }
+        )
+    return {
+        **make_head("corpus", -1234.5678, 21_877, "signal"),
+        "documents": documents,
+        "n_documents": n_documents,
+        "n_significant": sum(d["verdict"] == "signal" for d in documents),
+        "decoys": {"n_decoys": 199, "p_value": 0.005, "seed": 1},
+        "curve": make_curve(-1234.5678, 21_877),
+    }
+
+
+def make_probe(
+    access: str = "weights", log10_p: float = -38.2, verdict: str = "signal"
+) -> dict[str, Any]:
+    def control(name: str, role: str, control_p: float) -> dict[str, Any]:
+        decoys = {"n_decoys": 999, "p_value": round(10**control_p, 3), "seed": 7}
+        return {
+            "name": name,
+            "role": role,
+            **make_claim(control_p, 24_113, "no_signal", method="saddlepoint", decoys=decoys),
+            "curve": make_curve(control_p, 24_113),
+        }
+
+    head = make_head("probe", log10_p, 24_390, verdict)
+    return {
+        **head,
+        "method": "saddlepoint",
+        "log10_p_ceiling": min(log10_p + 0.9, 0.0),
+        "access": access,
+        "suspect": "student-marked",
+        "statistic": "sum over x of q(x) (s(u_x) - 1), minus the same for the base model",
+        "n_answers": 300,
+        "decoys": {"n_decoys": 999, "p_value": 0.001, "seed": 7},
+        "controls": [
+            control("student-clean", "clean twin", -0.37),
+            control("SmolLM2", "base", -0.11),
+        ],
+        "warnings": [],
+        "null_hypothesis": "The suspect's next-token distributions on unmarked texts are "
+        "independent of the key.",
+        "curve": make_curve(log10_p, 24_390),
+    }
+
+
+def make_demo() -> dict[str, Any]:
+    text, corpus = make_text(), make_corpus(60)
+    del text["tokens"]
+    return {
+        "kind": "demo",
+        "steps": [
+            {"name": "Teacher answers under a fresh key", "seconds": 312.4, "n_answers": 2400},
+            {"name": "One answer", "seconds": 0.31, "result": text},
+            {"name": "A mixed corpus", "seconds": 2.75, "result": corpus},
+            {"name": "Student and twin are trained", "seconds": 418.0, "n_tokens": 240_000},
+            {
+                "name": "Probe by text",
+                "seconds": 96.2,
+                "results": [make_probe("text", -7.4)],
+            },
+            {"name": "Probe by weights", "seconds": 41.9, **make_probe("weights")},
+        ],
+        "machine": {"cpu": "2 cores", "memory_gib": 16},
+        "versions": {"heirmark": "0.1.0", "torch": "2.9.1"},
+        "recipe": {"prompts": 1200, "epochs": 2},
+    }
+
+
+def make_result(kind: str) -> dict[str, Any]:
+    if kind == "text":
+        return make_text()
+    if kind == "corpus":
+        return make_corpus()
+    return make_probe() if kind == "probe" else make_demo()
+
+
+class Page(HTMLParser):
+    """Parses strictly: every element is closed, in order; collects what the tests ask for."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.document = ""
+        self.words = ""
+        self.feed(page)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        names = [name for name, _ in attrs]
+        assert len(names) == len(set(names))
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open
+        assert self.open.pop() == tag
+
+    def handle_data(self, text: str) -> None:
+        if "style" not in self.open:
+            self.words += text
+        if self.open[-1:] == ["span"] and (self.tags[-1][1].get("title") or "").strip():
+            self.document += text
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def spoil(result: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    """Return a copy with one field changed, or removed where the value is `...`."""
+    result = copy.deepcopy(result)
+    *parents, last = [int(part) if part.isdigit() else part for part in path.split(".")]
+    target: Any = result
+    for part in parents:
+        target = target[part]
+    if value is ...:
+        del target[last]
+    else:
+        target[last] = value
+    return result
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_page_is_well_formed_and_self_contained(kind: str) -> None:
+    page = render_report(make_result(kind))
+    parsed = Page(page)
+    assert page.startswith("<!doctype html>")
+    assert parsed.all("html") == [{"lang": "en"}]
+    assert len(parsed.all("h1")) == 1
+    assert not re.search(r"https?:|//[a-z]|url\(|@import|<script|<link|<img|<iframe", page)
+    assert {name for name, _ in parsed.tags}.isdisjoint({"script", "link", "img", "iframe"})
+    policy = next(m for m in parsed.all("meta") if "http-equiv" in m)["content"]
+    assert policy is not None
+    assert policy.startswith("default-src 'none'")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_page_is_accessible(kind: str) -> None:
+    page = render_report(make_result(kind))
+    parsed = Page(page)
+    ids = [attributes["id"] for _, attributes in parsed.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    for _, attributes in parsed.tags:
+        for name in (attributes.get("aria-labelledby") or "").split():
+            assert name in ids
+    tables, captions = parsed.all("table"), parsed.all("caption")
+    assert len(tables) == len(captions) > 0
+    assert all(header.get("scope") for header in parsed.all("th"))
+    for attributes in parsed.all("svg"):
+        hidden = attributes.get("aria-hidden") == "true"
+        inside = attributes.get("role") is None and not hidden
+        assert hidden or inside or attributes.get("aria-labelledby")
+    assert "prefers-color-scheme: dark" in page
+    assert "@media print" in page
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_equal_results_give_equal_bytes(kind: str) -> None:
+    result = make_result(kind)
+    through_json = json.loads(json.dumps(result))
+    before = copy.deepcopy(result)
+    assert render_report(result) == render_report(through_json)
+    assert result == before
+
+
+def test_finding_comes_first_and_numbers_equal_the_json() -> None:
+    page = render_report(make_probe(log10_p=-123.4))
+    words = Page(page).words
+    assert words.index("The suspect has inherited the mark.") < words.index("Null hypothesis")
+    assert "4.0\u202f×\u202f10−124" in words
+    assert "24,390" in words
+    assert "of 24,402 tokens" in words
+    assert "none of 999 random keys" in words
+    assert "about once in 2.5 × 10¹²³ tries" in words
+    for control in ("student-clean", "SmolLM2"):
+        assert words.count(control) >= 2
+    assert "0.43" in words  # 10 ** -0.37
+    assert "0.41" in words  # -123.4 / 300 decades an answer
+
+
+@pytest.mark.parametrize(
+    ("kind", "verdict", "sentence"),
+    [
+        ("text", "no_signal", "No mark was found in this text."),
+        ("text", "inconclusive", "This text cannot be judged either way."),
+        ("probe", "no_signal", "No inherited mark was found in the suspect."),
+        ("probe", "inconclusive", "The suspect cannot be judged from this probe."),
+    ],
+)
+def test_verdicts_without_signal_clear_nobody(kind: str, verdict: str, sentence: str) -> None:
+    make = make_text if kind == "text" else make_probe
+    words = Page(render_report(make(log10_p=-0.4, verdict=verdict))).words
+    assert sentence in words
+    assert "no proof of innocence" in words or "it clears nobody" in words
+
+
+def test_empty_text_renders_without_p_value() -> None:
+    result = make_head("text", 0.0, 0, "inconclusive")
+    result |= {"n_tokens": 0, "log10_p": None, "p_value": None, "log10_p_ceiling": None}
+    result |= {"tokens": [], "curve": {"n_scored": [], "log10_p": []}, "reasons": {}}
+    words = Page(render_report(result)).words
+    assert "This text cannot be judged either way." in words
+    assert "nan" not in words.lower()
+
+
+def test_document_keeps_every_character_and_names_reasons() -> None:
+    result = make_text()
+    page = render_report(result)
+    parsed = Page(page)
+    assert parsed.document == STORY
+    titles = [a["title"] for a in parsed.all("span") if "title" in a]
+    assert len(titles) == len(result["tokens"])
+    first_scored = result["tokens"][2]["score"]
+    assert titles[2] == f"score {first_scored:.3g}"
+    assert str(titles[0]).startswith("not scored: Too few tokens")
+
+
+def test_legend_counts_every_scored_token_once() -> None:
+    result = make_text()
+    words = Page(render_report(result)).words
+    legend = words[words.index("Legend") : words.index("How the evidence grows")]
+    edges = [0.0, 0.7, 1.4, 2.3, 3.5, math.inf]
+    scores = [t["score"] for t in result["tokens"] if t["score"] is not None]
+    for low, high in pairwise(edges):
+        n_tokens = sum(low <= s < high for s in scores)
+        assert f"\n{n_tokens}{100 * n_tokens / len(scores):.0f}%" in legend
+
+
+def test_two_valued_scores_have_a_two_row_legend() -> None:
+    result = make_text()
+    result["scheme"] = {"name": "red-green", "gamma": 0.5, "delta": 2.0}
+    for token in result["tokens"]:
+        token["score"] = None if token["score"] is None else float(token["score"] > 0.7)
+    page = render_report(result)
+    assert page.count('class="swatch t1">0<') == page.count('class="swatch t4">1<') == 1
+    assert "red-green (gamma 0.5, delta 2)" in Page(page).words
+
+
+def test_long_corpus_lists_the_strongest_and_says_how_many_are_left_out() -> None:
+    result = make_corpus(237)
+    parsed = Page(render_report(result))
+    assert "37 with weaker evidence are left out" in parsed.words
+    listed = re.findall(r"doc-\d{4}", parsed.words)
+    strongest = sorted(result["documents"], key=lambda d: d["log10_p"])[:200]
+    assert listed == [document["id"] for document in strongest]
+
+
+def test_firing_control_is_named_and_spoils_a_signal() -> None:
+    result = make_probe(verdict="inconclusive")
+    result["controls"][0] |= {"log10_p": -4.0, "p_value": 1e-4, "verdict": "no_signal"}
+    result["warnings"] = ["The clean twin shows signal (p = 1e-4)."]
+    words = Page(render_report(result)).words
+    assert "shows signal: spoils the result" in words
+    assert "The clean twin shows signal (p = 1e-4)." in words
+    with pytest.raises(ResultError, match="verdict"):
+        render_report(result | {"verdict": "signal"})
+
+
+def test_demo_tells_the_story_with_every_step() -> None:
+    result = make_demo()
+    words = Page(render_report(result)).words
+    assert "The student inherited the mark; the clean models did not." in words
+    for step in result["steps"]:
+        assert words.count(step["name"]) >= 2
+    assert "5 min 12 s" in words
+    assert "2,400" in words or "2400" in words
+    assert "torch" in words
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_hostile_strings_are_escaped_everywhere(kind: str) -> None:
+    def poison(value: Any, name: str = "") -> Any:
+        if isinstance(value, dict):
+            return {key: poison(item, key) for key, item in value.items()}
+        if isinstance(value, list):
+            return [poison(item, name) for item in value]
+        fixed = name in {"kind", "verdict"}
+        return value + HOSTILE if isinstance(value, str) and not fixed else value
+
+    result = poison(make_result(kind))
+    if "reasons" in result:
+        result["reasons"][HOSTILE] = 1
+    page = render_report(result)
+    parsed = Page(page)
+    page.encode("utf-8")
+    assert "<script" not in page
+    assert not any(name.startswith("on") for _, attributes in parsed.tags for name in attributes)
+    assert "\u202e" not in page
+    assert "\x00" not in page
+    assert "<script>alert(1)</script>" in parsed.words
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "value", "named"),
+    [
+        ("text", "kind", "novel", "kind"),
+        ("text", "kind", ..., "kind"),
+        ("text", "log10_p", ..., "log10_p"),
+        ("text", "log10_p", math.nan, "log10_p"),
+        ("text", "log10_p", -math.inf, "log10_p"),
+        ("text", "log10_p", "-3", "log10_p"),
+        ("text", "log10_p", 2.0, "log10_p"),
+        ("text", "log10_p", None, "log10_p"),
+        ("text", "p_value", 0.0, "p_value"),
+        ("text", "p_value", 0.2, "disagree"),
+        ("text", "n_scored", -1, "n_scored"),
+        ("text", "n_scored", True, "n_scored"),
+        ("text", "n_scored", 2.5, "n_scored"),
+        ("text", "verdict", "guilty", "verdict"),
+        ("text", "alpha", 1e-30, "verdict"),
+        ("text", "verdict", ["signal"], "verdict"),
+        ("text", "key_id", ..., "key_id"),
+        ("text", "scheme", 3, "scheme"),
+        ("text", "alpha", 0, "alpha"),
+        ("text", "alpha", ..., "alpha"),
+        ("text", "limits", "none", "limits"),
+        ("text", "limits", [1], "limits"),
+        ("text", "reasons", {"scored": -1}, r"reasons\.scored"),
+        ("text", "reasons", [], "reasons"),
+        ("text", "tokens.4.text", ..., r"tokens\[4\]\.text"),
+        ("text", "tokens.4.score", math.nan, r"tokens\[4\]\.score"),
+        ("text", "tokens.4", "word", r"tokens\[4\]"),
+        ("text", "curve.log10_p", [1.0], r"curve\.log10_p"),
+        ("text", "curve.n_scored.3", "x", r"curve\.n_scored\.3"),
+        ("text", "decoys.p_value", 0, r"decoys\.p_value"),
+        ("text", "command", 5, "command"),
+        ("corpus", "documents.7.log10_p", ..., r"documents\[7\]\.log10_p"),
+        ("corpus", "documents.7.id", None, r"documents\[7\]\.id"),
+        ("corpus", "documents", {}, "documents"),
+        ("corpus", "n_documents", 3, "n_documents"),
+        ("probe", "controls.1.name", ..., r"controls\[1\]\.name"),
+        ("probe", "controls.1.verdict", "no", r"controls\[1\]\.verdict"),
+        ("probe", "suspect", 4, "suspect"),
+        ("demo", "steps", ..., "steps"),
+        ("demo", "steps", [], "steps"),
+        ("demo", "steps.0.seconds", -1, r"steps\[0\]\.seconds"),
+        ("demo", "steps.2.result.alpha", 2, r"steps\[2\]\.result\.alpha"),
+    ],
+)
+def test_bad_field_is_refused_by_name(kind: str, path: str, value: Any, named: str) -> None:
+    with pytest.raises(ResultError, match=named):
+        render_report(spoil(make_result(kind), path, value))
+
+
+@pytest.mark.parametrize("payload", [None, [], "text", 3, {}])
+def test_not_a_result_is_refused(payload: Any) -> None:
+    with pytest.raises(ResultError):
+        render_report(payload)
+
+
+def test_missing_jinja2_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    real_import = builtins.__import__
+
+    def refuse(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name.split(".")[0] in {"jinja2", "markupsafe"}:
+            raise ImportError(name)
+        return real_import(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    for name in [n for n in sys.modules if n.split(".")[0] == "jinja2"]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(MissingExtraError, match=r"heirmark\[report\]"):
+        render_report(make_text())
+
+
+@pytest.mark.parametrize(
+    ("log10_p", "expected"),
+    [
+        (0.0, ("1", None)),
+        (math.log10(0.42), ("0.42", None)),
+        (-3.0, ("0.001", None)),
+        (-3.5, ("3.2", -4)),
+        (-6.0, ("1.0", -6)),
+        (-9.99999, ("1.0", -10)),
+        (-123.4, ("4.0", -124)),
+        (-1e6 - 0.5, ("3.2", -1_000_001)),
+    ],
+)
+def test_p_values_round_to_two_digits(log10_p: float, expected: tuple[str, int | None]) -> None:
+    assert round_sci(log10_p) == expected
+
+
+def test_odds_read_as_english() -> None:
+    assert odds(math.log10(0.42)) == "in about 42 of 100 tries"
+    assert odds(-2.0) == "about once in 100 tries"
+    assert odds(-4.6) == "about once in 40,000 tries"
+    assert odds(-123.4) == "about once in 2.5 × 10¹²³ tries"
+
+
+def test_visible_keeps_text_and_shows_controls() -> None:
+    assert visible("Grüße\n\t你好 👍🏽") == "Grüße\n\t你好 👍🏽"
+    assert visible("a\r\nb\x00\x7f\u202e\ud800") == "a\nb␀␡[U+202E]\ufffd"
+
+
+def _luminance(colour: str) -> float:
+    full = "".join(c * 2 for c in colour) if len(colour) == 3 else colour
+    linear = [int(full[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in linear]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_colours_have_aa_contrast_in_light_dark_and_print() -> None:
+    """WCAG 2.1 criterion 1.4.3: 4.5 to 1 for text."""
+    css = Path(sys.modules["detect.report"].__file__ or "").parent / "templates" / "style.css"
+    blocks = re.findall(r":root \{(.*?)\n? *\}", css.read_text("utf-8"), re.DOTALL)
+    assert len(blocks) == 3
+    for block in blocks:
+        colours = dict(re.findall(r"--([\w-]+): #([0-9a-f]+);", block))
+        inks = ["ink", "muted", "signal", "no-signal", "inconclusive", "alarm"]
+        pairs = [(ink, paper) for ink in inks for paper in ("paper", "sheet")]
+        pairs += [("ink", "t2"), ("ink", "t3"), ("ink", "t4"), ("t5-ink", "t5")]
+        for ink, paper in pairs:
+            light, dark = sorted([_luminance(colours[ink]), _luminance(colours[paper])])[::-1]
+            assert (light + 0.05) / (dark + 0.05) >= 4.5, (ink, paper)

