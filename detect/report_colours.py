@@ -18,6 +18,8 @@ _MAX_TOKENS: Final = 20_000
 _EXPONENTIAL_SCHEMES: Final = frozenset({"gumbel", "dual-gumbel"})
 _EXPONENTIAL_EDGES: Final = (0.0, 0.7, 1.4, 2.3, 3.5)
 _N_LEVELS: Final = 5
+# Where the null law is not in the result, a score is ranked within its own document.
+_RANKED_SHARES: Final = (0.0, 0.5, 0.75, 0.9, 0.97)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,11 @@ class Colouring:
     levels: tuple[Level, ...]
 
     @property
+    def is_ranked(self) -> bool:
+        """Whether the levels only rank tokens within this document."""
+        return len(self.levels) > 2 and not self.has_expected
+
+    @property
     def has_expected(self) -> bool:
         """Whether the scheme's null law is known here."""
         return any(level.expected is not None for level in self.levels)
@@ -61,8 +68,9 @@ def _levels(scores: Sequence[float], scheme: str) -> tuple[tuple[float, ...], tu
     values = sorted(set(scores))
     if len(values) <= 2:
         return tuple(values), (1, 4)[: len(values)]
-    step = (values[-1] - values[0]) / _N_LEVELS
-    return tuple(values[0] + step * i for i in range(_N_LEVELS)), tuple(range(1, _N_LEVELS + 1))
+    ordered = sorted(scores)
+    edges = sorted({ordered[int(share * len(ordered))] for share in _RANKED_SHARES})
+    return tuple(edges), tuple(range(1, len(edges) + 1))
 
 
 def _label(edges: Sequence[float], index: int, scores: Sequence[float]) -> str:

@@ -137,6 +137,8 @@ class Fields:
 
 
 def _label(name: str) -> str:
+    if name == "n_powered":
+        return "tokens needed to rule a mark out"
     words = name.replace("_", " ")
     return f"number of {words[2:]}" if words.startswith("n ") else words
 

@@ -112,7 +112,7 @@ class TokenView:
 
 def _log10_p(fields: Fields, name: str) -> float | None:
     value = fields.maybe_number(name)
-    if value is not None and value > 1e-9:
+    if value is not None and value > 1e-6:
         raise fields.refusal(name, "log10 of a p-value (at most 0)")
     return None if value is None else min(value, 0.0)
 

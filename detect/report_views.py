@@ -39,7 +39,7 @@ _UNITS: Final = (
 _SHOWN: Final = frozenset(
     "kind p_value log10_p log10_p_ceiling method n_tokens n_scored verdict reasons limits warnings "
     "null_hypothesis curve decoys controls tokens documents alpha scheme key_id config_fingerprint "
-    "suspect statistic access command versions machine recipe n_documents n_significant config "
+    "suspect access command versions machine recipe n_documents n_significant config "
     "name title seconds result results steps".split()
 )
 
@@ -102,6 +102,7 @@ class FindingView:
     limits: tuple[str, ...]
     tested: str
     null_hypothesis: str
+    n_powered: int | None
     facts: tuple[tuple[str, str], ...]
 
     @property
@@ -111,8 +112,16 @@ class FindingView:
 
     @property
     def reading(self) -> str:
-        """What the p-value means."""
-        return reading(self.claim.verdict, self.claim.log10_p)
+        """What the p-value means, and what more it would take."""
+        words = reading(self.claim.verdict, self.claim.log10_p)
+        if self.claim.verdict != "inconclusive" or self.n_powered is None:
+            return words
+        if self.claim.n_scored >= self.n_powered:
+            return words
+        return (
+            f"{words} Only {self.claim.n_scored:,} tokens could be scored; to find nothing means "
+            f"something from {self.n_powered:,} on."
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,18 +186,19 @@ def _tested(fields: Fields, kind: str, subject: str, scheme: str) -> str:
     if kind == "corpus":
         return f"Whether the distinct (context, token) pairs of all documents depend on {key}."
     what = "next-token distributions" if fields.raw("access") == "weights" else "answers"
-    by = f" Statistic: {fields.text('statistic')}." if fields.has("statistic") else ""
+    named = isinstance(fields.raw("statistic"), str)
+    by = f" Statistic: {fields.text('statistic')}." if named else ""
     return f"Whether the {what} of {subject or 'the suspect'} depend on {key}.{by}"
 
 
-def _reasons(fields: Fields) -> tuple[ReasonRow, ...]:
+def _reasons(fields: Fields, claim: ClaimView) -> tuple[ReasonRow, ...]:
     reasons = fields.inner("reasons")
-    rows = [
+    rows = [] if SCORED in reasons else [ReasonRow(SCORED, REASONS[SCORED], claim.n_scored)]
+    rows += [
         ReasonRow(visible(str(name)).replace("_", " "), REASONS.get(name, ""), reasons.count(name))
         for name in reasons
     ]
-    first = SCORED.replace("_", " ")
-    return tuple(sorted(rows, key=lambda row: (row.name != first, -row.n_tokens, row.name)))
+    return tuple(sorted(rows, key=lambda row: (row.name != SCORED, -row.n_tokens, row.name)))
 
 
 def _rates(fields: Fields, claim: ClaimView) -> tuple[Rate, ...]:
@@ -264,12 +274,13 @@ def read_finding(fields: Fields) -> FindingView:
         curve=plot_curves(curve, others, alpha) if curve else None,
         colouring=colour_tokens(read_tokens(fields), scheme),
         documents=_documents(fields),
-        reasons=_reasons(fields),
+        reasons=_reasons(fields, claim),
         rates=_rates(fields, claim),
         warnings=fields.sentences("warnings"),
         limits=fields.sentences("limits"),
         tested=_tested(fields, kind, subject, scheme),
         null_hypothesis=fields.text("null_hypothesis", NULL_HYPOTHESES[kind]),
+        n_powered=fields.maybe_count("n_powered"),
         facts=_facts(fields, scheme, alpha),
     )
 

@@ -45,7 +45,8 @@ def make_head(kind: str, log10_p: float, n_scored: int, verdict: str) -> dict[st
         "key_id": "hm1-3f0c9a41d2b7",
         "config_fingerprint": "sha256:" + "9f2c" * 16,
         "alpha": ALPHA,
-        "reasons": {"scored": n_scored, "no_context": 2, "repeated_context": 10},
+        "n_powered": 210,
+        "reasons": {"no_context": 2, "repeated_context": 10},
         "limits": ["A paraphrase by another model would remove most of the mark."],
     }
 
@@ -304,6 +305,13 @@ def test_verdicts_without_signal_clear_nobody(kind: str, verdict: str, sentence:
     assert "no proof of innocence" in words or "it clears nobody" in words
 
 
+def test_too_short_a_text_says_how_much_it_takes() -> None:
+    result = make_head("text", -1.2, 17, "inconclusive") | {"statistic": 21.5}
+    words = Page(render_report(result)).words
+    assert "Only 17 tokens could be scored; to find nothing means something from 210 on." in words
+    assert "21.5" in words
+
+
 def test_empty_text_renders_without_p_value() -> None:
     result = make_head("text", 0.0, 0, "inconclusive")
     result |= {"n_tokens": 0, "log10_p": None, "p_value": None, "log10_p_ceiling": None}
@@ -344,6 +352,16 @@ def test_two_valued_scores_have_a_two_row_legend() -> None:
     page = render_report(result)
     assert page.count('class="swatch t1">0<') == page.count('class="swatch t4">1<') == 1
     assert "red-green (gamma 0.5, delta 2)" in Page(page).words
+
+
+def test_scores_of_unknown_law_are_ranked_and_said_to_be() -> None:
+    result = make_text() | {"scheme": "tournament"}
+    page = render_report(result)
+    assert "Colours rank the tokens within this document" in page
+    assert "By chance" not in page
+    n_scored = result["n_scored"]
+    assert page.count('<span class="t1"') == pytest.approx(n_scored / 2, abs=1)
+    assert page.count('<span class="t5"') == pytest.approx(0.03 * n_scored, abs=1)
 
 
 def test_long_corpus_lists_the_strongest_and_says_how_many_are_left_out() -> None:

@@ -1,0 +1,158 @@
+"""Decoy keys: the same statistic under keys that were never used.
+
+H0: what is tested is independent of the key. Then the true key is exchangeable with M fresh random
+ones, and p = (1 + #{S_m >= S}) / (M + 1) is exact in finite samples, whatever the text, tokenizer,
+language or repetition. Valid only for material that does not depend on the key under H0 (not for
+marked reading texts). Resolution 1 / (M + 1).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from watermark.contexts import group_rows
+from watermark.prf import words_for_keys
+from watermark.schemes import Scheme
+
+__all__ = ["DecoyResult", "decoy_keys", "decoy_statistics", "run_decoys"]
+
+# Words of one chunk of keys: bounds the memory near 200 MB.
+_CHUNK_WORDS = 1 << 24
+
+
+@final
+@dataclass(frozen=True)
+class DecoyResult:
+    """Where the true key ranks among decoys.
+
+    Attributes:
+        n_decoys: M.
+        n_at_least: decoys whose statistic reaches the true one; ties count against us.
+        seed: of the decoy keys, so that anyone can draw them again.
+        mean: mean of the decoys' statistics.
+        deviation: their standard deviation.
+    """
+
+    n_decoys: int
+    n_at_least: int
+    seed: int
+    mean: float
+    deviation: float
+
+    @property
+    def p_value(self) -> float:
+        """(1 + n_at_least) / (M + 1)."""
+        return (1 + self.n_at_least) / (self.n_decoys + 1)
+
+    @property
+    def is_best(self) -> bool:
+        """True if no decoy reached the true key's statistic."""
+        return self.n_at_least == 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return {
+            "n_decoys": self.n_decoys,
+            "n_at_least": self.n_at_least,
+            "p_value": self.p_value,
+            "seed": self.seed,
+        }
+
+    def contradicts(self, log10_p: float) -> bool:
+        """Tell whether a parametric p-value is too small for this rank.
+
+        If p were right, so many decoys at or above would have a probability below 1e-6
+        (Chernoff bound of the binomial).
+        """
+        expected = self.n_decoys * min(10**log10_p, 1.0)
+        k = self.n_at_least
+        if k == 0 or k <= expected:
+            return False
+        # ln P(Poisson(m) >= k) <= k - m - k ln(k / m); expected may underflow to nothing.
+        excess = k - expected - k * (math.log(k) - math.log(max(expected, 1e-300)))
+        return excess < math.log(1e-6)
+
+
+def decoy_keys(n_decoys: int, seed: int) -> NDArray[np.uint64]:
+    """Draw fresh PRF keys.
+
+    Args:
+        n_decoys: M.
+        seed: of numpy's PCG64; recorded in the result.
+
+    Returns:
+        uint64, shape (M, 2).
+    """
+    return np.random.default_rng(seed).integers(0, 1 << 64, (n_decoys, 2), np.uint64, False)
+
+
+def decoy_statistics(
+    scheme: Scheme,
+    keys: NDArray[np.uint64],
+    contexts: NDArray[np.int64],
+    tokens: NDArray[np.int64],
+    weights: NDArray[np.float64] | None = None,
+) -> NDArray[np.float64]:
+    """Compute sum_i w_i (score_i - mean) under each decoy key.
+
+    Args:
+        scheme: the scheme.
+        keys: uint64, shape (M, 2).
+        contexts: int64, shape (n, h).
+        tokens: int64, shape (n,).
+        weights: float64, shape (n,); None is all ones.
+
+    Returns:
+        float64, shape (M,).
+    """
+    first, group = group_rows(contexts)
+    distinct = np.ascontiguousarray(contexts[first])
+    size = max(_CHUNK_WORDS // max(len(tokens) * scheme.n_streams, 1), 1)
+    parts = []
+    for start in range(0, len(keys), size):
+        words = words_for_keys(keys[start : start + size], distinct, group, tokens, scheme.n_streams)
+        rows = words.transpose(1, 0, 2).reshape(scheme.n_streams, -1)
+        centred = scheme.score(rows).reshape(len(words), -1) - scheme.law.mean
+        parts.append(centred.sum(axis=1) if weights is None else centred @ weights)
+    return np.concatenate(parts) if parts else np.empty(0)
+
+
+def run_decoys(
+    scheme: Scheme,
+    contexts: NDArray[np.int64],
+    tokens: NDArray[np.int64],
+    centred_statistic: float,
+    *,
+    n_decoys: int,
+    seed: int,
+    weights: NDArray[np.float64] | None = None,
+) -> DecoyResult:
+    """Rank a statistic among decoys.
+
+    Args:
+        scheme: the scheme.
+        contexts: int64, shape (n, h), of the scored pairs.
+        tokens: int64, shape (n,).
+        centred_statistic: sum_i w_i (score_i - mean) under the true key.
+        n_decoys: M.
+        seed: of the decoy keys.
+        weights: float64, shape (n,); None is all ones.
+
+    Returns:
+        The result.
+    """
+    values = decoy_statistics(scheme, decoy_keys(n_decoys, seed), contexts, tokens, weights)
+    # Sums in another order differ by rounding; a tie must count against us.
+    slack = 1e-9 * (1 + abs(centred_statistic))
+    return DecoyResult(
+        n_decoys=n_decoys,
+        n_at_least=int((values >= centred_statistic - slack).sum()),
+        seed=seed,
+        mean=float(values.mean()) if n_decoys else 0.0,
+        deviation=float(values.std()) if n_decoys else 0.0,
+    )

@@ -1,0 +1,186 @@
+"""What a test found: statistic, tail, decoys, verdict and the evidence curve, in one frozen value.
+
+Text, corpus and text-only suspect tests share it: they differ in which pairs they score.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detect.decoys import DecoyResult, run_decoys
+from detect.nulls import log_tails, tail
+from detect.results import Tail, Verdict, decide, json_p, n_needed
+from watermark.config import WatermarkConfig
+from watermark.keys import SecretKey
+
+__all__ = ["Curve", "Finding", "Plan", "assess_scores", "settle"]
+
+_CURVE_POINTS = 200
+
+
+@final
+@dataclass(frozen=True)
+class Plan:
+    """What was fixed before looking: deployment, key, level, and the effect worth finding.
+
+    Attributes:
+        config: the deployment.
+        key: the key under test.
+        alpha: level of a positive verdict.
+        effect: mean shift of a pair's score under the alternative, in null standard deviations;
+            it only decides when too little was scored for a negative verdict.
+        n_decoys: decoy keys; 0 for none.
+        seed: of the decoy keys.
+    """
+
+    config: WatermarkConfig
+    key: SecretKey
+    alpha: float
+    effect: float
+    n_decoys: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.alpha < 1:
+            raise ValueError(f"alpha must lie in (0, 1), got {self.alpha}")
+
+    @property
+    def n_powered(self) -> int:
+        """Scored pairs below which finding nothing means nothing."""
+        return n_needed(self.effect, self.alpha)
+
+
+@final
+@dataclass(frozen=True)
+class Curve:
+    """Evidence against tokens scored, on prefixes in text order: a picture, not a test."""
+
+    n_scored: tuple[int, ...]
+    log10_p: tuple[float, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return {"n_scored": list(self.n_scored), "log10_p": list(self.log10_p)}
+
+
+@final
+@dataclass(frozen=True)
+class Finding:
+    """The result of one test.
+
+    Attributes:
+        plan: what was fixed beforehand.
+        statistic: the observed sum.
+        n_scored: pairs in it.
+        tail: its upper tail under the null.
+        decoys: rank among decoy keys, if there were any.
+        verdict: SIGNAL, NO_SIGNAL or INCONCLUSIVE.
+        curve: evidence against tokens scored.
+        warnings: why a verdict was held back, if it was.
+    """
+
+    plan: Plan
+    statistic: float
+    n_scored: int
+    tail: Tail
+    decoys: DecoyResult | None
+    verdict: Verdict
+    curve: Curve | None
+    warnings: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON values that every kind of result shares."""
+        return {
+            "p_value": json_p(self.tail.log10_p),
+            "log10_p": self.tail.log10_p,
+            "log10_p_ceiling": self.tail.log10_p_ceiling,
+            "method": self.tail.method,
+            "statistic": self.statistic,
+            "n_scored": self.n_scored,
+            "verdict": self.verdict.value,
+            "alpha": self.plan.alpha,
+            "n_powered": self.plan.n_powered,
+            "scheme": self.plan.config.scheme.name,
+            "context_width": self.plan.config.context_width,
+            "key_id": self.plan.key.key_id,
+            "config_fingerprint": self.plan.config.fingerprint,
+            "decoys": self.decoys.to_dict() if self.decoys else None,
+            "curve": self.curve.to_dict() if self.curve else None,
+            "warnings": list(self.warnings),
+        }
+
+
+def assess_scores(
+    plan: Plan,
+    contexts: NDArray[np.int64],
+    tokens: NDArray[np.int64],
+    scores: NDArray[np.float64],
+) -> Finding:
+    """Test the unweighted sum of the scores of distinct pairs.
+
+    H0: the text is independent of the key; the scores are then independent with the scheme's law.
+    Alternative: the writer preferred tokens with high scores. Exact (for Gumbel schemes an upper
+    bound within 1e-9, see `watermark.schemes.gumbel.upper_tail`).
+
+    Args:
+        plan: what was fixed beforehand.
+        contexts: int64, shape (n, h), distinct with `tokens`.
+        tokens: int64, shape (n,).
+        scores: float64, shape (n,), in text order.
+
+    Returns:
+        The finding.
+    """
+    law, n = plan.config.scheme.law, len(scores)
+    statistic = float(scores.sum())
+    null = tail(law, statistic, n)
+    decoys = None
+    if plan.n_decoys and n:
+        decoys = run_decoys(
+            plan.config.scheme,
+            contexts,
+            tokens,
+            statistic - n * law.mean,
+            n_decoys=plan.n_decoys,
+            seed=plan.seed,
+        )
+    verdict, warnings = settle(plan, null, decoys, n)
+    return Finding(plan, statistic, n, null, decoys, verdict, _curve(plan, scores), warnings)
+
+
+def settle(
+    plan: Plan, null: Tail, decoys: DecoyResult | None, n_scored: int
+) -> tuple[Verdict, tuple[str, ...]]:
+    """Decide, unless the decoys contradict the parametric p-value: then they win.
+
+    Args:
+        plan: what was fixed beforehand.
+        null: the tail.
+        decoys: the decoys' word, if there were any.
+        n_scored: pairs in the statistic.
+
+    Returns:
+        The verdict, and warnings.
+    """
+    verdict = decide(null, n_scored, alpha=plan.alpha, n_powered=plan.n_powered)
+    if decoys and decoys.contradicts(null.log10_p):
+        return Verdict.INCONCLUSIVE, (
+            f"{decoys.n_at_least} of {decoys.n_decoys} decoy keys reach the statistic, which the "
+            "parametric p-value rules out: some pairs are not independent. The decoys' p-value "
+            f"({decoys.p_value:.2g}) is the one to trust.",
+        )
+    return verdict, ()
+
+
+def _curve(plan: Plan, scores: NDArray[np.float64]) -> Curve | None:
+    n = len(scores)
+    if n == 0:
+        return None
+    ends = np.unique(np.linspace(1, n, min(n, _CURVE_POINTS)).round().astype(np.int64))
+    logs = log_tails(plan.config.scheme.law, np.cumsum(scores)[ends - 1], ends) / math.log(10)
+    return Curve(tuple(ends.tolist()), tuple(np.round(logs, 4).tolist()))

@@ -1,0 +1,29 @@
+"""Corrections for looking at many things: the search is paid for in the reported p-value."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["holm"]
+
+
+def holm(log10_ps: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Adjust p-values by Holm's step-down method (Scand. J. Statist. 6, 1979).
+
+    Controls the family-wise error under any dependence.
+
+    Args:
+        log10_ps: float64, shape (m,), log10 p-values of the family.
+
+    Returns:
+        float64, shape (m,), adjusted log10 p-values, at most 0.
+    """
+    m = len(log10_ps)
+    order = np.argsort(log10_ps, kind="stable")
+    steps = log10_ps[order] + np.array([math.log10(m - i) for i in range(m)])
+    adjusted = np.empty(m)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 0.0)
+    return adjusted
