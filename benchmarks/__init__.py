@@ -1,0 +1,1 @@
+"""One script a question; results in benchmarks/results/ as JSON."""

@@ -32,7 +32,9 @@ def write_result(name: str, *, seed: int, measured: dict[str, Any]) -> Path:
     """
     payload = {
         "benchmark": name,
-        "command": " ".join(["python", "-m", f"benchmarks.{name}", *map(shlex.quote, sys.argv[1:])]),
+        "command": " ".join(
+            ["python", "-m", f"benchmarks.{name}", *map(shlex.quote, sys.argv[1:])]
+        ),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "commit": _git("rev-parse", "HEAD"),
         "uncommitted_changes": bool(_git("status", "--porcelain", "--", "watermark", "detect")),

@@ -115,7 +115,9 @@ def decoy_statistics(
     size = max(_CHUNK_WORDS // max(len(tokens) * scheme.n_streams, 1), 1)
     parts = []
     for start in range(0, len(keys), size):
-        words = words_for_keys(keys[start : start + size], distinct, group, tokens, scheme.n_streams)
+        words = words_for_keys(
+            keys[start : start + size], distinct, group, tokens, scheme.n_streams
+        )
         rows = words.transpose(1, 0, 2).reshape(scheme.n_streams, -1)
         centred = scheme.score(rows).reshape(len(words), -1) - scheme.law.mean
         parts.append(centred.sum(axis=1) if weights is None else centred @ weights)

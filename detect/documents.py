@@ -44,7 +44,7 @@ class Columns(NamedTuple):
     """Names of the fields that are read; ids are taken where a record has no text."""
 
     text: str = "text"
-    token_ids: str = "token_ids"
+    token_ids: str = "token_ids"  # noqa: S105
     id: str = "id"
 
 
@@ -171,8 +171,10 @@ def _from_datasets(name: str, columns: Columns) -> Iterator[Document]:
     name, _, split = name.partition(":")
     load = datasets.load_from_disk if (Path(name) / "state.json").exists() else None
     try:
-        rows = load(name) if load else datasets.load_dataset(
-            name, split=split or "train", streaming=True
+        rows = (
+            load(name)
+            if load
+            else datasets.load_dataset(name, split=split or "train", streaming=True)
         )
         for number, record in enumerate(rows):
             yield _document(record, columns, f"datasets:{name}, row {number}")

@@ -115,9 +115,7 @@ def lattice_log_tails(
         todo = np.isnan(out) | ((n > 0) & ~small)
     else:
         todo = n > 0
-    pairs, inverse = np.unique(
-        np.stack([statistics[todo], n[todo]]), axis=1, return_inverse=True
-    )
+    pairs, inverse = np.unique(np.stack([statistics[todo], n[todo]]), axis=1, return_inverse=True)
     values = np.array([lattice_log_tail(law, int(s), int(m)) for s, m in pairs.T])
     out[todo] = values[inverse.ravel()] if len(values) else 0.0
     return out
@@ -147,9 +145,7 @@ def _from_tables(
     return out
 
 
-def _runs(
-    n: NDArray[np.int64], order: NDArray[np.int64]
-) -> list[tuple[int, NDArray[np.int64]]]:
+def _runs(n: NDArray[np.int64], order: NDArray[np.int64]) -> list[tuple[int, NDArray[np.int64]]]:
     """Split the sorted order into runs of equal n."""
     values, starts = np.unique(n[order], return_index=True)
     return list(zip(values.tolist(), np.split(order, starts[1:]), strict=True))

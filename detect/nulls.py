@@ -83,7 +83,7 @@ def log_tails(
 def _log_binomial(
     s: NDArray[np.float64], n: NDArray[np.int64], probability: float
 ) -> NDArray[np.float64]:
-    """ln P(Binomial(n, p) >= s) = ln I_p(s, n - s + 1)."""
+    """Ln P(Binomial(n, p) >= s) = ln I_p(s, n - s + 1)."""
     out = np.zeros(len(n))
     out[s > n] = -np.inf
     inside = (s >= 1) & (s <= n)
@@ -92,8 +92,11 @@ def _log_binomial(
     value = np.log(np.maximum(direct, _SERIES_BELOW))
     deep = direct < _SERIES_BELOW
     first = (
-        gammaln(m + 1) - gammaln(k + 1) - gammaln(m - k + 1)
-        + k * math.log(probability) + (m - k) * math.log1p(-probability)
+        gammaln(m + 1)
+        - gammaln(k + 1)
+        - gammaln(m - k + 1)
+        + k * math.log(probability)
+        + (m - k) * math.log1p(-probability)
     )
     odds = probability / (1 - probability)
     value[deep] = first[deep] + _log_series(
@@ -104,7 +107,7 @@ def _log_binomial(
 
 
 def _log_gamma(statistics: NDArray[np.float64], n: NDArray[np.int64]) -> NDArray[np.float64]:
-    """ln P(Gamma(n, 1) >= s) = ln P(Poisson(s) <= n - 1)."""
+    """Ln P(Gamma(n, 1) >= s) = ln P(Poisson(s) <= n - 1)."""
     out = np.zeros(len(n))
     inside = (n > 0) & (statistics > 0)
     shape, x = n[inside].astype(np.float64), statistics[inside]
@@ -119,9 +122,7 @@ def _log_gamma(statistics: NDArray[np.float64], n: NDArray[np.int64]) -> NDArray
     return out
 
 
-def _log_series(
-    ratio: Callable[[int], NDArray[np.float64]], size: int
-) -> NDArray[np.float64]:
+def _log_series(ratio: Callable[[int], NDArray[np.float64]], size: int) -> NDArray[np.float64]:
     """Ln of 1 + r(0) + r(0) r(1) + ..., ratios falling below 1: positive terms only."""
     term, total = np.ones(size), np.ones(size)
     j = 0

@@ -9,9 +9,19 @@ from enum import StrEnum
 from statistics import NormalDist
 from typing import Final, Literal, NoReturn, final
 
-__all__ = ["ALPHA", "Tail", "Verdict", "decide", "format_p", "json_p", "n_needed"]
+__all__ = [
+    "ALPHA",
+    "CONTROL_FIRES_BELOW",
+    "Tail",
+    "Verdict",
+    "decide",
+    "format_p",
+    "json_p",
+    "n_needed",
+]
 
 ALPHA: Final = 1e-6
+CONTROL_FIRES_BELOW: Final = 1e-3
 _NO_SIGNAL_ABOVE: Final = 0.01
 _POWER: Final = 0.9
 _LOWEST: Final = math.log10(sys.float_info.min)

@@ -106,7 +106,8 @@ def select_pairs(
     reasons[:h] = Reason.NO_CONTEXT
     scored = reasons[h:]
     _drop(scored, np.isin(tokens, special), Reason.SPECIAL_TOKEN)
-    _drop(scored, np.isin(contexts, special).any(axis=1), Reason.SPECIAL_CONTEXT)
+    in_context: NDArray[np.bool_] = np.any(np.isin(contexts, special), axis=1)
+    _drop(scored, in_context, Reason.SPECIAL_CONTEXT)
     if prompt_ids is not None and h:
         seen = _occurs_in(contexts, _checked(prompt_ids))
         _drop(scored, seen, Reason.CONTEXT_IN_PROMPT)

@@ -138,11 +138,17 @@ def progress(total: int | None, description: str, unit: str) -> Iterator[tqdm[An
 @click.option("--unmarked", is_flag=True, help="No mark at all: answers for a control.")
 @config_options
 @click.option("--prompt", "single_prompt", help="One prompt.")
-@click.option("--prompts", "prompts_path", help='File: one a line, or JSONL with "prompt"; - is stdin.')
-@click.option("--output", "-o", type=click.Path(path_type=Path), help="JSONL file.  [default: stdout]")
+@click.option(
+    "--prompts", "prompts_path", help='File: one a line, or JSONL with "prompt"; - is stdin.'
+)
+@click.option(
+    "--output", "-o", type=click.Path(path_type=Path), help="JSONL file.  [default: stdout]"
+)
 @click.option("--save-config", type=click.Path(path_type=Path), help="Write the config used.")
 @click.option("--max-new-tokens", default=128, show_default=True, type=click.IntRange(1))
-@click.option("--temperature", default=1.0, show_default=True, type=click.FloatRange(0, min_open=True))
+@click.option(
+    "--temperature", default=1.0, show_default=True, type=click.FloatRange(0, min_open=True)
+)
 @click.option("--top-k", default=0, show_default=True, type=click.IntRange(0), help="0 keeps all.")
 @click.option("--batch-size", default=64, show_default=True, type=click.IntRange(1))
 @click.option("--seed", default=0, show_default=True, help="Of the sampling; not the key.")
@@ -169,7 +175,9 @@ def generate(
     config = None if unmarked else chosen_config(preset_name, config_path)
     key = load_key(key_path) if key_path else None
     with progress(len(prompts) * sampling["max_new_tokens"], "generating", "tok") as bar:
-        answered = answer_prompts(model, prompts, config=config, key=key, on_tokens=bar.update, **sampling)
+        answered = answer_prompts(
+            model, prompts, config=config, key=key, on_tokens=bar.update, **sampling
+        )
     if save_config and answered.config:
         with atomic_writer(save_config) as file:
             file.write(json.dumps(answered.config.to_dict(), indent=2) + "\n")

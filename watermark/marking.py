@@ -98,10 +98,11 @@ class Marker:
         return logits.index_copy(0, rows, marked.to(logits.dtype))
 
     def _mark_vocabulary(self, step: _Step, logits: Tensor) -> Tensor:
-        token_ids, is_filler = _candidates(logits)
-        if token_ids is None:
+        candidates = _candidates(logits)
+        if candidates is None:
             vocabulary = torch.arange(logits.shape[1], device=logits.device).expand_as(logits)
             return self.config.scheme.embed(logits, step.words(vocabulary))
+        token_ids, is_filler = candidates
         few = logits.gather(1, token_ids).masked_fill(is_filler, -torch.inf)
         marked = self.config.scheme.embed(few, step.words(token_ids))
         # A filler may name the same column as a candidate; its -inf must not win.
@@ -148,7 +149,11 @@ def markable_rows(response_ids: Tensor, context_width: int) -> Tensor:
     h = context_width
     if h == 0 or length < h:
         return response_ids.new_full((n_rows,), h == 0, dtype=torch.bool)
-    past = response_ids[:, :-1].unfold(1, h, 1) if length > h else response_ids.new_empty((n_rows, 0, h))
+    past = (
+        response_ids[:, :-1].unfold(1, h, 1)
+        if length > h
+        else response_ids.new_empty((n_rows, 0, h))
+    )
     return ~(past == response_ids[:, None, length - h :]).all(dim=2).any(dim=1)
 
 
@@ -162,18 +167,18 @@ def _check_logits(logits: Tensor) -> None:
         )
 
 
-def _candidates(logits: Tensor) -> tuple[Tensor, Tensor] | tuple[None, None]:
+def _candidates(logits: Tensor) -> tuple[Tensor, Tensor] | None:
     """List the finite columns of each row, ascending, if they are few.
 
     Returns:
-        Ids, int64, shape (B, K), and a bool mask of the fillers at the end of shorter rows; or
-        two None where the whole vocabulary is as good.
+        Ids, int64, shape (B, K), and a bool mask of the fillers at the end of shorter rows; None
+        where the whole vocabulary is as good.
     """
     finite = torch.isfinite(logits)
     counts = finite.sum(dim=1)
     width = int(counts.max())
     if width > logits.shape[1] * _SPARSE_SHARE:
-        return None, None
+        return None
     row, column = finite.nonzero(as_tuple=True)
     starts = counts.cumsum(0) - counts
     slot = torch.arange(len(row), device=logits.device) - starts[row]

@@ -84,7 +84,8 @@ class WatermarkProcessor(LogitsProcessor):
             generation_config = caller.f_locals["generation_config"]
             _refuse_unmarkable(generation_config, self._marker.config)
             _refuse_later_warpers(generation_config, self._marker.config)
-        return self._marker(input_ids[:, self._prompt_length :], self._warpers(input_ids, scores))
+        warped = self._warpers(input_ids, scores)  # type: ignore[arg-type]
+        return self._marker(input_ids[:, self._prompt_length :], warped)
 
     def __repr__(self) -> str:
         return f"WatermarkProcessor({self._marker!r}, prompt_length={self._prompt_length})"

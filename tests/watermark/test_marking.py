@@ -27,7 +27,9 @@ def _logits(rows: int, vocabulary: int = 40, seed: int = 0) -> torch.Tensor:
     context_width=st.integers(0, 4),
 )
 @settings(max_examples=200, deadline=None)
-def test_a_row_is_marked_exactly_when_its_context_is_new(ids: list[int], context_width: int) -> None:
+def test_a_row_is_marked_exactly_when_its_context_is_new(
+    ids: list[int], context_width: int
+) -> None:
     h, t = context_width, len(ids)
     earlier = [tuple(ids[i - h : i]) for i in range(h, t)]
     expected = h == 0 or (t >= h and tuple(ids[t - h :]) not in earlier)
@@ -62,7 +64,9 @@ def test_truncated_logits_get_the_same_mark_as_dense_ones(name: str) -> None:
     """The sparse path (few finite logits) and the dense path must agree, to rounding."""
     config = preset(name)
     response = torch.tensor([[5, 6, 7], [1, 2, 3], [4, 4, 8], [6, 1, 2]])
-    logits = _logits(4, 64).masked_fill(torch.rand(4, 64, generator=torch.Generator().manual_seed(2)) < 0.92, -torch.inf)
+    logits = _logits(4, 64).masked_fill(
+        torch.rand(4, 64, generator=torch.Generator().manual_seed(2)) < 0.92, -torch.inf
+    )
     logits[:, 0] = 0.5
     sparse = Marker(config, KEY)(response, logits, torch.Generator().manual_seed(1))
     # One row without truncation forces the dense path for all.

@@ -78,7 +78,9 @@ def _generate(model: LlamaForCausalLM, prompts: list[list[int]], **kwargs: Any) 
 PROMPTS = [[5, 6, 7, 8, 9], [11, 12]]
 
 
-@pytest.mark.parametrize("name", ["default", "tracer", "gumbel", "red-green", "unigram", "tournament"])
+@pytest.mark.parametrize(
+    "name", ["default", "tracer", "gumbel", "red-green", "unigram", "tournament"]
+)
 def test_watermarking_config_marks_every_row_of_a_left_padded_batch(
     model: LlamaForCausalLM, name: str
 ) -> None:
@@ -129,7 +131,9 @@ def test_each_prompt_has_its_own_key_and_repeats_share_it(model: LlamaForCausalL
         watermarking_config=TransformersWatermark(config, [KEY, OTHER]),
         num_return_sequences=2,
     )
-    for row, mine, other in zip(answers, [KEY, KEY, OTHER, OTHER], [OTHER, OTHER, KEY, KEY], strict=True):
+    for row, mine, other in zip(
+        answers, [KEY, KEY, OTHER, OTHER], [OTHER, OTHER, KEY, KEY], strict=True
+    ):
         assert _mean_score(row, config, mine)[0] > 5
         assert abs(_mean_score(row, config, other)[0]) < 6
 

@@ -127,9 +127,7 @@ def _words_for_keys(keys, contexts, pair_context, token_ids, out):  # type: igno
                 out[m, s, i] = np.uint32(_lane(block, token & 3))
 
 
-def context_hashes(
-    k0: np.uint64, k1: np.uint64, contexts: NDArray[np.int64]
-) -> NDArray[np.uint64]:
+def context_hashes(k0: np.uint64, k1: np.uint64, contexts: NDArray[np.int64]) -> NDArray[np.uint64]:
     """Hash every context; see `watermark.kernels.numpy_prf.context_hashes`."""
     out = np.empty((len(contexts), 2), np.uint64)
     _context_hashes(k0, k1, np.ascontiguousarray(contexts), out)

@@ -12,7 +12,6 @@ _MASK32 = _U(0xFFFFFFFF)
 _32 = _U(32)
 
 
-
 def _rotl(x: NDArray[np.uint64], bits: int) -> NDArray[np.uint64]:
     return (x << _U(bits)) | (x >> _U(64 - bits))
 

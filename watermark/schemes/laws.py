@@ -81,7 +81,7 @@ class Bernoulli(ScoreLaw):
 
     @property
     def variance(self) -> float:
-        """p (1 - p)."""
+        """P (1 - p)."""
         return self.probability * (1 - self.probability)
 
     def cumulants(self, t: NDArray[np.float64]) -> Cumulants:

@@ -58,7 +58,8 @@ class RedGreen(Scheme):
 
     def score(self, words: NDArray[np.uint32]) -> NDArray[np.float64]:
         """Return 1 for green and 0 for red; see `Scheme.score`."""
-        return (words[0] < self._threshold).astype(np.float64)
+        green: NDArray[np.bool_] = words[0] < self._threshold
+        return green.astype(np.float64)
 
     @property
     def law(self) -> Bernoulli:

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detect.report import render_report
-from detect.report_words import odds, round_sci, visible
+from detect.reporting.page import render_report
+from detect.reporting.words import odds, round_sci, visible
 from watermark.errors import MissingExtraError, ResultError
 
 ALPHA = 1e-6
@@ -373,6 +373,14 @@ def test_long_corpus_lists_the_strongest_and_says_how_many_are_left_out() -> Non
     assert listed == [document["id"] for document in strongest]
 
 
+def test_marked_documents_in_a_quiet_corpus_are_in_the_headline() -> None:
+    result = make_corpus(40) | {"log10_p": -0.5, "p_value": 10**-0.5, "verdict": "no_signal"}
+    result["log10_p_ceiling"] = -0.5
+    words = Page(render_report(result)).words
+    assert f"{result['n_significant']} documents carry the mark, though" in words
+    assert "No mark was found" not in words
+
+
 def test_firing_control_is_named_and_spoils_a_signal() -> None:
     result = make_probe(verdict="inconclusive")
     result["controls"][0] |= {"log10_p": -4.0, "p_value": 1e-4, "verdict": "no_signal"}
@@ -529,7 +537,9 @@ def _luminance(colour: str) -> float:
 
 def test_colours_have_aa_contrast_in_light_dark_and_print() -> None:
     """WCAG 2.1 criterion 1.4.3: 4.5 to 1 for text."""
-    css = Path(sys.modules["detect.report"].__file__ or "").parent / "templates" / "style.css"
+    css = (
+        Path(sys.modules["detect.reporting.page"].__file__ or "").parent / "templates" / "style.css"
+    )
     blocks = re.findall(r":root \{(.*?)\n? *\}", css.read_text("utf-8"), re.DOTALL)
     assert len(blocks) == 3
     for block in blocks:

@@ -81,7 +81,7 @@ REASONS: Final = MappingProxyType(
         "context_in_prompt": "Its context could have been copied from the prompt.",
         "repeated_context": "Its context occurred earlier in the same text, where the mark pauses.",
         "repeated_pair": "The same context and token were counted already; a pair counts once.",
-        "seen_in_earlier_document": "The same context and token were counted in an earlier "
+        "pair_in_earlier_document": "The same context and token were counted in an earlier "
         "document; a pair counts once.",
     }
 )

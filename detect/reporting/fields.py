@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, final
 
-from detect.report_words import visible
+from detect.reporting.words import visible
 from watermark.errors import ResultError
 
 __all__ = ["Fields"]

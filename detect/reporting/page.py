@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from detect.plots import DotPlot, plot_dots
-from detect.report_fields import Fields
-from detect.report_reader import RowView
-from detect.report_views import FIRES_AT, FindingView, StepView, read_finding, read_step
-from detect.report_words import (
+from detect.reporting.fields import Fields
+from detect.reporting.plots import DotPlot, plot_dots
+from detect.reporting.reader import RowView
+from detect.reporting.views import FindingView, StepView, read_finding, read_step
+from detect.reporting.words import (
     NULL_HYPOTHESES,
     ROLES,
     TOPICS,
@@ -25,6 +25,7 @@ from detect.report_words import (
     round_sci,
     superscript,
 )
+from detect.results import CONTROL_FIRES_BELOW
 from watermark.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class _Page:
     steps: tuple[StepView, ...]
     dots: DotPlot | None
     alpha: float
-    fires_at: float
+    fires_below: float
     null_hypothesis: str
     warnings: tuple[str, ...]
     limits: tuple[str, ...]
@@ -91,7 +92,7 @@ def _single_page(fields: Fields) -> _Page:
         steps=(),
         dots=None,
         alpha=finding.alpha,
-        fires_at=FIRES_AT,
+        fires_below=CONTROL_FIRES_BELOW,
         null_hypothesis=finding.null_hypothesis,
         warnings=(),
         limits=finding.limits,
@@ -114,7 +115,7 @@ def _demo_page(fields: Fields) -> _Page:
         raise fields.refusal("steps", "a list with at least one step")
     findings = [finding for step in steps for finding in step.findings]
     verdict = _demo_verdict(fields, findings)
-    alpha = next((finding.alpha for finding in findings), FIRES_AT)
+    alpha = next((finding.alpha for finding in findings), CONTROL_FIRES_BELOW)
     rows = _demo_rows(steps)
     limits = dict.fromkeys([*fields.sentences("limits"), *(s for f in findings for s in f.limits)])
     shown = frozenset({"kind", "steps", "limits", "warnings", "command", "verdict", *_GROUPS})
@@ -127,9 +128,9 @@ def _demo_page(fields: Fields) -> _Page:
         subject_label="",
         finding=None,
         steps=steps,
-        dots=plot_dots(rows, alpha, FIRES_AT) if len(rows) > 1 else None,
+        dots=plot_dots(rows, alpha, CONTROL_FIRES_BELOW) if len(rows) > 1 else None,
         alpha=alpha,
-        fires_at=FIRES_AT,
+        fires_below=CONTROL_FIRES_BELOW,
         null_hypothesis=NULL_HYPOTHESES["demo"],
         warnings=fields.sentences("warnings"),
         limits=tuple(limits),
@@ -195,7 +196,7 @@ def _environment() -> Environment:
     except ImportError:
         raise MissingExtraError("jinja2", "report") from None
     environment = Environment(
-        loader=PackageLoader("detect"),
+        loader=PackageLoader("detect.reporting"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

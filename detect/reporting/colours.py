@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from detect.report_reader import TokenView
-from detect.report_words import REASONS
+from detect.reporting.reader import TokenView
+from detect.reporting.words import REASONS
 
 __all__ = ["Colouring", "colour_tokens"]
 

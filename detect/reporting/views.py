@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-from detect.plots import CurvePlot, DotPlot, plot_curves, plot_dots
-from detect.report_colours import Colouring, colour_tokens
-from detect.report_fields import Fields
-from detect.report_reader import (
+from detect.reporting.colours import Colouring, colour_tokens
+from detect.reporting.fields import Fields
+from detect.reporting.plots import CurvePlot, DotPlot, plot_curves, plot_dots
+from detect.reporting.reader import (
     ClaimView,
     DecoysView,
     DocumentView,
@@ -21,12 +21,12 @@ from detect.report_reader import (
     read_rows,
     read_tokens,
 )
-from detect.report_words import NULL_HYPOTHESES, REASONS, SCORED, headline, reading, visible
+from detect.reporting.words import NULL_HYPOTHESES, REASONS, SCORED, headline, reading, visible
+from detect.results import CONTROL_FIRES_BELOW
 from watermark.errors import ResultError
 
-__all__ = ["FIRES_AT", "FindingView", "StepView", "read_finding", "read_step", "scheme_name"]
+__all__ = ["FindingView", "StepView", "read_finding", "read_step", "scheme_name"]
 
-FIRES_AT: Final = 1e-3
 _MAX_DOCUMENTS: Final = 200
 _KINDS: Final = {"text": "text", "corpus": "corpus", "probe": "probe"}
 _UNITS: Final = (
@@ -89,7 +89,7 @@ class FindingView:
     subject: str
     claim: ClaimView
     alpha: float
-    fires_at: float
+    fires_below: float
     decoys: DecoysView | None
     rows: tuple[RowView, ...]
     dots: DotPlot | None
@@ -108,6 +108,13 @@ class FindingView:
     @property
     def headline(self) -> str:
         """The finding in one sentence."""
+        n_significant = self.documents.n_significant
+        if self.kind == "corpus" and n_significant and self.claim.verdict != "signal":
+            documents = "document carries" if n_significant == 1 else "documents carry"
+            return (
+                f"{n_significant:,} {documents} the mark, though the corpus as a whole does not "
+                "show it."
+            )
         return headline(self.kind, self.claim.verdict)
 
     @property
@@ -259,7 +266,7 @@ def read_finding(fields: Fields) -> FindingView:
     claim, decoys, curve = read_claim(fields), read_decoys(fields), read_curve(fields)
     alpha, scheme, subject = _alpha(fields), scheme_name(fields), _subject(fields)
     own_row = RowView(subject or "this " + kind, "claim", claim, decoys, curve, fires=False)
-    rows = read_rows(fields, own_row, FIRES_AT)
+    rows = read_rows(fields, own_row, CONTROL_FIRES_BELOW)
     _check_verdict(fields, claim, alpha, rows)
     others = [row.curve for row in rows[1:] if row.curve]
     return FindingView(
@@ -267,10 +274,10 @@ def read_finding(fields: Fields) -> FindingView:
         subject=subject,
         claim=claim,
         alpha=alpha,
-        fires_at=FIRES_AT,
+        fires_below=CONTROL_FIRES_BELOW,
         decoys=decoys,
         rows=rows,
-        dots=plot_dots(rows, alpha, FIRES_AT) if len(rows) > 1 else None,
+        dots=plot_dots(rows, alpha, CONTROL_FIRES_BELOW) if len(rows) > 1 else None,
         curve=plot_curves(curve, others, alpha) if curve else None,
         colouring=colour_tokens(read_tokens(fields), scheme),
         documents=_documents(fields),

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from detect.report_reader import CurveView, RowView
+from detect.reporting.reader import CurveView, RowView
 
 __all__ = ["CurvePlot", "DotPlot", "Scale", "Tick", "evidence_scale", "plot_curves", "plot_dots"]
 

@@ -1,0 +1,135 @@
+"""A claim about a suspect, with its controls beside it.
+
+Every control runs through the same pipeline. One that fires stops the claim: then something other
+than the key explains the signal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal, final
+
+from detect.inheritance import Tested
+from detect.results import CONTROL_FIRES_BELOW, Verdict, format_p
+from detect.text import binding_limits
+
+__all__ = ["Access", "Control", "ProbeResult", "conclude"]
+
+Access = Literal["text", "weights"]
+
+_LIMITS: Final = (
+    "A small p-value shows that the suspect depends on the key. It does not show who queried the "
+    "provider, with what intent, or in breach of what; marked text that stands in public is a "
+    "rival explanation.",
+    "A large p-value shows nothing: paraphrase, short training, a wide context or too few queries "
+    "leave no trace that could be found.",
+    "It does not show what share of the suspect's ability came from the marked answers.",
+)
+_NULL: Final = "The suspect is independent of the secret key."
+
+
+@final
+@dataclass(frozen=True)
+class Control:
+    """A model that cannot have learned from marked answers, tested like the suspect.
+
+    Attributes:
+        name: the model's name.
+        role: why it is clean, for example "base" or "clean twin".
+        tested: its finding.
+        note: what differed from the suspect's test, if anything.
+    """
+
+    name: str
+    role: str
+    tested: Tested
+    note: str = ""
+
+    @property
+    def fires(self) -> bool:
+        """True if the control looks guilty: parametric or decoy p below 0.001."""
+        finding = self.tested.finding
+        by_decoys = finding.decoys.p_value if finding.decoys else 1.0
+        return min(finding.tail.p_value, by_decoys) < CONTROL_FIRES_BELOW
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values."""
+        payload = self.tested.finding.to_dict()
+        kept = ("p_value", "log10_p", "log10_p_ceiling", "n_scored", "verdict", "decoys")
+        return {
+            "name": self.name,
+            "role": self.role,
+            **{k: payload[k] for k in kept},
+            "fires": self.fires,
+            "note": self.note,
+        }
+
+
+@final
+@dataclass(frozen=True)
+class ProbeResult:
+    """The result of probing a suspect.
+
+    Attributes:
+        suspect: its name.
+        access: what was asked of it.
+        tested: its finding, after the controls had their say.
+        controls: the controls.
+        n_answers: answers or texts looked at.
+    """
+
+    suspect: str
+    access: Access
+    tested: Tested
+    controls: tuple[Control, ...]
+    n_answers: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON result."""
+        finding = self.tested.finding
+        return {
+            "kind": "probe",
+            "access": self.access,
+            "suspect": self.suspect,
+            "null_hypothesis": _NULL,
+            **finding.to_dict(),
+            "n_tokens": self.tested.n_tokens,
+            "n_answers": self.n_answers,
+            "reasons": self.tested.reasons,
+            "controls": [control.to_dict() for control in self.controls],
+            "limits": [*_LIMITS, *binding_limits(finding.plan.config)],
+        }
+
+
+def conclude(
+    suspect: str, access: Access, tested: Tested, controls: Sequence[Control], n_answers: int
+) -> ProbeResult:
+    """Set a suspect's finding beside its controls.
+
+    Args:
+        suspect: its name.
+        access: what was asked of it.
+        tested: its finding.
+        controls: the controls, tested the same way.
+        n_answers: answers or texts looked at.
+
+    Returns:
+        The result. A positive verdict becomes INCONCLUSIVE if a control fires; without any
+        control a warning says so.
+    """
+    warnings = [
+        f"The control {c.name} ({c.role}) fires as well (p = "
+        f"{format_p(c.tested.finding.tail.log10_p)}): the claim is stopped."
+        for c in controls
+        if c.fires
+    ]
+    finding = tested.finding
+    stopped = bool(warnings) and finding.verdict == Verdict.SIGNAL
+    verdict = Verdict.INCONCLUSIVE if stopped else finding.verdict
+    if not controls:
+        warnings.append("No control model was tested: add at least one with --control.")
+    finding = replace(finding, verdict=verdict, warnings=(*finding.warnings, *warnings))
+    return ProbeResult(
+        suspect, access, tested._replace(finding=finding), tuple(controls), n_answers
+    )

@@ -1,0 +1,162 @@
+"""Run a probe from the command line: load the models, ask them, set the controls beside."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+from detect.finding import Plan
+from detect.inheritance import TEXT_EFFECT, WEIGHTS_EFFECT, Tested, assess_answers, assess_reading
+from detect.probe import Access, Control, ProbeResult, conclude
+from detect.suspects import ReadingText, TransformersSuspect
+from watermark.config import WatermarkConfig
+from watermark.errors import DocumentError, FingerprintError, MissingExtraError
+from watermark.files import read_prompts, read_text_file
+from watermark.keys import SecretKey
+from watermark.models import resolve_model
+from watermark.tokens import load_tokenizer
+
+__all__ = ["ProbeRequest", "run_probe"]
+
+Progress = Callable[[int | None, str, str], AbstractContextManager[Any]]
+
+
+@final
+@dataclass(frozen=True)
+class ProbeRequest:
+    """What is to be probed, and how; the fields are the command's options."""
+
+    suspect: str
+    access: Access
+    controls: tuple[str, ...]
+    reference: str | None
+    config: WatermarkConfig
+    key: SecretKey
+    tokenizer: str
+    alpha: float
+    n_decoys: int
+    seed: int
+    max_new_tokens: int
+    temperature: float
+    top_k: int
+
+    @property
+    def plan(self) -> Plan:
+        """The statistical half of it."""
+        effect = TEXT_EFFECT if self.access == "text" else WEIGHTS_EFFECT
+        return Plan(self.config, self.key, self.alpha, effect, self.n_decoys, self.seed)
+
+
+def run_probe(
+    request: ProbeRequest,
+    prompts_path: str | None,
+    reading_path: str | None,
+    progress: Progress,
+) -> ProbeResult:
+    """Probe a suspect and its controls.
+
+    Args:
+        request: what and how.
+        prompts_path: with text access, the prompts.
+        reading_path: with weights access, the reading texts.
+        progress: makes progress bars.
+
+    Returns:
+        The result.
+    """
+    if request.access == "text":
+        return _by_text(request, read_prompts(prompts_path or "-"), progress)
+    return _by_weights(request, _read_reading(reading_path or "-"), progress)
+
+
+def _open(name: str) -> TransformersSuspect:
+    folder = resolve_model(name)
+    try:
+        return TransformersSuspect(folder, name=Path(name).name)
+    except ImportError as error:
+        raise MissingExtraError(error.name or "transformers", "hf") from None
+
+
+def _by_text(request: ProbeRequest, prompts: Sequence[str], progress: Progress) -> ProbeResult:
+    from watermark.generation import Sampling
+
+    tokenizer = load_tokenizer(request.tokenizer)
+    sampling = Sampling(
+        max_new_tokens=request.max_new_tokens,
+        temperature=request.temperature,
+        top_k=request.top_k,
+        seed=request.seed,
+    )
+
+    def tested(name: str) -> Tested:
+        total = len(prompts) * request.max_new_tokens
+        with progress(total, f"asking {Path(name).name}", "tok") as bar:
+            answers = _open(name).answers(prompts, sampling, bar.update)
+        return assess_answers(request.plan, tokenizer, answers)
+
+    controls = [Control(Path(name).name, "control", tested(name)) for name in request.controls]
+    return conclude(
+        Path(request.suspect).name, "text", tested(request.suspect), controls, len(prompts)
+    )
+
+
+def _by_weights(
+    request: ProbeRequest, rows: Sequence[tuple[str, str]], progress: Progress
+) -> ProbeResult:
+    tokenizer = load_tokenizer(request.tokenizer)
+    reference = _open(request.reference) if request.reference else None
+
+    def tested(name: str) -> Tested:
+        suspect = _open(name)
+        if suspect.tokenizer.fingerprint != tokenizer.fingerprint:
+            raise FingerprintError(
+                f"{suspect.name} has another tokenizer than the provider; its distributions "
+                "cannot be scored. Probe it with --access text"
+            )
+        texts = [
+            ReadingText(suspect.chat_ids(prompt), tuple(tokenizer.encode(text).tolist()))
+            for prompt, text in rows
+        ]
+        clean = None if name == request.reference else reference
+        total = sum(len(t.token_ids) for t in texts)
+        with progress(total, f"reading with {suspect.name}", "tok") as bar:
+            return assess_reading(request.plan, tokenizer, suspect, clean, texts, bar.update)
+
+    controls = [
+        Control(
+            Path(name).name,
+            "control",
+            tested(name),
+            "read without a reference: it is the reference" if name == request.reference else "",
+        )
+        for name in request.controls
+    ]
+    return conclude(
+        Path(request.suspect).name, "weights", tested(request.suspect), controls, len(rows)
+    )
+
+
+def _read_reading(path: str) -> list[tuple[str, str]]:
+    """Read JSONL with "prompt" and "text"."""
+    rows = []
+    for number, line in enumerate(read_text_file(path).splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+            row = record["prompt"], record["text"]
+        except (ValueError, KeyError, TypeError):
+            row = None, None
+        if not (isinstance(row[0], str) and isinstance(row[1], str)):
+            raise DocumentError(
+                f'{path}, line {number}: expected a JSON object with the text fields "prompt" and '
+                '"text", as heirmark generate --unmarked writes them'
+            )
+        rows.append(row)
+    if not rows:
+        raise DocumentError(f"{path} holds no reading texts")
+    return rows

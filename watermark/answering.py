@@ -1,0 +1,86 @@
+"""Prompts in, answers out: a model, its tokenizer and its mark put together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from watermark.config import WatermarkConfig
+from watermark.errors import MissingExtraError
+from watermark.keys import SecretKey
+from watermark.models import load_model, resolve_model
+from watermark.tokens import check_fingerprint, load_tokenizer
+
+__all__ = ["Answered", "answer_prompts"]
+
+
+class Answered(NamedTuple):
+    """What was answered.
+
+    Attributes:
+        rows: one a prompt: prompt, text, token_ids, and config fingerprint and key id if marked.
+        config: the config used, bound to the model's tokenizer; None if unmarked.
+    """
+
+    rows: list[dict[str, Any]]
+    config: WatermarkConfig | None
+
+
+def answer_prompts(
+    model: str | Path,
+    prompts: Sequence[str],
+    *,
+    config: WatermarkConfig | None = None,
+    key: SecretKey | None = None,
+    on_tokens: Callable[[int], object] = lambda n: None,
+    **sampling: Any,
+) -> Answered:
+    """Answer prompts with a chat model.
+
+    Args:
+        model: "smollm2", a folder or a Hub id.
+        prompts: user messages.
+        config: the deployment; None for unmarked answers.
+        key: the key; needed with a config.
+        on_tokens: called with the number of tokens drawn since the last call.
+        **sampling: fields of `watermark.generation.Sampling`.
+
+    Returns:
+        The answers, in the order of the prompts.
+
+    Raises:
+        FingerprintError: the config is bound to another tokenizer.
+        ModelError: no such model.
+    """
+    try:
+        from transformers import AutoTokenizer
+
+        from watermark.generation import Sampling, chat_prompt, sample_answers
+        from watermark.marking import Marker
+    except ImportError as error:
+        raise MissingExtraError(error.name or "torch", "hf") from None
+    folder = resolve_model(model)
+    tokens = load_tokenizer(folder)
+    marker = None
+    if config is not None and key is not None:
+        check_fingerprint(tokens, config.tokenizer)
+        config = config.bound_to(tokens.fingerprint)
+        marker = Marker(config, key)
+    chat = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    answers = sample_answers(
+        load_model(folder),
+        [chat_prompt(chat, prompt) for prompt in prompts],
+        Sampling(**sampling),
+        end_ids=[chat.eos_token_id],
+        marker=marker,
+        on_tokens=on_tokens,
+    )
+    marks = (
+        {"config_fingerprint": config.fingerprint, "key_id": key.key_id} if config and key else {}
+    )
+    rows = [
+        {"prompt": p, "text": tokens.decode(a.token_ids), "token_ids": list(a.token_ids), **marks}
+        for p, a in zip(prompts, answers, strict=True)
+    ]
+    return Answered(rows, config)
