@@ -80,12 +80,16 @@ def check_model_folder(folder: Path) -> None:
         raise ModelError(f"{folder} holds no config.json")
 
 
-def load_model(folder: Path, dtype: torch.dtype | None = None) -> Any:
-    """Load a causal language model for inference.
+def load_model(
+    folder: Path, dtype: torch.dtype | None = None, attention: str = "eager"
+) -> Any:
+    """Load a causal language model.
 
     Args:
         folder: a folder that `check_model_folder` accepts.
         dtype: torch dtype of the weights; bfloat16 by default.
+        attention: "eager" is ten times faster for one query a step on a CPU, "sdpa" (torch's
+            fused attention) nearly twice as fast for training.
 
     Returns:
         The transformers model, in eval mode.
@@ -108,8 +112,7 @@ def load_model(folder: Path, dtype: torch.dtype | None = None) -> Any:
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
-            # One query a step: on a CPU ten times faster than torch's fused attention.
-            attn_implementation="eager",
+            attn_implementation=attention,
         )
     except Exception as error:
         # transformers and safetensors raise many kinds for a damaged folder.

@@ -53,14 +53,16 @@ class Size:
     Attributes:
         n_training: prompts that the teacher answers for the student.
         n_probe: held-out prompts that suspects answer.
+        n_reading: unmarked answers among them that models read, with access to weights.
         max_new_tokens: longest answer.
         learning_rate: of the fine-tuning.
         trained_layers: last layers that learn; None is all.
         n_marked: marked answers hidden in the mixed corpus.
     """
 
-    n_training: int = 320
+    n_training: int = 400
     n_probe: int = 250
+    n_reading: int = 120
     max_new_tokens: int = 96
     learning_rate: float = 5e-4
     trained_layers: int | None = 10
@@ -68,7 +70,7 @@ class Size:
 
 
 FULL: Final = Size()
-QUICK: Final = Size(n_training=64, n_probe=24, max_new_tokens=48)
+QUICK: Final = Size(n_training=64, n_probe=24, n_reading=24, max_new_tokens=48)
 
 
 @final
@@ -295,7 +297,7 @@ def _probe_by_weights(run: _Run, models: dict[str, Path], reading: Path) -> None
         ReadingText(
             reference.chat_ids(row["prompt"]), tuple(run.tokenizer.encode(row["text"]).tolist())
         )
-        for row in _rows(reading)
+        for row in _rows(reading)[: run.size.n_reading]
     ]
     tested: dict[str, Tested] = {}
     seconds = {}
@@ -329,10 +331,11 @@ def _conclude(
         Control("twin", "clean twin", tested["twin"], notes.get("twin", "")),
         Control("base", "untouched base", tested["base"], notes.get("base", "")),
     ]
+    n = run.size.n_probe if access == "text" else run.size.n_reading
     results: list[ProbeResult] = [
-        conclude("student", access, tested["student"], controls, run.size.n_probe),
-        conclude("twin", access, tested["twin"], [controls[1]], run.size.n_probe),
-        conclude("base", access, tested["base"], [controls[0]], run.size.n_probe),
+        conclude("student", access, tested["student"], controls, n),
+        conclude("twin", access, tested["twin"], [controls[1]], n),
+        conclude("base", access, tested["base"], [controls[0]], n),
     ]
     for result in results:
         run.found(f"{result.suspect} by {access}", seconds[result.suspect], result.to_dict())

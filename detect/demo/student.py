@@ -72,7 +72,7 @@ def fine_tune(
     Returns:
         `out_folder`, a safetensors folder with the teacher's tokenizer.
     """
-    model = load_model(model_folder, torch.float32).train()
+    model = load_model(model_folder, torch.float32, "sdpa").train()
     parameters = _trainable(model, recipe.trained_layers)
     batches = list(_batches(examples, recipe, end_id))
     optimizer = torch.optim.AdamW(parameters, lr=recipe.learning_rate, weight_decay=0.0)
