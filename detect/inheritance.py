@@ -30,7 +30,7 @@ from watermark.errors import ResultError
 from watermark.prf import Prf
 from watermark.tokens import TextTokenizer, check_fingerprint
 
-__all__ = ["TEXT_EFFECT", "WEIGHTS_EFFECT", "Tested", "assess_answers", "assess_reading"]
+__all__ = ["TEXT_EFFECT", "WEIGHTS_EFFECT", "Outcome", "assess_answers", "assess_reading"]
 
 # Published inheritance, all training data marked, h = 2, in null standard deviations a pair:
 # Gumbel by text 0.051; open weights, full fine-tuning 0.119 (Sander et al. 2024).
@@ -41,7 +41,7 @@ _CURVE_POINTS = 24
 _MARKED_BELOW = 1e-4
 
 
-class Tested(NamedTuple):
+class Outcome(NamedTuple):
     """A finding with what was looked at to reach it."""
 
     finding: Finding
@@ -51,7 +51,7 @@ class Tested(NamedTuple):
 
 def assess_answers(
     plan: Plan, tokenizer: TextTokenizer, answers: Sequence[SuspectAnswer]
-) -> Tested:
+) -> Outcome:
     """Test a suspect's answers for inherited signal.
 
     Contexts that occur in an answer's own prompt are dropped: what could be copied is no evidence.
@@ -83,7 +83,7 @@ def assess_answers(
     pooled = Selection(np.empty(0, np.int64), np.empty(0, np.int8), contexts[new], tokens[new])
     scores = score_pairs(pooled, plan.config, prf)
     finding = assess_scores(plan, pooled.contexts, pooled.tokens, scores)
-    return Tested(finding, sum(s.n_tokens for s in selections), dict(reasons))
+    return Outcome(finding, sum(s.n_tokens for s in selections), dict(reasons))
 
 
 def _select(plan: Plan, tokenizer: TextTokenizer, answer: SuspectAnswer) -> Selection:
@@ -109,7 +109,7 @@ def assess_reading(
     reference: Reader | None,
     texts: Sequence[ReadingText],
     on_positions: Callable[[int], object] = lambda n: None,
-) -> Tested:
+) -> Outcome:
     """Test a suspect's next-token distributions for inherited signal.
 
     Args:
@@ -137,7 +137,7 @@ def assess_reading(
         special_ids=tokenizer.special_ids,
         on_positions=on_positions,
     )
-    return Tested(_assess_pairs(plan, pairs), sum(len(t.token_ids) for t in texts), pairs.reasons)
+    return Outcome(_assess_pairs(plan, pairs), sum(len(t.token_ids) for t in texts), pairs.reasons)
 
 
 def _refuse_marked(plan: Plan, tokenizer: TextTokenizer, texts: Sequence[ReadingText]) -> None:

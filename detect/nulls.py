@@ -85,7 +85,7 @@ def _log_binomial(
 ) -> NDArray[np.float64]:
     """Ln P(Binomial(n, p) >= s) = ln I_p(s, n - s + 1)."""
     out = np.zeros(len(n))
-    out[s > n] = -np.inf
+    out[(s > n) & (n > 0)] = -np.inf
     inside = (s >= 1) & (s <= n)
     k, m = s[inside], n[inside].astype(np.float64)
     direct = betainc(k, m - k + 1, probability)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, final
 
-from detect.inheritance import Tested
+from detect.inheritance import Outcome
 from detect.results import CONTROL_FIRES_BELOW, Verdict, format_p
 from detect.text import binding_limits
 
@@ -43,7 +43,7 @@ class Control:
 
     name: str
     role: str
-    tested: Tested
+    tested: Outcome
     note: str = ""
 
     @property
@@ -81,7 +81,7 @@ class ProbeResult:
 
     suspect: str
     access: Access
-    tested: Tested
+    tested: Outcome
     controls: tuple[Control, ...]
     n_answers: int
 
@@ -103,7 +103,7 @@ class ProbeResult:
 
 
 def conclude(
-    suspect: str, access: Access, tested: Tested, controls: Sequence[Control], n_answers: int
+    suspect: str, access: Access, tested: Outcome, controls: Sequence[Control], n_answers: int
 ) -> ProbeResult:
     """Set a suspect's finding beside its controls.
 

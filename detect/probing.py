@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, final
 
 from detect.finding import Plan
-from detect.inheritance import TEXT_EFFECT, WEIGHTS_EFFECT, Tested, assess_answers, assess_reading
+from detect.inheritance import TEXT_EFFECT, WEIGHTS_EFFECT, Outcome, assess_answers, assess_reading
 from detect.probe import Access, Control, ProbeResult, conclude
 from detect.suspects import ReadingText, TransformersSuspect
 from watermark.config import WatermarkConfig
@@ -92,7 +92,7 @@ def _by_text(request: ProbeRequest, prompts: Sequence[str], progress: Progress) 
         seed=request.seed,
     )
 
-    def tested(name: str) -> Tested:
+    def tested(name: str) -> Outcome:
         total = len(prompts) * request.max_new_tokens
         with progress(total, f"asking {Path(name).name}", "tok") as bar:
             answers = _open(name).answers(prompts, sampling, bar.update)
@@ -110,7 +110,7 @@ def _by_weights(
     tokenizer = load_tokenizer(request.tokenizer)
     reference = _open(request.reference) if request.reference else None
 
-    def tested(name: str) -> Tested:
+    def tested(name: str) -> Outcome:
         suspect = _open(name)
         if suspect.tokenizer.fingerprint != tokenizer.fingerprint:
             raise FingerprintError(

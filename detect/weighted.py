@@ -112,6 +112,10 @@ def _lugannani_rice(total: _Sum, s: float, t: float, k: _Cumulants) -> float:
     """Ln P(S >= s) by Lugannani-Rice; s in standard deviations."""
     if abs(s) < _NEAR_MEAN:
         return _near_mean(total, s)
+    if k.second <= 0:
+        # At the largest sum a bounded law can reach, the tilted law has no spread left: there
+        # the bound is the value (the probability of the one outcome).
+        return k.value - t * s if t > 0 else 0.0
     r = math.copysign(math.sqrt(max(2 * (t * s - k.value), 0.0)), t)
     u = t * math.sqrt(k.second)
     if r > 0:

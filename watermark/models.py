@@ -80,9 +80,7 @@ def check_model_folder(folder: Path) -> None:
         raise ModelError(f"{folder} holds no config.json")
 
 
-def load_model(
-    folder: Path, dtype: torch.dtype | None = None, attention: str = "eager"
-) -> Any:
+def load_model(folder: Path, dtype: torch.dtype | None = None, attention: str = "eager") -> Any:
     """Load a causal language model.
 
     Args:

@@ -22,7 +22,7 @@ from detect.finding import Plan
 from detect.inheritance import (
     TEXT_EFFECT,
     WEIGHTS_EFFECT,
-    Tested,
+    Outcome,
     assess_answers,
     assess_reading,
 )
@@ -280,7 +280,7 @@ def _ask(run: _Run, model: Path, out: Path) -> None:
 
 
 def _probe_by_text(run: _Run, asked: dict[str, Path]) -> None:
-    tested: dict[str, Tested] = {}
+    tested: dict[str, Outcome] = {}
     seconds = {}
     for name, path in asked.items():
         started = time.monotonic()
@@ -299,7 +299,7 @@ def _probe_by_weights(run: _Run, models: dict[str, Path], reading: Path) -> None
         )
         for row in _rows(reading)[: run.size.n_reading]
     ]
-    tested: dict[str, Tested] = {}
+    tested: dict[str, Outcome] = {}
     seconds = {}
     for name, path in models.items():
         started = time.monotonic()
@@ -323,7 +323,7 @@ def _probe_by_weights(run: _Run, models: dict[str, Path], reading: Path) -> None
 def _conclude(
     run: _Run,
     access: Any,
-    tested: dict[str, Tested],
+    tested: dict[str, Outcome],
     notes: dict[str, str],
     seconds: dict[str, float],
 ) -> None:

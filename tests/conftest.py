@@ -1,0 +1,38 @@
+"""A real byte-level BPE tokenizer, trained on the spot; no downloads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from watermark.tokens import TextTokenizer, load_tokenizer
+
+PARAGRAPH = (
+    "The harbour was quiet when the first boat came in. A boy counted the nets, the ropes and the "
+    "lamps, and wrote the numbers into a small book. Nobody asked him why. Later, when the wind "
+    "rose and the sea grew loud, the old captain read the book again, line by line, and smiled."
+)
+
+
+@pytest.fixture(scope="session")
+def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
+    tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    trainer = trainers.BpeTrainer(
+        vocab_size=420,
+        special_tokens=["<|end|>", "<|pad|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator([PARAGRAPH] * 4, trainer)
+    folder = tmp_path_factory.mktemp("tokenizer")
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tokenizer_folder: Path) -> TextTokenizer:
+    return load_tokenizer(tokenizer_folder)

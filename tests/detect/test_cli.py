@@ -1,0 +1,136 @@
+"""The command line, through the installed command: help, exit codes, errors without traceback."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from detect.cli import heirmark
+from tests.detect.synthetic import marked_ids
+from watermark.config import preset
+from watermark.keys import SecretKey, save_key
+from watermark.tokens import TextTokenizer
+
+COMMANDS = ["keys", "generate", "detect", "scan", "probe", "report", "demo"]
+
+
+def _run(*arguments: str | Path, stdin: bytes = b"") -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "detect", *map(str, arguments)], capture_output=True, input=stdin
+    )
+    return subprocess.CompletedProcess(
+        done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
+    )
+
+
+@pytest.fixture
+def key_path(tmp_path: Path) -> Path:
+    save_key(SecretKey(bytes(range(32))), tmp_path / "k.json")
+    return tmp_path / "k.json"
+
+
+def test_every_command_has_help() -> None:
+    assert sorted(heirmark.commands) == sorted(COMMANDS)
+    for command in COMMANDS:
+        text = _run(command, "--help").stdout
+        assert "Usage:" in text
+
+
+def test_wrong_usage_exits_with_2(key_path: Path) -> None:
+    for arguments in (
+        ["detect"],
+        ["nonsense"],
+        ["generate", "--prompt", "x"],
+        ["probe", "x", "--key", key_path],
+    ):
+        done = _run(*arguments)
+        assert done.returncode == 2, done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_errors_exit_with_1_and_no_traceback(
+    key_path: Path, tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "bad.txt").write_bytes(b"abc\xff")
+    (tmp_path / "bad.jsonl").write_bytes(b'{"text": "x"}\n{oops\n')
+    (tmp_path / "page.json").write_text("{}")
+    suspect = tmp_path / "suspect"
+    suspect.mkdir()
+    (suspect / "model.safetensors").write_bytes(b"")
+    (suspect / "config.json").write_text("{}")
+    (suspect / "pytorch_model.bin").write_bytes(b"")
+    (tmp_path / "prompts.txt").write_text("Hello\n")
+    test = ["--key", key_path, "--tokenizer", tokenizer_folder]
+    for arguments, message in (
+        (["detect", tmp_path / "none.txt", *test], "cannot read"),
+        (["detect", tmp_path / "bad.txt", *test], "not UTF-8 at byte 3"),
+        (["scan", tmp_path / "bad.jsonl", *test], "line 2"),
+        (["detect", "-", "--key", tmp_path / "none"], "no key file"),
+        (["report", tmp_path / "page.json"], "kind"),
+        (["probe", suspect, "--prompts", tmp_path / "prompts.txt", *test], "could run code"),
+    ):
+        done = _run(*arguments)
+        assert done.returncode == 1, (arguments, done.stderr)
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr
+    assert sorted(p.suffix for p in tmp_path.iterdir() if p.is_file()) == [
+        ".json", ".json", ".jsonl", ".txt", ".txt",
+    ]  # fmt: skip
+
+
+def test_keys_are_made_once_and_derived(tmp_path: Path) -> None:
+    path = tmp_path / "master.json"
+    assert _run("keys", "new", path).returncode == 0
+    assert _run("keys", "new", path).returncode == 1
+    done = _run("keys", "derive", path, tmp_path / "e.json", "--epoch", "2026-11")
+    assert done.returncode == 0
+    shown = _run("keys", "show", tmp_path / "e.json").stdout.strip()
+    assert shown in done.stdout
+    secret = json.loads(path.read_text())["secret"]
+    assert secret not in done.stdout + done.stderr
+
+
+def test_detect_scan_and_report_end_to_end(
+    key_path: Path, tokenizer: TextTokenizer, tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    config, key = preset("default"), SecretKey(bytes(range(32)))
+    rows = [
+        {
+            "id": str(i),
+            "token_ids": marked_ids(
+                config, key, 80, vocabulary=tokenizer.vocab_size, seed=i
+            ).tolist(),
+        }
+        for i in range(6)
+    ]
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    test = ["--key", key_path, "--tokenizer", tokenizer_folder]
+    done = _run("scan", corpus, *test, "--json", "--output", tmp_path / "scan.json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == json.loads((tmp_path / "scan.json").read_text())
+    assert json.loads(done.stdout)["verdict"] == "signal"
+    text = _run("detect", "-", *test, "--json", "--tokens", stdin=b"The old captain read the book.")
+    (tmp_path / "text.json").write_text(text.stdout)
+    for name in ("scan", "text"):
+        assert _run("report", tmp_path / f"{name}.json").returncode == 0
+        page = (tmp_path / f"{name}.html").read_text()
+        assert page.startswith("<!DOCTYPE html>") or page.lower().startswith("<!doctype html>")
+    assert _run("report", tmp_path / "scan.json", "-o", tmp_path / "scan.json").returncode == 1
+
+
+def test_detect_starts_fast_and_without_torch(
+    key_path: Path, tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    """The target is one second on a quiet machine; a loaded one gets three."""
+    (tmp_path / "t.txt").write_text("The harbour was quiet when the first boat came in.")
+    arguments = ["detect", tmp_path / "t.txt", "--key", key_path, "--tokenizer", tokenizer_folder]
+    _run(*arguments)
+    started = time.monotonic()
+    assert _run(*arguments, "--json").returncode == 0
+    assert time.monotonic() - started < 3

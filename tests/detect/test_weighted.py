@@ -1,0 +1,118 @@
+"""Weighted sums: the saddlepoint against exact values, the ceiling against the truth."""
+
+from __future__ import annotations
+
+import math
+
+import mpmath
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from detect.nulls import log_tails
+from detect.weighted import weighted_tail
+from watermark.schemes.laws import Bernoulli, Exponential, LayeredBits
+
+mpmath.mp.dps = 60
+
+
+def _hypoexponential_log10(rates: list[float], s: float) -> float:
+    """Exact tail of sum w_i E_i with distinct positive w_i = 1 / rate (partial fractions)."""
+    total = mpmath.mpf(0)
+    for i, a in enumerate(rates):
+        term = mpmath.exp(-mpmath.mpf(a) * s)
+        for j, b in enumerate(rates):
+            if j != i:
+                term *= mpmath.mpf(b) / (mpmath.mpf(b) - mpmath.mpf(a))
+        total += term
+    return float(mpmath.log10(total))
+
+
+@pytest.mark.parametrize("excess", [0.05, 1.0, 5.0, 30.0, 300.0, 3000.0])
+def test_unit_weights_agree_with_the_exact_gamma_tail(excess: float) -> None:
+    n = 80
+    found = weighted_tail(Exponential(), np.ones(n), excess)
+    exact = float(log_tails(Exponential(), np.array([n + excess]), np.array([n]))[0]) / math.log(10)
+    assert found.log10_p == pytest.approx(exact, rel=1e-3)
+    assert found.log10_p_ceiling >= exact
+
+
+@pytest.mark.parametrize("s", [2.0, 10.0, 60.0, 700.0])
+def test_distinct_weights_agree_with_partial_fractions(s: float) -> None:
+    weights = np.array([1.0, 0.93, 0.81, 0.74, 0.66, 0.52, 0.4, 0.33, 0.2, 0.11])
+    mean = float(weights.sum())
+    exact = _hypoexponential_log10((1 / weights).tolist(), mean + s)
+    found = weighted_tail(Exponential(), weights, s)
+    # Ten terms only, one of which rules the far tail: the worst case for a saddlepoint.
+    assert found.log10_p == pytest.approx(exact, rel=5e-3, abs=0.02)
+    assert found.log10_p_ceiling >= exact
+
+
+def test_mixed_signs_agree_with_simulation() -> None:
+    rng = np.random.default_rng(0)
+    weights = rng.normal(size=60)
+    sums = (rng.exponential(size=(400_000, 60)) - 1) @ weights
+    for quantile in (0.1, 0.5, 0.9, 0.99, 0.9999):
+        s = float(np.quantile(sums, quantile))
+        found = weighted_tail(Exponential(), weights, s)
+        truth = float((sums >= s).mean())
+        # Six standard errors of the simulation, and a hundredth for the approximation.
+        assert abs(found.p_value - truth) < 6 * (truth / len(sums)) ** 0.5 + 0.01 * truth
+        assert 10**found.log10_p_ceiling > truth - 6 * (truth / len(sums)) ** 0.5
+
+
+@pytest.mark.parametrize("law", [Bernoulli(0.3), Exponential(), LayeredBits((4, 2, 1))])
+def test_the_ceiling_is_the_chernoff_bound_by_brute_force(law: Bernoulli | Exponential) -> None:
+    weights = np.random.default_rng(1).normal(size=40)
+    s = 3.0 * math.sqrt(law.variance * float((weights**2).sum()))
+    reach = 0.999 * min(law.t_max, 40.0) / weights.max()
+    grid = np.linspace(0, reach, 20_001)[1:]
+    values = [
+        float(np.sum(law.cumulants(weights * t).value - weights * t * law.mean) - t * s)
+        for t in grid
+    ]
+    found = weighted_tail(law, weights, s)
+    assert found.log10_p_ceiling * math.log(10) == pytest.approx(min(values), abs=1e-4)
+    assert found.log10_p <= found.log10_p_ceiling
+
+
+@given(
+    weights=st.lists(st.floats(-5, 5).filter(lambda w: abs(w) > 1e-3), min_size=5, max_size=60),
+    z=st.floats(-6, 200),
+)
+@settings(max_examples=200, deadline=None)
+def test_tails_are_probabilities_and_fall(weights: list[float], z: float) -> None:
+    w = np.array(weights)
+    scale = float(np.sqrt((w**2).sum()))
+    near, far = (weighted_tail(Exponential(), w, x * scale) for x in (z, z + 0.5))
+    if w.max() > 0:
+        assert far.log10_p <= near.log10_p + 1e-6
+    for found in (near, far):
+        assert found.log10_p <= found.log10_p_ceiling <= 0
+
+
+def test_the_value_is_continuous_through_the_mean() -> None:
+    weights = np.random.default_rng(2).normal(size=300)
+    scale = float(np.sqrt((weights**2).sum()))
+    points = np.linspace(-0.1, 0.1, 81)
+    p = np.array([weighted_tail(Exponential(), weights, x * scale).p_value for x in points])
+    assert (np.diff(p) < 0).all()
+    assert np.abs(np.diff(p)).max() < 2 * np.abs(np.diff(p)).min()
+
+
+def test_a_bounded_sum_cannot_pass_its_maximum() -> None:
+    weights = np.array([1.0, 2.0, -1.5])
+    largest = 0.5 * (1 + 2 + 1.5)
+    # The truth at the maximum is 1/8; the ceiling must not fall below it.
+    at = weighted_tail(Bernoulli(0.5), weights, largest)
+    assert at.log10_p_ceiling >= math.log10(1 / 8) - 1e-6
+    assert weighted_tail(Bernoulli(0.5), weights, largest * 1.5).log10_p_ceiling < -6
+
+
+def test_nothing_to_weigh() -> None:
+    nothing = weighted_tail(Exponential(), np.zeros(5), 0.0)
+    assert (nothing.log10_p, nothing.log10_p_ceiling, nothing.method) == (0.0, 0.0, "none")
+    for weights, s in ((np.array([1.0, np.nan]), 1.0), (np.ones(3), math.inf)):
+        with pytest.raises(ValueError, match="finite"):
+            weighted_tail(Exponential(), weights, s)
