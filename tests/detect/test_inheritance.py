@@ -57,14 +57,16 @@ def test_a_tilted_student_is_found_by_weights(known_ids: TextTokenizer, name: st
 @pytest.mark.parametrize("name", ["default", "red-green", "tournament"])
 @pytest.mark.parametrize("with_reference", [True, False])
 def test_innocent_weights_have_uniform_p_values(name: str, with_reference: bool) -> None:
-    """400 keys, weights of both signs; Kolmogorov-Smirnov at 1e-6 (2.7 / sqrt(n))."""
+    """150 keys, weights of both signs; Kolmogorov-Smirnov at 1e-6 (2.7 / sqrt(n))."""
     config = preset(name)
     suspect = ToyReader(config, seed=1)
     reference = ToyReader(config, seed=2) if with_reference else None
-    pairs = read_pairs(suspect, reference, TEXTS, context_width=2, special_ids=frozenset({0, 1}))
+    pairs = read_pairs(
+        suspect, reference, TEXTS[:3], context_width=2, special_ids=frozenset({0, 1})
+    )
     rng = np.random.default_rng(0)
     p, ceilings = [], []
-    for _ in range(400):
+    for _ in range(150):
         prf = Prf.from_key(SecretKey(rng.bytes(32)))
         hashes = prf.context_hashes(np.ascontiguousarray(pairs.contexts))
         words = np.stack(
@@ -75,8 +77,8 @@ def test_innocent_weights_have_uniform_p_values(name: str, with_reference: bool)
         p.append(found.p_value)
         ceilings.append(10**found.log10_p_ceiling)
     ordered = np.sort(p)
-    assert np.abs(ordered - np.arange(1, 401) / 400).max() < 2.7 / 400**0.5
-    assert (np.array(ceilings) <= 0.05).mean() < 0.05 + 5 * (0.05 / 400) ** 0.5
+    assert np.abs(ordered - np.arange(1, 151) / 150).max() < 2.7 / 150**0.5
+    assert (np.array(ceilings) <= 0.05).mean() < 0.05 + 5 * (0.05 / 150) ** 0.5
 
 
 def test_marked_reading_texts_are_refused_since_they_accuse_the_innocent(
