@@ -21,8 +21,8 @@ from watermark.schemes import Scheme
 
 __all__ = ["DecoyResult", "decoy_keys", "decoy_statistics", "run_decoys"]
 
-# Words of one chunk of keys: bounds the memory near 200 MB.
-_CHUNK_WORDS = 1 << 24
+# Words of one chunk of keys: keeps memory near 110 MB (one key's words at the least).
+_CHUNK_WORDS = 1 << 22
 
 
 @final

@@ -32,8 +32,8 @@ from watermark.tokens import TextTokenizer, check_fingerprint
 
 __all__ = ["TEXT_EFFECT", "WEIGHTS_EFFECT", "Outcome", "assess_answers", "assess_reading"]
 
-# Published inheritance, all training data marked, h = 2, in null standard deviations a pair:
-# Gumbel by text 0.051; open weights, full fine-tuning 0.119 (Sander et al. 2024).
+# Published inheritance, all training data marked, h = 2, in null standard deviations: Gumbel by
+# text 0.051 a pair; open weights, full fine-tuning 0.119 a distinct context (Sander et al. 2024).
 TEXT_EFFECT: Final = 0.051
 WEIGHTS_EFFECT: Final = 0.119
 _CURVE_POINTS = 24
@@ -42,11 +42,19 @@ _MARKED_BELOW = 1e-4
 
 
 class Outcome(NamedTuple):
-    """A finding with what was looked at to reach it."""
+    """A finding with what was looked at to reach it.
+
+    Attributes:
+        finding: the test.
+        n_tokens: tokens of the answers or reading texts.
+        reasons: unscored ones, by reason.
+        spread: by weights, what the pairs come from; None by text.
+    """
 
     finding: Finding
     n_tokens: int
     reasons: dict[str, int]
+    spread: dict[str, float] | None = None
 
 
 def assess_answers(
@@ -137,7 +145,13 @@ def assess_reading(
         special_ids=tokenizer.special_ids,
         on_positions=on_positions,
     )
-    return Outcome(_assess_pairs(plan, pairs), sum(len(t.token_ids) for t in texts), pairs.reasons)
+    spread = {
+        "n_positions": pairs.n_positions,
+        "n_contexts": pairs.n_contexts,
+        "n_effective": round(pairs.n_effective, 1),
+    }
+    n_tokens = sum(len(t.token_ids) for t in texts)
+    return Outcome(_assess_pairs(plan, pairs), n_tokens, pairs.reasons, spread)
 
 
 def _refuse_marked(plan: Plan, tokenizer: TextTokenizer, texts: Sequence[ReadingText]) -> None:
@@ -182,6 +196,7 @@ def _assess_pairs(plan: Plan, pairs: PairWeights) -> Finding:
             seed=plan.seed,
             weights=pairs.weights,
         )
+    # The published effect is one of contexts: hundreds of pairs share the evidence of one.
     verdict, warnings = settle(plan, null, decoys, pairs.n_contexts)
     if not len(centred):
         warnings = (

@@ -7,7 +7,27 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["holm"]
+__all__ = ["bonferroni", "holm"]
+
+
+def bonferroni(log10_p: float, n_tests: int) -> float:
+    """Pay for the best of several tests: log10 of min(n_tests * p, 1).
+
+    Valid under any dependence.
+
+    Args:
+        log10_p: log10 of the smallest p-value.
+        n_tests: all tests that could have been reported, >= 1.
+
+    Returns:
+        The adjusted log10 p, at most 0.
+
+    Raises:
+        ValueError: fewer than one test.
+    """
+    if n_tests < 1:
+        raise ValueError(f"n_tests must be at least 1, got {n_tests}")
+    return min(log10_p + math.log10(n_tests), 0.0)
 
 
 def holm(log10_ps: NDArray[np.float64]) -> NDArray[np.float64]:

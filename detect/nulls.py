@@ -14,13 +14,13 @@ beyond, series of positive terms take over. Sums with weights are in `detect.wei
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betainc, gammaincc, gammaln
+from scipy.special import betainc, gammaincc
 
 from detect.lattice import lattice_log_tails
+from detect.poisson import log_binomial_term, log_poisson_term, log_series
 from detect.results import Tail
 from watermark.schemes.laws import Bernoulli, Exponential, LayeredBits, ScoreLaw
 
@@ -28,6 +28,8 @@ __all__ = ["log_tails", "tail"]
 
 # Below this the special functions near the end of a double's range; series take over.
 _SERIES_BELOW = 1e-250
+# Above this shape scipy's gammaincc is wrong by up to 1e-6 where p is near 1.
+_FLAT_FROM = 1e5
 _LN10 = math.log(10)
 
 
@@ -91,16 +93,9 @@ def _log_binomial(
     direct = betainc(k, m - k + 1, probability)
     value = np.log(np.maximum(direct, _SERIES_BELOW))
     deep = direct < _SERIES_BELOW
-    first = (
-        gammaln(m + 1)
-        - gammaln(k + 1)
-        - gammaln(m - k + 1)
-        + k * math.log(probability)
-        + (m - k) * math.log1p(-probability)
-    )
-    odds = probability / (1 - probability)
-    value[deep] = first[deep] + _log_series(
-        lambda j: (m[deep] - k[deep] - j) / (k[deep] + j + 1) * odds, int(deep.sum())
+    k, m, odds = k[deep], m[deep], probability / (1 - probability)
+    value[deep] = log_binomial_term(k, m, probability) + log_series(
+        lambda i, j: (m[i, None] - k[i, None] - j) / (k[i, None] + j + 1) * odds, len(k)
     )
     out[inside] = value
     return out
@@ -114,20 +109,26 @@ def _log_gamma(statistics: NDArray[np.float64], n: NDArray[np.int64]) -> NDArray
     direct = gammaincc(shape, x)
     value = np.log(np.maximum(direct, _SERIES_BELOW))
     deep = direct < _SERIES_BELOW
-    first = (shape - 1) * np.log(x) - x - gammaln(shape)
-    value[deep] = first[deep] + _log_series(
-        lambda j: np.maximum(shape[deep] - 1 - j, 0.0) / x[deep], int(deep.sum())
-    )
+    value[deep] = _log_poisson_at_most(shape[deep] - 1, x[deep])
+    # Where p is near 1 and n large, scipy's series stops before it has converged.
+    flat = (shape > _FLAT_FROM) & (x < shape - 4 * np.sqrt(shape))
+    value[flat] = _log_poisson_below_all(shape[flat], x[flat])
     out[inside] = value
     return out
 
 
-def _log_series(ratio: Callable[[int], NDArray[np.float64]], size: int) -> NDArray[np.float64]:
-    """Ln of 1 + r(0) + r(0) r(1) + ..., ratios falling below 1: positive terms only."""
-    term, total = np.ones(size), np.ones(size)
-    j = 0
-    while size and (term > 1e-17 * total).any():
-        term = term * np.maximum(ratio(j), 0.0)
-        total = total + term
-        j += 1
-    return np.log(total)
+def _log_poisson_at_most(k: NDArray[np.float64], mean: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Ln P(Poisson(mean) <= k), mean above k: the terms k, k - 1, ..."""
+    return log_poisson_term(k, mean - k) + log_series(
+        lambda i, j: (k[i, None] - j) / mean[i, None], len(k)
+    )
+
+
+def _log_poisson_below_all(
+    k: NDArray[np.float64], mean: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Ln P(Poisson(mean) <= k - 1), mean below k: one minus the terms k, k + 1, ..."""
+    beyond = log_poisson_term(k, mean - k) + log_series(
+        lambda i, j: mean[i, None] / (k[i, None] + 1 + j), len(k)
+    )
+    return np.log1p(-np.exp(beyond))

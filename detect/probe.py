@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, final
 
 from detect.inheritance import Outcome
-from detect.results import CONTROL_FIRES_BELOW, Verdict, format_p
+from detect.results import CONTROL_FIRES_AT, Verdict, format_p
 from detect.text import binding_limits
 
 __all__ = ["Access", "Control", "ProbeResult", "conclude"]
@@ -26,6 +26,16 @@ _LIMITS: Final = (
     "leave no trace that could be found.",
     "It does not show what share of the suspect's ability came from the marked answers.",
 )
+_LIMITS_OF_ACCESS: Final = {
+    "text": (
+        "It holds for prompts that were chosen without the key and without looking at the "
+        "answers; contexts that the prompt shows are not scored.",
+    ),
+    "weights": (
+        "It holds for unmarked reading texts and a reference that were chosen without the key: "
+        "then the weights are fixed before any word is looked at.",
+    ),
+}
 _NULL: Final = "The suspect is independent of the secret key."
 
 
@@ -48,10 +58,16 @@ class Control:
 
     @property
     def fires(self) -> bool:
-        """True if the control looks guilty: parametric or decoy p below 0.001."""
+        """True if the control looks guilty: parametric or decoy p at most 0.001."""
         finding = self.tested.finding
         by_decoys = finding.decoys.p_value if finding.decoys else 1.0
-        return min(finding.tail.p_value, by_decoys) < CONTROL_FIRES_BELOW
+        # "At most": the best rank among 999 decoys, the default, is 0.001 itself.
+        return min(finding.tail.p_value, by_decoys) <= CONTROL_FIRES_AT
+
+    @property
+    def is_empty(self) -> bool:
+        """True if nothing was scored, so that it could not have fired."""
+        return self.tested.finding.n_scored == 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values."""
@@ -97,9 +113,20 @@ class ProbeResult:
             "n_tokens": self.tested.n_tokens,
             "n_answers": self.n_answers,
             "reasons": self.tested.reasons,
+            "spread": self.tested.spread,
             "controls": [control.to_dict() for control in self.controls],
-            "limits": [*_LIMITS, *binding_limits(finding.plan.config)],
+            "limits": [
+                *_LIMITS,
+                *_LIMITS_OF_ACCESS[self.access],
+                *binding_limits(finding.plan.config),
+            ],
         }
+
+
+def _p_values(control: Control) -> str:
+    finding = control.tested.finding
+    by_decoys = f", by decoys {finding.decoys.p_value:.2g}" if finding.decoys else ""
+    return f"p = {format_p(finding.tail.log10_p)}{by_decoys}"
 
 
 def conclude(
@@ -115,19 +142,23 @@ def conclude(
         n_answers: answers or texts looked at.
 
     Returns:
-        The result. A positive verdict becomes INCONCLUSIVE if a control fires; without any
-        control a warning says so.
+        The result. If a control fires the verdict is INCONCLUSIVE, a negative one too: what
+        makes an innocent model look guilty may also hide a guilty one. Controls that scored
+        nothing do not count; without any that counts a warning says so.
     """
     warnings = [
-        f"The control {c.name} ({c.role}) fires as well (p = "
-        f"{format_p(c.tested.finding.tail.log10_p)}): the claim is stopped."
+        f"The control {c.name} ({c.role}) fires as well ({_p_values(c)}): the claim is stopped."
         for c in controls
         if c.fires
     ]
     finding = tested.finding
-    stopped = bool(warnings) and finding.verdict == Verdict.SIGNAL
-    verdict = Verdict.INCONCLUSIVE if stopped else finding.verdict
-    if not controls:
+    verdict = Verdict.INCONCLUSIVE if warnings else finding.verdict
+    warnings += [
+        f"The control {c.name} ({c.role}) scored nothing, so that it controls nothing."
+        for c in controls
+        if c.is_empty
+    ]
+    if all(c.is_empty for c in controls):
         warnings.append("No control model was tested: add at least one with --control.")
     finding = replace(finding, verdict=verdict, warnings=(*finding.warnings, *warnings))
     return ProbeResult(

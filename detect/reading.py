@@ -47,7 +47,7 @@ class PairWeights:
         contexts: int64, shape (n, h).
         tokens: int64, shape (n,).
         weights: float64, shape (n,), none zero.
-        n_positions: positions that were read.
+        n_positions: positions whose distribution was used.
         n_contexts: distinct contexts among them.
         reasons: positions left out, by reason.
     """
@@ -58,6 +58,13 @@ class PairWeights:
     n_positions: int
     n_contexts: int
     reasons: dict[str, int]
+
+    @property
+    def n_effective(self) -> float:
+        """(sum w^2)^2 / sum w^4: as many equal weights would spread the variance as evenly."""
+        squares = np.square(self.weights)
+        fourth = float(squares @ squares)
+        return float(squares.sum()) ** 2 / fourth if fourth else 0.0
 
 
 def read_pairs(
@@ -111,6 +118,8 @@ def _differences(
         yield from ((p.index, p.probabilities) for p in suspect.read(texts))
         return
     for mine, clean in zip(suspect.read(texts), reference.read(texts), strict=True):
+        if mine.index != clean.index:
+            raise ValueError("suspect and reference must read the texts in the same order")
         if mine.probabilities.shape != clean.probabilities.shape:
             raise FingerprintError(
                 f"suspect and reference have vocabularies of {mine.probabilities.shape[-1]} and "
@@ -123,17 +132,20 @@ def _readable(
     text: ReadingText, context_width: int, special_ids: frozenset[int]
 ) -> tuple[NDArray[np.int64], dict[str, int]]:
     """List response positions whose context may be used, and count the others by reason."""
-    selection = select_pairs(
-        np.array(text.token_ids, np.int64),
+    response = np.array(text.token_ids, np.int64)
+    # Without special ids: the token that follows plays no part, and must not hide what is wrong
+    # with its context.
+    reasons = select_pairs(
+        response,
         context_width,
         prompt_ids=np.array(text.prompt_ids, np.int64),
-        special_ids=special_ids,
         drop_repeated_contexts=False,
-    )
-    # The token that follows plays no part: only the context's own reasons count.
+    ).reasons
+    special = np.isin(windows(response, context_width), sorted(special_ids)).any(axis=1)
+    reasons[context_width:][special] = Reason.SPECIAL_CONTEXT
     contextual = (Reason.NO_CONTEXT, Reason.SPECIAL_CONTEXT, Reason.CONTEXT_IN_PROMPT)
-    out = np.isin(selection.reasons, contextual)
-    counts = {r.label: int((selection.reasons == r).sum()) for r in contextual}
+    out = np.isin(reasons, contextual)
+    counts = {r.label: int((reasons == r).sum()) for r in contextual}
     return np.flatnonzero(~out), {k: n for k, n in counts.items() if n}
 
 

@@ -11,7 +11,7 @@ from typing import Final, Literal, NoReturn, final
 
 __all__ = [
     "ALPHA",
-    "CONTROL_FIRES_BELOW",
+    "CONTROL_FIRES_AT",
     "Tail",
     "Verdict",
     "decide",
@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 ALPHA: Final = 1e-6
-CONTROL_FIRES_BELOW: Final = 1e-3
+CONTROL_FIRES_AT: Final = 1e-3
 _NO_SIGNAL_ABOVE: Final = 0.01
 _POWER: Final = 0.9
 _LOWEST: Final = math.log10(sys.float_info.min)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, final
 
-from watermark.errors import ModelError
+from watermark.errors import FingerprintError, ModelError
 from watermark.tokens import TextTokenizer, load_tokenizer
 
 if TYPE_CHECKING:
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Positions", "ReadingText", "Suspect", "SuspectAnswer", "TransformersSuspect"]
 
+# Texts side by side, and positions of a batch with its padding: at 50,000 tokens of vocabulary in
+# bf16 the logits of a full batch are 200 MB. One longer text is read alone.
 _READING_BATCH = 8
+_READING_POSITIONS = 2_048
 
 
 @final
@@ -115,23 +118,47 @@ class TransformersSuspect:
 
         Returns:
             One answer a prompt, in order.
-        """
-        from watermark.generation import chat_prompt, sample_answers
 
-        formatted = [chat_prompt(self._chat, prompt) for prompt in prompts]
+        Raises:
+            GenerationError: logits that are no numbers.
+            ModelError: no usable chat template, or no end token.
+        """
+        from watermark.generation import sample_answers
+
+        formatted = [self.chat_ids(prompt) for prompt in prompts]
         drawn = sample_answers(
             self._model, formatted, sampling, end_ids=self.end_ids, on_tokens=on_tokens
         )
         return [
-            SuspectAnswer(str(self._chat.decode(ids)), self.tokenizer.decode(answer.token_ids))
+            SuspectAnswer(
+                str(self._chat.decode(list(ids))), self.tokenizer.decode(answer.token_ids)
+            )
             for ids, answer in zip(formatted, drawn, strict=True)
         ]
 
     def chat_ids(self, prompt: str) -> tuple[int, ...]:
-        """Format one user message as ids."""
+        """Format one user message as ids.
+
+        Args:
+            prompt: the message.
+
+        Returns:
+            Ids up to where the answer begins.
+
+        Raises:
+            ModelError: no usable chat template.
+        """
         from watermark.generation import chat_prompt
 
-        return tuple(chat_prompt(self._chat, prompt))
+        try:
+            return tuple(chat_prompt(self._chat, prompt))
+        except Exception as error:
+            # A template is the model's own: it can fail in any way the template language allows.
+            raise ModelError(
+                f"{self.name} has no chat template that can be used "
+                f"({str(error).partition('!')[0][:200]}); add one to its tokenizer_config.json, "
+                "for example that of the model it was made from"
+            ) from None
 
     def read(self, texts: Sequence[ReadingText]) -> Iterator[Positions]:
         """Read texts with teacher forcing, a small batch at a time.
@@ -140,18 +167,49 @@ class TransformersSuspect:
             texts: what is read.
 
         Yields:
-            The distributions at temperature 1, text by text.
+            The distributions at temperature 1, text by text, in an order that depends on the
+            texts alone.
+
+        Raises:
+            FingerprintError: ids that the model does not have.
+            ModelError: a text without prompt or beyond the model's length, or logits that are no
+                numbers.
         """
         import torch
 
-        order = sorted(range(len(texts)), key=lambda i: _length(texts[i]))
-        for start in range(0, len(order), _READING_BATCH):
-            chosen = order[start : start + _READING_BATCH]
+        self._check_readable(texts)
+        for chosen in _batches([_length(text) for text in texts]):
             logits = self._logits([texts[i] for i in chosen])
             for row, i in enumerate(chosen):
                 first = len(texts[i].prompt_ids) - 1
                 wanted = logits[row, first : first + len(texts[i].token_ids)]
-                yield Positions(i, torch.softmax(wanted.float(), dim=-1))
+                probabilities = torch.softmax(wanted.float(), dim=-1)
+                if not torch.isfinite(probabilities.sum()):
+                    raise ModelError(
+                        f"{self.name} gave logits that are no numbers (NaN or infinite) on reading "
+                        f"text {i + 1}; its weights are damaged"
+                    )
+                yield Positions(i, probabilities)
+
+    def _check_readable(self, texts: Sequence[ReadingText]) -> None:
+        n_known = int(self._model.get_input_embeddings().num_embeddings)
+        longest = getattr(self._model.config, "max_position_embeddings", None)
+        for number, text in enumerate(texts, 1):
+            if not text.prompt_ids:
+                raise ModelError(
+                    f"reading text {number} has no prompt: what stands before its first token?"
+                )
+            highest = max((*text.prompt_ids, *text.token_ids))
+            if highest >= n_known:
+                raise FingerprintError(
+                    f"reading text {number} holds token id {highest}, but {self.name} knows "
+                    f"{n_known} tokens: its vocabulary is another one. Probe it with --access text"
+                )
+            if longest is not None and _length(text) > longest:
+                raise ModelError(
+                    f"reading text {number} has {_length(text)} tokens with its prompt, but "
+                    f"{self.name} reads at most {longest}; give shorter texts"
+                )
 
     def _logits(self, texts: Sequence[ReadingText]) -> Tensor:
         import torch
@@ -172,6 +230,19 @@ class TransformersSuspect:
         if ids is None:
             raise ModelError(f"{self.name} does not say which token ends an answer (eos_token_id)")
         return list(ids) if isinstance(ids, list | tuple) else [int(ids)]
+
+
+def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Group texts of like length, so that little is padding and memory stays bounded."""
+    batch: list[int] = []
+    for i in sorted(range(len(lengths)), key=lambda i: lengths[i]):
+        full = len(batch) == _READING_BATCH
+        if batch and (full or (len(batch) + 1) * lengths[i] > _READING_POSITIONS):
+            yield batch
+            batch = []
+        batch.append(i)
+    if batch:
+        yield batch
 
 
 def _length(text: ReadingText) -> int:

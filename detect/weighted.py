@@ -3,6 +3,11 @@
 S = sum_i w_i (score_i - mean). H0: the words are independent and uniform, and the weights do not
 depend on them. The value is the Lugannani-Rice saddlepoint approximation (Lugannani and Rice,
 Adv. Appl. Prob. 12, 1980); the Chernoff bound min_t exp(K(t) - t s) is a rigorous ceiling.
+
+The value is approximate. Measured against exact laws: for exponential scores log10 p is off by at
+most 0.035 (where one weight rules the far tail), 0.01 typically. Bernoulli scores under few
+different weights live on a coarse lattice, where p comes out too small by up to a factor of two.
+Verdicts therefore rest on the ceiling alone.
 """
 
 from __future__ import annotations
@@ -15,13 +20,17 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import erfcx, log_ndtr, ndtr
 
+from detect.nulls import tail
 from detect.results import Tail
-from watermark.schemes.laws import ScoreLaw
+from watermark.schemes.laws import Exponential, ScoreLaw
 
 __all__ = ["weighted_tail"]
 
 # Nearer to the mean than this (in standard deviations) the formula is a difference of poles.
 _NEAR_MEAN = 0.02
+# Where the search for the saddlepoint ends; the bound holds at any t.
+_FAR = 1e6
+_AT_EDGE = 2.0**-50
 
 
 class _Cumulants(NamedTuple):
@@ -39,8 +48,8 @@ def weighted_tail(law: ScoreLaw, weights: NDArray[np.float64], statistic: float)
         statistic: observed sum_i w_i (score_i - mean).
 
     Returns:
-        Saddlepoint value and Chernoff ceiling. Without any non-zero weight there is no evidence:
-        p is 1, method "none".
+        Saddlepoint value and Chernoff ceiling; equal positive weights give the exact tail.
+        Without any non-zero weight there is no evidence: p is 1, method "none".
 
     Raises:
         ValueError: weights or statistic that are not finite.
@@ -50,15 +59,27 @@ def weighted_tail(law: ScoreLaw, weights: NDArray[np.float64], statistic: float)
         raise ValueError("weights and statistic must be finite")
     if not len(weights):
         return Tail(0.0, 0.0, "none")
-    # Scaled to standard deviation 1, so that one set of tolerances fits all.
+    if weights[0] > 0 and (weights == weights[0]).all():
+        return _equal_weights(law, len(weights), statistic / float(weights[0]))
+    # Scaled to standard deviation 1, so that one set of tolerances fits all; in two steps,
+    # because squares of very large or small weights would overflow or vanish.
+    largest = float(np.abs(weights).max())
+    weights = weights / largest
     scale = math.sqrt(law.variance * float(np.sum(weights**2)))
     total = _Sum(law, weights / scale)
-    s = statistic / scale
+    s = statistic / largest / scale
     t = total.saddlepoint(s)
     k = total.cumulants(t)
     ceiling = min(k.value - t * s, 0.0) if t > 0 else 0.0
     log_p = min(_lugannani_rice(total, s, t, k), ceiling)
     return Tail(log_p / math.log(10), ceiling / math.log(10), "saddlepoint")
+
+
+def _equal_weights(law: ScoreLaw, n: int, centred: float) -> Tail:
+    """The exact tail: a common factor changes nothing."""
+    # Centring and weighing leave rounding errors, which must not push a sum off its lattice.
+    total = centred + n * law.mean
+    return tail(law, total if isinstance(law, Exponential) else round(total, 6), n)
 
 
 class _Sum(NamedTuple):
@@ -102,9 +123,10 @@ class _Sum(NamedTuple):
         def lacking(t: float) -> float:
             return sign * (s - self.cumulants(sign * t).first)
 
+        limit = edge * (1 - _AT_EDGE) if math.isfinite(edge) else _FAR
         near, far = 0.0, min(abs(s), edge / 2)
-        while lacking(far) > 0 and far < 1e6:
-            near, far = far, (far + edge) / 2 if math.isfinite(edge) else far * 2
+        while lacking(far) > 0 and far < limit:
+            near, far = far, min((far + edge) / 2 if math.isfinite(edge) else far * 2, limit)
         return sign * (float(brentq(lacking, near, far, xtol=1e-14)) if lacking(far) < 0 else far)
 
 

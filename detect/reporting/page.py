@@ -25,7 +25,7 @@ from detect.reporting.words import (
     round_sci,
     superscript,
 )
-from detect.results import CONTROL_FIRES_BELOW
+from detect.results import CONTROL_FIRES_AT
 from watermark.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class _Page:
     steps: tuple[StepView, ...]
     dots: DotPlot | None
     alpha: float
-    fires_below: float
+    fires_at: float
     null_hypothesis: str
     warnings: tuple[str, ...]
     limits: tuple[str, ...]
@@ -92,7 +92,7 @@ def _single_page(fields: Fields) -> _Page:
         steps=(),
         dots=None,
         alpha=finding.alpha,
-        fires_below=CONTROL_FIRES_BELOW,
+        fires_at=CONTROL_FIRES_AT,
         null_hypothesis=finding.null_hypothesis,
         warnings=(),
         limits=finding.limits,
@@ -115,7 +115,7 @@ def _demo_page(fields: Fields) -> _Page:
         raise fields.refusal("steps", "a list with at least one step")
     findings = [finding for step in steps for finding in step.findings]
     verdict = _demo_verdict(fields, findings)
-    alpha = next((finding.alpha for finding in findings), CONTROL_FIRES_BELOW)
+    alpha = next((finding.alpha for finding in findings), CONTROL_FIRES_AT)
     rows = _demo_rows(steps)
     limits = dict.fromkeys([*fields.sentences("limits"), *(s for f in findings for s in f.limits)])
     shown = frozenset({"kind", "steps", "limits", "warnings", "command", "verdict", *_GROUPS})
@@ -128,9 +128,9 @@ def _demo_page(fields: Fields) -> _Page:
         subject_label="",
         finding=None,
         steps=steps,
-        dots=plot_dots(rows, alpha, CONTROL_FIRES_BELOW) if len(rows) > 1 else None,
+        dots=plot_dots(rows, alpha, CONTROL_FIRES_AT) if len(rows) > 1 else None,
         alpha=alpha,
-        fires_below=CONTROL_FIRES_BELOW,
+        fires_at=CONTROL_FIRES_AT,
         null_hypothesis=NULL_HYPOTHESES["demo"],
         warnings=fields.sentences("warnings"),
         limits=tuple(limits),

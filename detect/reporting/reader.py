@@ -203,13 +203,13 @@ def read_curve(fields: Fields) -> CurveView | None:
     return CurveView(n_scored, log10_p) if n_scored else None
 
 
-def read_rows(fields: Fields, claim: RowView, fires_below: float) -> tuple[RowView, ...]:
+def read_rows(fields: Fields, claim: RowView, fires_at: float) -> tuple[RowView, ...]:
     """Read the claim's controls.
 
     Args:
         fields: the object that may hold "controls".
         claim: the row of the claim, which comes first.
-        fires_below: p-value below which a control counts as showing signal.
+        fires_at: p-value at which a control counts as showing signal.
 
     Returns:
         The claim and its controls.
@@ -231,7 +231,7 @@ def read_rows(fields: Fields, claim: RowView, fires_below: float) -> tuple[RowVi
                 claim=tested,
                 decoys=decoys,
                 curve=read_curve(control),
-                fires=smallest < math.log10(fires_below),
+                fires=smallest <= math.log10(fires_at),
             )
         )
     return tuple(rows)

@@ -22,7 +22,7 @@ from detect.reporting.reader import (
     read_tokens,
 )
 from detect.reporting.words import NULL_HYPOTHESES, REASONS, SCORED, headline, reading, visible
-from detect.results import CONTROL_FIRES_BELOW
+from detect.results import CONTROL_FIRES_AT
 from watermark.errors import ResultError
 
 __all__ = ["FindingView", "StepView", "read_finding", "read_step", "scheme_name"]
@@ -89,7 +89,7 @@ class FindingView:
     subject: str
     claim: ClaimView
     alpha: float
-    fires_below: float
+    fires_at: float
     decoys: DecoysView | None
     rows: tuple[RowView, ...]
     dots: DotPlot | None
@@ -266,7 +266,7 @@ def read_finding(fields: Fields) -> FindingView:
     claim, decoys, curve = read_claim(fields), read_decoys(fields), read_curve(fields)
     alpha, scheme, subject = _alpha(fields), scheme_name(fields), _subject(fields)
     own_row = RowView(subject or "this " + kind, "claim", claim, decoys, curve, fires=False)
-    rows = read_rows(fields, own_row, CONTROL_FIRES_BELOW)
+    rows = read_rows(fields, own_row, CONTROL_FIRES_AT)
     _check_verdict(fields, claim, alpha, rows)
     others = [row.curve for row in rows[1:] if row.curve]
     return FindingView(
@@ -274,10 +274,10 @@ def read_finding(fields: Fields) -> FindingView:
         subject=subject,
         claim=claim,
         alpha=alpha,
-        fires_below=CONTROL_FIRES_BELOW,
+        fires_at=CONTROL_FIRES_AT,
         decoys=decoys,
         rows=rows,
-        dots=plot_dots(rows, alpha, CONTROL_FIRES_BELOW) if len(rows) > 1 else None,
+        dots=plot_dots(rows, alpha, CONTROL_FIRES_AT) if len(rows) > 1 else None,
         curve=plot_curves(curve, others, alpha) if curve else None,
         colouring=colour_tokens(read_tokens(fields), scheme),
         documents=_documents(fields),

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detect.lattice import lattice_log_tail, lattice_log_tails
 from detect.nulls import log_tails, tail
 from watermark.schemes.laws import Bernoulli, Exponential, LayeredBits, ScoreLaw
 
@@ -49,49 +48,6 @@ def test_gamma_tail_is_the_incomplete_gamma_function(s: float, n: int) -> None:
     # mpmath.log(mpmath.gammainc(n, s, regularized=True)), mp.dps = 60; the deepest is 1e-5000
     expected = float(mpmath.log(mpmath.gammainc(n, s, regularized=True)))
     assert _one(Exponential(), s, n) == pytest.approx(expected, rel=1e-9)
-
-
-def _enumerated(law: LayeredBits, n: int) -> list[int]:
-    """Counts of each sum among all 2^(n m) outcomes, by exact integers."""
-    counts = [1]
-    for _ in range(n):
-        for w in law.weights:
-            longer = [0] * (len(counts) + w)
-            for i, c in enumerate(counts):
-                longer[i] += c
-                longer[i + w] += c
-            counts = longer
-    return counts
-
-
-@pytest.mark.parametrize("n", [1, 2, 8])
-def test_lattice_tail_is_exact_by_both_paths(n: int) -> None:
-    counts = _enumerated(LAYERS, n)
-    total_bits = n * len(LAYERS.weights)
-    points = sorted({1, len(counts) // 3, len(counts) // 2, len(counts) - 30, len(counts) - 1})
-    expected = [math.log(sum(counts[s:])) - total_bits * math.log(2) for s in points]
-    by_fourier = [lattice_log_tail(LAYERS, s, n) for s in points]
-    # More than fifty sums take the table.
-    repeated = np.repeat(points, 20)
-    by_table = lattice_log_tails(LAYERS, repeated, np.full(len(repeated), n))[::20]
-    assert by_fourier == pytest.approx(expected, rel=1e-9, abs=1e-12)
-    assert by_table == pytest.approx(expected, rel=1e-9, abs=1e-12)
-
-
-def test_lattice_with_unit_weights_is_binomial() -> None:
-    law = LayeredBits((1, 1, 1))
-    for s, n in ((20, 10), (29, 10), (1_000, 400), (160_000, 100_000)):
-        assert lattice_log_tail(law, s, n) == pytest.approx(
-            _one(Bernoulli(0.5), s, 3 * n), rel=1e-9
-        )
-
-
-def test_deep_lattice_sums_fall_back_from_the_table() -> None:
-    n = 60
-    deep = round(0.97 * n * sum(LAYERS.weights))
-    many = lattice_log_tails(LAYERS, np.full(60, deep), np.full(60, n))
-    assert many[0] < math.log(1e-280)
-    assert many == pytest.approx(lattice_log_tail(LAYERS, deep, n), rel=1e-12)
 
 
 @pytest.mark.parametrize("law", [Bernoulli(0.25), Exponential(), LAYERS])
@@ -148,3 +104,66 @@ def test_p_values_are_super_uniform_under_the_null(law: ScoreLaw) -> None:
         assert excess < 6 * (alpha / runs) ** 0.5
         if isinstance(law, Exponential):
             assert excess > -6 * (alpha / runs) ** 0.5
+
+
+def _binomial_reference(k: int, n: int, p: float) -> mpmath.mpf:
+    """Ln P(Binomial(n, p) >= k) above the mean, term by term with 60 digits."""
+    p_, total, term, j = mpmath.mpf(p), mpmath.mpf(1), mpmath.mpf(1), 0
+    while term > mpmath.mpf(10) ** -25 * total:
+        term *= (n - k - j) * p_ / ((k + j + 1) * (1 - p_))
+        total, j = total + term, j + 1
+    choose = mpmath.loggamma(n + 1) - mpmath.loggamma(k + 1) - mpmath.loggamma(n - k + 1)
+    return choose + k * mpmath.log(p_) + (n - k) * mpmath.log1p(-p_) + mpmath.log(total)
+
+
+def _gamma_reference(x: float, n: int) -> mpmath.mpf:
+    """Ln P(Gamma(n) >= x) above the mean, as a Poisson sum with 60 digits."""
+    x_, total, term, j = mpmath.mpf(x), mpmath.mpf(1), mpmath.mpf(1), 0
+    while term > mpmath.mpf(10) ** -25 * total:
+        term *= (n - 1 - j) / x_
+        total, j = total + term, j + 1
+    return (n - 1) * mpmath.log(x_) - x_ - mpmath.loggamma(n) + mpmath.log(total)
+
+
+# 35 deviations: just past what a double holds; 215: near 1e-10000.
+@pytest.mark.parametrize("z", [10, 33, 35, 60, 215, 300])
+@pytest.mark.parametrize("n", [10**5, 10**7, 10**9])
+def test_p_is_right_to_ten_digits_at_any_depth(n: int, z: int) -> None:
+    for p in (0.5, 0.25, 0.1):
+        k = round(n * p + z * math.sqrt(n * p * (1 - p)))
+        error = mpmath.expm1(_one(Bernoulli(p), k, n) - _binomial_reference(k, n, p))
+        assert abs(error) < 1e-10
+    x = n + z * math.sqrt(n)
+    assert abs(mpmath.expm1(_one(Exponential(), x, n) - _gamma_reference(x, n))) < 1e-10
+
+
+def test_far_below_the_mean_p_falls_short_of_one_by_the_right_amount() -> None:
+    # mpmath.log1p(-t) with t = exp(n log(x) - x - loggamma(n + 1)) (1 + x / (n + 1) + ...)
+    n = 10**9
+    x = n - 4.6 * math.sqrt(n)
+    total = term = mpmath.mpf(1)
+    j = 0
+    while term > mpmath.mpf(10) ** -12 * total:
+        j += 1
+        term *= mpmath.mpf(x) / (n + j)
+        total += term
+    missing = mpmath.exp(n * mpmath.log(x) - x - mpmath.loggamma(n + 1)) * total
+    assert _one(Exponential(), x, n) == pytest.approx(float(mpmath.log1p(-missing)), rel=1e-8)
+
+
+@pytest.mark.parametrize("p", [0.5, 0.25])
+def test_small_binomials_are_enumerated(p: float) -> None:
+    n = 12
+    pmf = [math.comb(n, k) * p**k * (1 - p) ** (n - k) for k in range(n + 1)]
+    for s in range(n + 1):
+        assert _one(Bernoulli(p), s, n) == pytest.approx(math.log(math.fsum(pmf[s:])), abs=1e-13)
+    assert _one(Bernoulli(p), 2.5, n) == _one(Bernoulli(p), 3, n)
+
+
+def test_many_texts_give_what_each_gives_alone() -> None:
+    rng = np.random.default_rng(5)
+    n = rng.integers(0, 900, 400)
+    for law in (Bernoulli(0.25), Exponential(), LayeredBits((5, 3, 2, 1))):
+        s = np.floor(n * law.mean * rng.uniform(0.5, 2.5, len(n)))
+        alone = [_one(law, a, b) for a, b in zip(s, n, strict=True)]
+        assert log_tails(law, s, n) == pytest.approx(alone, rel=1e-11, abs=1e-11)

@@ -116,3 +116,58 @@ def test_nothing_to_weigh() -> None:
     for weights, s in ((np.array([1.0, np.nan]), 1.0), (np.ones(3), math.inf)):
         with pytest.raises(ValueError, match="finite"):
             weighted_tail(Exponential(), weights, s)
+
+
+@pytest.mark.parametrize("law", [Bernoulli(0.3), Exponential(), LayeredBits((4, 2, 1))])
+@pytest.mark.parametrize("weight", [0.1, 1 / 3, 1e-200, 1e200])
+def test_equal_weights_are_exact(law: Bernoulli | Exponential | LayeredBits, weight: float) -> None:
+    n, total = 50, round(50 * law.mean) + 9
+    found = weighted_tail(law, np.full(n, weight), weight * (total - n * law.mean))
+    exact = float(log_tails(law, np.array([float(total)]), np.array([n]))[0]) / math.log(10)
+    assert found.method == "exact"
+    assert found.log10_p == found.log10_p_ceiling == pytest.approx(exact, rel=1e-12)
+
+
+@pytest.mark.parametrize("n", [3, 10, 30])
+@pytest.mark.parametrize("z", [0.01, 0.5, 1, 3, 10, 100, 1e4])
+def test_mixed_signs_agree_with_residues(n: int, z: float) -> None:
+    """Positive sums of signed exponentials: residues at the positive weights."""
+    weights = np.random.default_rng(n).normal(size=n)
+    s = z * float(np.sqrt((weights**2).sum())) + max(-float(weights.sum()), 0.0)
+    ws = [mpmath.mpf(w) for w in weights.tolist()]
+    x = mpmath.mpf(s) + sum(ws)
+    tail = mpmath.mpf(0)
+    for a in (w for w in ws if w > 0):
+        others = [a / (a - b) for b in ws if b != a]
+        tail += mpmath.fprod(others) * mpmath.exp(-x / a)
+    found, exact = weighted_tail(Exponential(), weights, s), float(mpmath.log10(tail))
+    assert abs(found.log10_p - exact) < 0.04
+    assert found.log10_p_ceiling >= exact
+
+
+@pytest.mark.parametrize("p", [0.5, 0.25])
+def test_ceiling_holds_for_every_outcome_of_a_few_coins(p: float) -> None:
+    weights = np.array([2.0, 1.0, 2.0, -1.0, 1.0, 0.7, 2.0, -0.3])
+    sums, probabilities = np.zeros(1), np.ones(1)
+    for w in weights:
+        sums = np.concatenate([sums - w * p, sums + w * (1 - p)])
+        probabilities = np.concatenate([probabilities * (1 - p), probabilities * p])
+    for s in np.unique(sums.round(9)):
+        exact = float(probabilities[sums >= s - 1e-7].sum())
+        found = weighted_tail(Bernoulli(p), weights, float(s))
+        assert found.log10_p_ceiling >= math.log10(exact) - 1e-7
+        assert found.log10_p <= found.log10_p_ceiling
+
+
+@pytest.mark.parametrize(("s", "ln_p"), [(-1e6, 0.0), (-1.5, 0.0), (1e9, -1e9), (1e20, -1e20)])
+def test_extreme_statistics_end_the_search(s: float, ln_p: float) -> None:
+    found = weighted_tail(Exponential(), np.array([1.0, 0.5]), s)
+    assert found.log10_p * math.log(10) == pytest.approx(ln_p, rel=1e-6, abs=1e-9)
+
+
+def test_scale_of_the_weights_does_not_matter() -> None:
+    weights = np.array([1.0, 2.0, -0.5])
+    plain = weighted_tail(Exponential(), weights, 4.0)
+    for factor in (1e-200, 1e200):
+        scaled = weighted_tail(Exponential(), weights * factor, 4.0 * factor)
+        assert scaled.log10_p == pytest.approx(plain.log10_p, rel=1e-9)

@@ -1,0 +1,94 @@
+"""Decoy keys: exact ranks, the real PRF, ties against us."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from detect import decoys
+from detect.decoys import DecoyResult, decoy_keys, decoy_statistics, run_decoys
+from watermark.prf_reference import prf_word
+from watermark.schemes import SCHEMES, Scheme
+
+RNG = np.random.default_rng(11)
+CONTEXTS = RNG.integers(0, 40, (120, 2))
+TOKENS = RNG.integers(0, 1000, 120)
+
+
+def _slowly(scheme: Scheme, k0: int, k1: int, weights: np.ndarray) -> float:
+    """The weighted sum by the plain-Python reference PRF."""
+    words = [
+        [
+            prf_word(k0, k1, c, x, stream)
+            for c, x in zip(CONTEXTS.tolist(), TOKENS.tolist(), strict=True)
+        ]
+        for stream in range(scheme.n_streams)
+    ]
+    scores = scheme.score(np.array(words, np.uint32))
+    return float(((scores - scheme.law.mean) * weights).sum())
+
+
+@pytest.mark.parametrize("name", sorted(SCHEMES))
+@pytest.mark.parametrize("chunk", [1, 500, 1 << 22])
+def test_statistics_are_those_of_single_keys(
+    name: str, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoys, "_CHUNK_WORDS", chunk)
+    scheme, keys = SCHEMES[name](), decoy_keys(3, 3)
+    weights = np.linspace(-1, 2, len(TOKENS))
+    for w in (None, weights):
+        found = decoy_statistics(scheme, keys, CONTEXTS, TOKENS, w)
+        used = np.ones(len(TOKENS)) if w is None else w
+        expected = [_slowly(scheme, int(k0), int(k1), used) for k0, k1 in keys]
+        assert found == pytest.approx(expected, rel=1e-12, abs=1e-9)
+
+
+def test_keys_can_be_drawn_again() -> None:
+    # np.random.default_rng(3).integers(0, 1 << 64, (2, 2), np.uint64, False)
+    assert (decoy_keys(9, 3)[:4] == decoy_keys(4, 3)).all()
+    assert not (decoy_keys(4, 3) == decoy_keys(4, 4)).any()
+    assert decoy_keys(4, 3).dtype == np.uint64
+    assert (decoy_keys(1000, 0) >> np.uint64(63)).mean() == pytest.approx(0.5, abs=0.08)
+
+
+def _rank(statistic: float, n_decoys: int = 99) -> DecoyResult:
+    scheme = SCHEMES["red-green"]()
+    return run_decoys(scheme, CONTEXTS, TOKENS, statistic, n_decoys=n_decoys, seed=5)
+
+
+def test_ties_count_against_us_and_p_is_never_zero() -> None:
+    values = decoy_statistics(SCHEMES["red-green"](), decoy_keys(99, 5), CONTEXTS, TOKENS)
+    best = float(values.max())
+    assert _rank(best).n_at_least == int((values == best).sum()) > 0
+    above = _rank(best + 1)
+    assert above.is_best
+    assert above.p_value == 0.01
+    assert _rank(-1e9).p_value == 1.0
+    assert (above.mean, above.deviation) == pytest.approx((values.mean(), values.std()))
+
+
+def test_p_values_are_uniform_under_the_null() -> None:
+    """True keys drawn like the decoys: p is uniform on 1/20 ... 1; 6 standard errors (1e-8)."""
+    scheme, runs = SCHEMES["gumbel"](), 2000
+    values = decoy_statistics(scheme, decoy_keys(20 * runs, 8), CONTEXTS, TOKENS).reshape(runs, 20)
+    p = (1 + (values[:, 1:] >= values[:, :1]).sum(axis=1)) / 20
+    for alpha in (0.05, 0.25, 0.5):
+        assert abs((p <= alpha).mean() - alpha) < 6 * (alpha * (1 - alpha) / runs) ** 0.5
+
+
+def test_contradiction_is_a_rank_that_p_rules_out() -> None:
+    def ranked(n_at_least: int) -> DecoyResult:
+        return DecoyResult(n_decoys=999, n_at_least=n_at_least, seed=0, mean=0.0, deviation=1.0)
+
+    assert ranked(5).contradicts(-9.0)
+    assert ranked(1).contradicts(-400.0)
+    assert not ranked(0).contradicts(-400.0)
+    assert not ranked(10).contradicts(-2.0)
+    assert not ranked(999).contradicts(0.0)
+
+
+def test_no_decoys_and_no_pairs() -> None:
+    scheme = SCHEMES["gumbel"]()
+    assert run_decoys(scheme, CONTEXTS, TOKENS, 1.0, n_decoys=0, seed=1).p_value == 1.0
+    nothing = run_decoys(scheme, CONTEXTS[:0], TOKENS[:0], 0.0, n_decoys=9, seed=1)
+    assert nothing.p_value == 1.0
