@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 
 from watermark.schemes.laws import LayeredBits
 
@@ -130,6 +129,9 @@ def _tilt(weights: NDArray[np.int64], statistic: int, n: int) -> _Tilted:
 
 def _green(weights: NDArray[np.int64], tilt: float) -> NDArray[np.float64]:
     """Probability of each bit under the tilt."""
+        # Here, since it takes as long to import as a text takes to test.
+        from scipy.optimize import brentq
+
     green: NDArray[np.float64] = 1 / (1 + np.exp(-np.minimum(weights * tilt, _MAX_TILT)))
     return green
 

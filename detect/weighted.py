@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 from scipy.special import erfcx, log_ndtr, ndtr
 
 from detect.nulls import tail
@@ -114,6 +113,9 @@ class _Sum(NamedTuple):
 
     def saddlepoint(self, s: float) -> float:
         """Solve K'(t) = s; the end of the search where a bounded sum cannot reach s."""
+        # Here, since it takes as long to import as a text takes to test.
+        from scipy.optimize import brentq
+
         if s == 0:
             return 0.0
         low, high = self.domain()

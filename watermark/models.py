@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from watermark.errors import MissingExtraError, ModelError
+from watermark.files import atomic_writer
 
 if TYPE_CHECKING:
     import torch
@@ -146,11 +147,9 @@ def _smollm2_gguf() -> Path:
 
 
 def _converted(gguf: Path, cache_dir: Path) -> Path:
-    with gguf.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    folder = cache_dir / f"{gguf.stem}-{digest[:16]}"
+    cache_dir.mkdir(parents=True, exist_ok=True)
+    folder = cache_dir / f"{gguf.stem}-{_digest(gguf, cache_dir)[:16]}"
     if not folder.exists():
-        cache_dir.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix="converting-", dir=cache_dir))
         try:
             _convert(gguf, temporary)
@@ -158,6 +157,23 @@ def _converted(gguf: Path, cache_dir: Path) -> Path:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+def _digest(gguf: Path, cache_dir: Path) -> str:
+    """SHA-256 of a file; kept beside the conversions while size and time stay, since it is slow."""
+    known, state = cache_dir / f"{gguf.stem}.sha256.json", gguf.stat()
+    stamp = {"path": str(gguf), "size": state.st_size, "mtime_ns": state.st_mtime_ns}
+    try:
+        kept = json.loads(known.read_text(encoding="utf-8"))
+        if kept["stamp"] == stamp:
+            return str(kept["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # no record yet, or a damaged one: hash again and write it anew
+    with gguf.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    with atomic_writer(known) as out:
+        out.write(json.dumps({"stamp": stamp, "sha256": digest}))
+    return digest
 
 
 def _publish(temporary: Path, folder: Path) -> None:

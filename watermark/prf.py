@@ -147,16 +147,30 @@ def words_for_keys(
     _check_ids(contexts)
     _check_ids(token_ids)
     if len(sip_keys) * len(token_ids) * n_streams < _COMPILE_FROM:
-        out = np.empty((len(sip_keys), n_streams, len(token_ids)), np.uint32)
-        for m, (k0, k1) in enumerate(sip_keys):
-            hashes = numpy_prf.context_hashes(k0, k1, contexts)[pair_context]
-            for stream in range(n_streams):
-                streams = np.full(len(hashes), stream, np.uint64)
-                out[m, stream] = numpy_prf.words(hashes, token_ids[:, None], streams)[:, 0]
-        return out
+        return _words_for_keys(sip_keys, contexts, pair_context, token_ids, n_streams)
     from watermark.kernels import numba_prf
 
     return numba_prf.words_for_keys(sip_keys, contexts, pair_context, token_ids, n_streams)
+
+
+def _words_for_keys(
+    sip_keys: NDArray[np.uint64],
+    contexts: NDArray[np.int64],
+    pair_context: NDArray[np.int64],
+    token_ids: NDArray[np.int64],
+    n_streams: int,
+) -> NDArray[np.uint32]:
+    """In numpy, all keys at once: one row for each key and context."""
+    n_keys, n_contexts = len(sip_keys), len(contexts)
+    rows = np.repeat(sip_keys, n_contexts, axis=0)
+    hashes = numpy_prf.context_hashes(rows[:, 0], rows[:, 1], np.tile(contexts, (n_keys, 1)))
+    own = hashes.reshape(n_keys, n_contexts, 2)[:, pair_context].reshape(-1, 2)
+    tokens = np.tile(token_ids, n_keys)[:, None]
+    words = [
+        numpy_prf.words(own, tokens, np.full(len(own), stream, np.uint64)).reshape(n_keys, -1)
+        for stream in range(n_streams)
+    ]
+    return np.stack(words, axis=1)
 
 
 def _check_ids(ids: NDArray[np.int64]) -> None:

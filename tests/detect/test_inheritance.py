@@ -8,11 +8,12 @@ import pytest
 from detect import inheritance
 from detect.finding import Plan
 from detect.inheritance import assess_answers, assess_reading
+from detect.probe import Control, conclude
 from detect.reading import read_pairs
 from detect.suspects import ReadingText, SuspectAnswer
 from detect.weighted import weighted_tail
 from tests.detect.synthetic import ToyReader, marked_ids
-from watermark.config import WatermarkConfig, preset
+from watermark.config import PRESETS, WatermarkConfig, preset
 from watermark.errors import FingerprintError, ResultError
 from watermark.keys import SecretKey
 from watermark.prf import Prf
@@ -169,3 +170,101 @@ def test_another_tokenizer_is_refused(tokenizer: TextTokenizer) -> None:
         assess_answers(bound, tokenizer, [])
     with pytest.raises(FingerprintError):
         assess_reading(bound, tokenizer, ToyReader(CONFIG, seed=1), None, TEXTS)
+
+
+WORDS = 45
+
+
+def _speak(
+    tokenizer: TextTokenizer, n: int, *, seed: int, key: SecretKey | None = None, tilt: float = 0.0
+) -> str:
+    """Say n whole words, tilted by the key's words or not; the tokenizer cuts them back exactly."""
+    texts = [tokenizer.decode([i]) for i in range(tokenizer.vocab_size)]
+    whole = [i for i, t in enumerate(texts) if t[:1] == " " and t[1:].isascii() and t[1:].isalpha()]
+    ids = np.array([i for i in whole if tokenizer.encode(texts[i]).tolist() == [i]])[:WORDS]
+    assert len(ids) == WORDS
+    rng, law = np.random.default_rng(seed), CONFIG.scheme.law
+    spoken: list[int] = []
+    for _ in range(n):
+        logits = np.zeros(WORDS)
+        if key is not None and len(spoken) >= 2:
+            prf = Prf.from_key(key)
+            hashes = prf.context_hashes(np.array([spoken[-2:]]))
+            words = np.stack([prf.words(hashes, ids[None], s)[0] for s in range(2)])
+            logits = tilt * (CONFIG.scheme.score(words) - law.mean)
+        p = np.exp(logits)
+        spoken.append(int(rng.choice(ids, p=p / p.sum())))
+    text = tokenizer.decode(spoken)
+    assert tokenizer.encode(text).tolist() == spoken
+    return text
+
+
+def test_a_tilted_student_is_found_by_text_and_a_clean_twin_is_not(
+    tokenizer: TextTokenizer,
+) -> None:
+    plan = _plan(n_decoys=999)
+    student, twin = (
+        assess_answers(
+            plan,
+            tokenizer,
+            [
+                SuspectAnswer("Go:", _speak(tokenizer, 60, seed=i, key=KEY, tilt=tilt))
+                for i in range(40)
+            ],
+        )
+        for tilt in (0.2, 0.0)
+    )
+    assert student.finding.n_scored > 2000
+    result = conclude("student", "text", student, [Control("twin", "clean twin", twin)], 40)
+    assert result.to_dict()["verdict"] == "signal"
+    assert student.finding.decoys is not None
+    assert student.finding.decoys.is_best
+    stopped = conclude("student", "text", student, [Control("base", "base", student)], 40).to_dict()
+    assert stopped["verdict"] == "inconclusive"
+    assert stopped["controls"][0]["fires"]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_innocent_answers_have_valid_p_values(tokenizer: TextTokenizer, name: str) -> None:
+    """200 keys; one-sided Kolmogorov-Smirnov at 1e-6 (sqrt(ln(1e6) / 2n)), as p may be discrete."""
+    answers = [SuspectAnswer("Go:", _speak(tokenizer, 50, seed=i)) for i in range(6)]
+    rng = np.random.default_rng(1)
+    p = np.sort(
+        [
+            assess_answers(
+                _plan(preset(name), SecretKey(rng.bytes(32))), tokenizer, answers
+            ).finding.tail.p_value
+            for _ in range(200)
+        ]
+    )
+    bound = (np.log(1e6) / 400) ** 0.5
+    assert (np.arange(1, 201) / 200 - p).max() < bound
+    # Nor far above: at a discrete law each value stands for the interval below it.
+    assert np.median(p) < 0.5 + 2 * bound
+
+
+def test_pairs_counted_again_and_again_accuse_the_innocent(
+    tokenizer: TextTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer given 30 times: 30 keys, none looks guilty; with the rule broken several do."""
+    answers = [SuspectAnswer("Go:", _speak(tokenizer, 60, seed=0))] * 30
+    plans = [_plan(key=SecretKey(np.random.default_rng(i).bytes(32))) for i in range(30)]
+
+    def guilty() -> int:
+        found = (assess_answers(plan, tokenizer, answers).finding for plan in plans)
+        return sum(finding.verdict.value == "signal" for finding in found)
+
+    assert guilty() == 0
+    monkeypatch.setattr(inheritance, "_distinct", lambda contexts, tokens: np.arange(len(tokens)))
+    assert guilty() >= 3
+
+
+def test_an_innocent_that_copies_a_marked_prompt_is_accused_only_where_it_is_withheld(
+    tokenizer: TextTokenizer,
+) -> None:
+    marked = _speak(tokenizer, 150, seed=5, key=KEY, tilt=3.0)
+    known = assess_answers(_plan(), tokenizer, [SuspectAnswer(f"Repeat:{marked}", marked)])
+    assert known.finding.verdict.value == "inconclusive"
+    assert known.finding.n_scored == 0
+    withheld = assess_answers(_plan(), tokenizer, [SuspectAnswer("Repeat:", marked)])
+    assert withheld.finding.verdict.value == "signal"
