@@ -107,6 +107,9 @@ class _Tilted(NamedTuple):
 
 def _tilt(weights: NDArray[np.int64], statistic: int, n: int) -> _Tilted:
     """Move the mean of the sum to the statistic; no tilt below the mean."""
+    # Here, since it takes as long to import as a text takes to test.
+    from scipy.optimize import brentq
+
     half = weights / 2
     # The target is a multiple of 1 / (2n): computed in integers, precise near the mean.
     target = (2 * statistic - n * int(weights.sum())) / (2 * n)
@@ -129,9 +132,6 @@ def _tilt(weights: NDArray[np.int64], statistic: int, n: int) -> _Tilted:
 
 def _green(weights: NDArray[np.int64], tilt: float) -> NDArray[np.float64]:
     """Probability of each bit under the tilt."""
-        # Here, since it takes as long to import as a text takes to test.
-        from scipy.optimize import brentq
-
     green: NDArray[np.float64] = 1 / (1 + np.exp(-np.minimum(weights * tilt, _MAX_TILT)))
     return green
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from detect import inheritance
+from detect import finding, inheritance
 from detect.finding import Plan
 from detect.inheritance import assess_answers, assess_reading
 from detect.probe import Control, conclude
@@ -225,8 +225,12 @@ def test_a_tilted_student_is_found_by_text_and_a_clean_twin_is_not(
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_innocent_answers_have_valid_p_values(tokenizer: TextTokenizer, name: str) -> None:
+def test_innocent_answers_have_valid_p_values(
+    tokenizer: TextTokenizer, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """200 keys; one-sided Kolmogorov-Smirnov at 1e-6 (sqrt(ln(1e6) / 2n)), as p may be discrete."""
+    # The curve, a picture, would cost a hundred times the p-value.
+    monkeypatch.setattr(finding, "_CURVE_POINTS", 1)
     answers = [SuspectAnswer("Go:", _speak(tokenizer, 50, seed=i)) for i in range(6)]
     rng = np.random.default_rng(1)
     p = np.sort(
