@@ -22,7 +22,7 @@ from watermark.keys import SecretKey
 from watermark.marking import Marker
 from watermark.models import load_model, resolve_model
 
-PRESETS = ("default", "gumbel", "tournament", "red-green")
+PRESETS = ("default", "gumbel", "tournament")
 
 
 def _nll(answer: Answer) -> float:
@@ -36,7 +36,7 @@ def _interval(values: np.ndarray) -> dict[str, float]:
 
 @click.command()
 @click.option("--answers", "n_answers", default=500, show_default=True)
-@click.option("--tokens", default=64, show_default=True)
+@click.option("--tokens", default=32, show_default=True)
 @click.option("--seed", default=0, show_default=True)
 def main(n_answers: int, tokens: int, seed: int) -> None:
     """Compare perplexities."""
