@@ -24,7 +24,7 @@ from detect.nulls import log_tails
 from detect.scores import Selection, select_pairs
 from watermark.config import PRESETS, WatermarkConfig
 from watermark.contexts import group_rows
-from watermark.prf import words_for_keys
+from watermark.kernels.numba_prf import words_for_keys
 from watermark.tokens import load_tokenizer
 
 LEVELS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)

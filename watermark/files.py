@@ -7,7 +7,7 @@ import os
 import secrets
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -39,7 +39,9 @@ def atomic_writer(path: str | Path) -> Iterator[TextIO]:
     except OSError as error:
         raise DocumentError(f"cannot write {path}: {error.strerror}") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        # Where the folder itself could not be made there is nothing to clear away.
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def dump_json(payload: Any) -> str:
@@ -96,7 +98,7 @@ def read_text_file(path: str | Path) -> str:
     except OSError as error:
         raise DocumentError(f"cannot read {path}: {error.strerror}") from None
     try:
-        return raw.decode("utf-8-sig")
+        return raw.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise DocumentError(

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from detect import finding, inheritance
-from detect.finding import Plan
-from detect.inheritance import assess_answers, assess_reading
+from detect.decoys import DecoyResult
+from detect.finding import Finding, Plan, settle
+from detect.inheritance import Outcome, assess_answers, assess_reading
 from detect.probe import Control, conclude
 from detect.reading import read_pairs
+from detect.results import Tail
 from detect.suspects import ReadingText, SuspectAnswer
 from detect.weighted import weighted_tail
 from tests.detect.synthetic import ToyReader, marked_ids
@@ -272,3 +274,37 @@ def test_an_innocent_that_copies_a_marked_prompt_is_accused_only_where_it_is_wit
     assert known.finding.n_scored == 0
     withheld = assess_answers(_plan(), tokenizer, [SuspectAnswer("Repeat:", marked)])
     assert withheld.finding.verdict.value == "signal"
+
+
+def _outcome(log10_p: float, n_scored: int, decoys: DecoyResult | None = None) -> Outcome:
+    plan, tail = _plan(), Tail(log10_p, log10_p, "exact")
+    verdict, warnings = settle(plan, tail, decoys, n_scored)
+    found = Finding(plan, 1.0, n_scored, tail, decoys, verdict, None, warnings)
+    return Outcome(found, 2 * n_scored, {})
+
+
+def test_the_best_rank_among_the_default_decoys_fires() -> None:
+    """Its p-value is 0.001 itself: a bound that leaves 0.001 out could never be reached."""
+    for at_least, fires in ((0, True), (1, False)):
+        decoys = DecoyResult(999, at_least, 0, 0.0, 1.0)
+        assert Control("twin", "clean twin", _outcome(-2.9, 10_000, decoys)).fires is fires
+
+
+def test_a_control_that_scored_nothing_is_no_control() -> None:
+    empty = Control("twin", "clean twin", _outcome(0.0, 0))
+    quiet = Control("base", "base", _outcome(-0.3, 10_000))
+    alone = conclude("student", "text", _outcome(-12, 10_000), [empty], 9).to_dict()["warnings"]
+    assert "twin (clean twin) scored nothing" in alone[0]
+    assert "No control model was tested" in alone[1]
+    both = conclude("student", "text", _outcome(-12, 10_000), [empty, quiet], 9).to_dict()
+    assert len(both["warnings"]) == 1
+    assert both["verdict"] == "signal"
+
+
+def test_a_control_that_fires_leaves_no_negative_verdict_either() -> None:
+    quiet, guilty = (Control("base", "base", _outcome(p, 10**6)) for p in (-0.3, -9))
+    verdicts = [
+        conclude("suspect", "text", _outcome(-0.3, 10**6), [control], 9).to_dict()["verdict"]
+        for control in (quiet, guilty)
+    ]
+    assert verdicts == ["no_signal", "inconclusive"]

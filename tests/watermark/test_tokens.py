@@ -1,0 +1,98 @@
+"""The tokenizer wrapper and the file helpers: exact pieces, fingerprints, errors that say where."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from watermark.errors import ConfigError, DocumentError, FingerprintError, ResultError
+from watermark.files import atomic_writer, dump_json, read_json, read_prompts, read_text_file
+from watermark.tokens import TextTokenizer, check_fingerprint, load_tokenizer
+
+
+@given(text=st.text(max_size=60))
+@settings(max_examples=200, deadline=None)
+def test_pieces_join_to_the_text(tokenizer: TextTokenizer, text: str) -> None:
+    text = text.encode("utf-8", "ignore").decode()
+    ids, pieces = tokenizer.encode(text), tokenizer.pieces(text)
+    assert "".join(pieces) == text
+    assert len(pieces) == len(ids)
+
+
+def test_ids_survive_decoding(tokenizer: TextTokenizer) -> None:
+    text = "The harbour was quiet: 漢字 and 🙂."
+    ids = tokenizer.encode(text)
+    assert tokenizer.decode(ids.tolist()) == text
+    assert [a.tolist() for a in tokenizer.encode_many([text, ""])] == [ids.tolist(), []]
+    assert tokenizer.special_ids == {0, 1}
+
+
+def test_the_fingerprint_ignores_what_does_not_change_ids(
+    tokenizer: TextTokenizer, tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    content = json.loads((tokenizer_folder / "tokenizer.json").read_text(encoding="utf-8"))
+    for change, same in (({"decoder": None}, True), ({"pre_tokenizer": None}, False)):
+        path = tmp_path / "tokenizer.json"
+        path.write_text(json.dumps({**content, **change}), encoding="utf-8")
+        assert (load_tokenizer(path).fingerprint == tokenizer.fingerprint) == same
+
+
+def test_another_fingerprint_is_refused(tokenizer: TextTokenizer) -> None:
+    check_fingerprint(tokenizer, None)
+    check_fingerprint(tokenizer, tokenizer.fingerprint)
+    with pytest.raises(FingerprintError, match="sha256:0000"):
+        check_fingerprint(tokenizer, "sha256:" + "0" * 64)
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"model": {}}', "[]"])
+def test_a_damaged_tokenizer_is_refused(content: str, tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text(content)
+    with pytest.raises(ConfigError, match=r"tokenizer\.json"):
+        load_tokenizer(tmp_path)
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "sub" / "x.txt"
+    with atomic_writer(path) as file:
+        file.write("old")
+    for interruption in (KeyboardInterrupt, RuntimeError):
+        with pytest.raises(interruption), atomic_writer(path) as file:  # noqa: PT012
+            file.write("half")
+            raise interruption
+    assert path.read_text() == "old"
+    assert [p.name for p in path.parent.iterdir()] == ["x.txt"]
+    with pytest.raises(DocumentError, match="cannot write"), atomic_writer(path / "y") as file:
+        file.write("never")
+
+
+def test_text_that_is_not_utf8_is_located(tmp_path: Path) -> None:
+    path = tmp_path / "t.txt"
+    path.write_bytes(b"\xef\xbb\xbfgood\nbad \xff\n")
+    with pytest.raises(DocumentError, match=r"line 2: not UTF-8 at byte 12 \(0xff\)"):
+        read_text_file(path)
+    path.write_bytes(b"\xef\xbb\xbfgood")
+    assert read_text_file(path) == "good"
+
+
+def test_prompts_are_lines_or_jsonl(tmp_path: Path) -> None:
+    path = tmp_path / "p.txt"
+    path.write_text("One\n\n  \nTwo\n")
+    assert read_prompts(path) == ["One", "Two"]
+    path.write_text('{"prompt": "One"}\n{"prompt": "Two\\nlines"}\n')
+    assert read_prompts(path) == ["One", "Two\nlines"]
+    for bad, message in (("", "no prompts"), ('{"prompt": "x"}\n{"text": "y"}', "line 2")):
+        path.write_text(bad)
+        with pytest.raises(DocumentError, match=message):
+            read_prompts(path)
+
+
+def test_json_has_no_nan(tmp_path: Path) -> None:
+    with pytest.raises(ResultError):
+        dump_json({"p": float("nan")})
+    (tmp_path / "x.json").write_text("{oops")
+    with pytest.raises(DocumentError, match="not JSON"):
+        read_json(tmp_path / "x.json")
