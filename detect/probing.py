@@ -18,7 +18,7 @@ from watermark.errors import DocumentError, FingerprintError, MissingExtraError
 from watermark.files import read_prompts, read_text_file
 from watermark.keys import SecretKey
 from watermark.models import resolve_model
-from watermark.tokens import load_tokenizer
+from watermark.tokens import TextTokenizer, load_tokenizer
 
 __all__ = ["ProbeRequest", "run_probe"]
 
@@ -108,15 +108,14 @@ def _by_weights(
     request: ProbeRequest, rows: Sequence[tuple[str, str]], progress: Progress
 ) -> ProbeResult:
     tokenizer = load_tokenizer(request.tokenizer)
-    reference = _open(request.reference) if request.reference else None
+    reference = None
+    if request.reference:
+        reference = _open(request.reference)
+        _check_same_tokenizer(reference, tokenizer)
 
     def tested(name: str) -> Outcome:
         suspect = _open(name)
-        if suspect.tokenizer.fingerprint != tokenizer.fingerprint:
-            raise FingerprintError(
-                f"{suspect.name} has another tokenizer than the provider; its distributions "
-                "cannot be scored. Probe it with --access text"
-            )
+        _check_same_tokenizer(suspect, tokenizer)
         texts = [
             ReadingText(suspect.chat_ids(prompt), tuple(tokenizer.encode(text).tolist()))
             for prompt, text in rows
@@ -138,6 +137,14 @@ def _by_weights(
     return conclude(
         Path(request.suspect).name, "weights", tested(request.suspect), controls, len(rows)
     )
+
+
+def _check_same_tokenizer(model: TransformersSuspect, tokenizer: TextTokenizer) -> None:
+    if model.tokenizer.fingerprint != tokenizer.fingerprint:
+        raise FingerprintError(
+            f"{model.name} has another tokenizer than the provider; its distributions cannot be "
+            "scored. Probe with --access text"
+        )
 
 
 def _read_reading(path: str) -> list[tuple[str, str]]:

@@ -86,7 +86,8 @@ def select_pairs(
     Args:
         token_ids: int64, shape (T,), the text in the provider's tokens.
         context_width: h.
-        prompt_ids: int64, what the writer could copy from; contexts that occur in it are dropped.
+        prompt_ids: int64, what the writer could copy from; contexts that occur in it are dropped,
+            with h = 0 tokens that occur in it.
         special_ids: ids that carry no text; neither they nor contexts with them are scored.
         drop_repeated_contexts: True for text that may be marked directly (a repeated context is
             not marked again), False for a suspect's text, where only repeated pairs are dropped.
@@ -108,8 +109,9 @@ def select_pairs(
     _drop(scored, np.isin(tokens, special), Reason.SPECIAL_TOKEN)
     in_context: NDArray[np.bool_] = np.any(np.isin(contexts, special), axis=1)
     _drop(scored, in_context, Reason.SPECIAL_CONTEXT)
-    if prompt_ids is not None and h:
-        seen = _occurs_in(contexts, _checked(prompt_ids))
+    if prompt_ids is not None:
+        # Without context every copied token keeps its word, so that the token itself is the rule.
+        seen = _occurs_in(contexts if h else tokens[:, None], _checked(prompt_ids))
         _drop(scored, seen, Reason.CONTEXT_IN_PROMPT)
     if drop_repeated_contexts and h:
         # A context counts as met even where its own token was not scored: it was marked there.

@@ -66,16 +66,21 @@ def test_counting_repeats_accuses_the_innocent(name: str) -> None:
     assert (p <= 1e-6).mean() > 0.05
 
 
-def test_copying_a_marked_prompt_accuses_the_innocent_unless_its_contexts_are_dropped() -> None:
-    config = preset("default")
+@pytest.mark.parametrize("name", ["default", "unigram", "tournament"])
+def test_copying_a_marked_prompt_accuses_the_innocent_unless_its_contexts_are_dropped(
+    name: str,
+) -> None:
+    config = preset(name)
     prompt = marked_ids(config, KEY, 120, vocabulary=300, seed=1)
     plan = Plan(config, KEY, 1e-6, 0.344, 0, 0)
     verdicts = []
     for prompt_ids in (None, prompt):
-        copied = select_pairs(prompt, 2, prompt_ids=prompt_ids, drop_repeated_contexts=False)
+        copied = select_pairs(
+            prompt, config.context_width, prompt_ids=prompt_ids, drop_repeated_contexts=False
+        )
         scores = score_pairs(copied, config, Prf.from_key(KEY))
         verdicts.append(assess_scores(plan, copied.contexts, copied.tokens, scores))
-    assert verdicts[0].tail.log10_p < -20
+    assert verdicts[0].tail.log10_p < -6
     assert verdicts[1].n_scored == 0
     assert verdicts[1].verdict.value == "inconclusive"
 
@@ -120,7 +125,7 @@ def test_the_selection_is_what_the_rules_say(
             expected = Reason.SPECIAL_TOKEN
         elif 3 in context:
             expected = Reason.SPECIAL_CONTEXT
-        elif h and context in in_prompt:
+        elif (context in in_prompt) if h else (token in prompt):
             expected = Reason.CONTEXT_IN_PROMPT
         elif direct and h and context in met:
             expected = Reason.REPEATED_CONTEXT
