@@ -287,7 +287,8 @@ def read_finding(fields: Fields) -> FindingView:
         limits=fields.sentences("limits"),
         tested=_tested(fields, kind, subject, scheme),
         null_hypothesis=fields.text("null_hypothesis", NULL_HYPOTHESES[kind]),
-        n_powered=fields.maybe_count("n_powered"),
+        # By weights n_powered counts contexts, of which each has many scored pairs.
+        n_powered=None if fields.has("spread") else fields.maybe_count("n_powered"),
         facts=_facts(fields, scheme, alpha),
     )
 
