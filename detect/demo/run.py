@@ -27,7 +27,7 @@ from detect.inheritance import (
     assess_reading,
 )
 from detect.probe import Control, ProbeResult, conclude
-from detect.results import ALPHA, format_p
+from detect.results import ALPHA, Verdict, format_p
 from detect.suspects import ReadingText, SuspectAnswer, TransformersSuspect
 from watermark.answering import answer_prompts
 from watermark.cli import progress
@@ -346,6 +346,7 @@ def _finish(run: _Run) -> dict[str, Any]:
 
     payload = {
         "kind": "demo",
+        "verdict": _verdict(run.steps).value,
         "key_id": run.key.key_id,
         "config": run.config.to_dict(),
         "recipe": {**asdict(run.size), "temperature": _TEMPERATURE, "top_k": _TOP_K},
@@ -362,6 +363,13 @@ def _finish(run: _Run) -> dict[str, Any]:
     _write(run.folder / "report.html", render_report(payload))
     run.say(f"wrote {run.folder / 'report.html'} and {run.folder / 'demo.json'}")
     return payload
+
+
+def _verdict(steps: list[dict[str, Any]]) -> Verdict:
+    """Return the run's finding: a signal if the student shows it both by text and by weights."""
+    verdicts = [step["verdict"] for step in steps if step.get("suspect") == "student"]
+    proven = all(verdict == Verdict.SIGNAL.value for verdict in verdicts)
+    return Verdict.SIGNAL if proven else Verdict.INCONCLUSIVE
 
 
 def _spent(run: _Run, stem: str) -> float:
