@@ -159,8 +159,10 @@ def _demo_headline(verdict: str, findings: Sequence[FindingView]) -> str:
 def _demo_reading(steps: Sequence[StepView], verdict: str) -> str:
     if verdict != "signal":
         return "Each step below gives its p-value, what it was computed from, and its controls."
-    probes = [f.claim.log10_p for s in steps for f in s.findings if f.kind == "probe"]
-    return reading(verdict, min((p for p in probes if p is not None), default=None))
+    # The weakest of the positive probes: naming the strongest would be a search not paid for.
+    claims = [f.claim for s in steps for f in s.findings if f.kind == "probe"]
+    found = [c.log10_p for c in claims if c.verdict == "signal" and c.log10_p is not None]
+    return reading(verdict, max(found, default=None))
 
 
 def _demo_rows(steps: Sequence[StepView]) -> tuple[RowView, ...]:
