@@ -23,6 +23,7 @@ __all__ = ["DecoyResult", "decoy_keys", "decoy_statistics", "run_decoys"]
 
 # Words of one chunk of keys: keeps memory near 110 MB (one key's words at the least).
 _CHUNK_WORDS = 1 << 22
+_CONTRADICTION = 1e-3
 
 
 @final
@@ -66,8 +67,9 @@ class DecoyResult:
     def contradicts(self, log10_p: float) -> bool:
         """Tell whether a parametric p-value is too small for this rank.
 
-        If p were right, so many decoys at or above would have a probability below 1e-6
-        (Chernoff bound of the binomial).
+        If p were right, so many decoys at or above would have a probability below 1e-3
+        (Chernoff bound of the binomial). Holding a verdict back costs less than a wrong one, so
+        that the threshold is far from alpha.
         """
         expected = self.n_decoys * min(10**log10_p, 1.0)
         k = self.n_at_least
@@ -75,7 +77,7 @@ class DecoyResult:
             return False
         # ln P(Poisson(m) >= k) <= k - m - k ln(k / m); expected may underflow to nothing.
         excess = k - expected - k * (math.log(k) - math.log(max(expected, 1e-300)))
-        return excess < math.log(1e-6)
+        return excess < math.log(_CONTRADICTION)
 
 
 def decoy_keys(n_decoys: int, seed: int) -> NDArray[np.uint64]:

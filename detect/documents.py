@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ __all__ = ["Columns", "Document", "read_documents"]
 
 _JSONL: Final = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson")
 _DATASETS: Final = "datasets:"
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
 @final
@@ -161,8 +163,11 @@ def _from_parquet(path: Path, columns: Columns) -> Iterator[Document]:
                 for record in batch.to_pylist():
                     row += 1
                     yield _document(record, columns, f"{path}, row {row}")
-    except (pyarrow.ArrowException, OSError) as error:
-        first_line = str(error).splitlines()[0]
+    except DocumentError:
+        raise
+    except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
+        # Damage inside a column comes out as Python's own errors (invalid UTF-8, wrong years).
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
         raise DocumentError(f"{path}, after row {row}: damaged Parquet: {first_line}") from None
 
 
@@ -193,6 +198,8 @@ def _document(record: dict[str, Any], columns: Columns, source: str) -> Document
     name = str(name) if name is not None else source.rpartition("/")[2]
     text = record.get(columns.text)
     if isinstance(text, str):
+        if not text.isascii() and _SURROGATE.search(text):
+            raise DocumentError(f"{source}: not valid Unicode: a lone surrogate in the text")
         return Document(name, source, text)
     ids = record.get(columns.token_ids)
     if text is None and ids is not None and _are_ids(ids):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -14,8 +13,8 @@ from detect.inheritance import TEXT_EFFECT, WEIGHTS_EFFECT, Outcome, assess_answ
 from detect.probe import Access, Control, ProbeResult, conclude
 from detect.suspects import ReadingText, TransformersSuspect
 from watermark.config import WatermarkConfig
-from watermark.errors import DocumentError, FingerprintError, MissingExtraError
-from watermark.files import read_prompts, read_text_file
+from watermark.errors import FingerprintError, MissingExtraError
+from watermark.files import read_prompts, read_records
 from watermark.keys import SecretKey
 from watermark.models import resolve_model
 from watermark.tokens import TextTokenizer, load_tokenizer
@@ -70,7 +69,7 @@ def run_probe(
     """
     if request.access == "text":
         return _by_text(request, read_prompts(prompts_path or "-"), progress)
-    return _by_weights(request, _read_reading(reading_path or "-"), progress)
+    return _by_weights(request, read_records(reading_path or "-", ("prompt", "text")), progress)
 
 
 def _open(name: str) -> TransformersSuspect:
@@ -105,7 +104,7 @@ def _by_text(request: ProbeRequest, prompts: Sequence[str], progress: Progress) 
 
 
 def _by_weights(
-    request: ProbeRequest, rows: Sequence[tuple[str, str]], progress: Progress
+    request: ProbeRequest, rows: Sequence[tuple[str, ...]], progress: Progress
 ) -> ProbeResult:
     tokenizer = load_tokenizer(request.tokenizer)
     reference = None
@@ -145,25 +144,3 @@ def _check_same_tokenizer(model: TransformersSuspect, tokenizer: TextTokenizer) 
             f"{model.name} has another tokenizer than the provider; its distributions cannot be "
             "scored. Probe with --access text"
         )
-
-
-def _read_reading(path: str) -> list[tuple[str, str]]:
-    """Read JSONL with "prompt" and "text"."""
-    rows = []
-    for number, line in enumerate(read_text_file(path).splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-            row = record["prompt"], record["text"]
-        except (ValueError, KeyError, TypeError):
-            row = None, None
-        if not (isinstance(row[0], str) and isinstance(row[1], str)):
-            raise DocumentError(
-                f'{path}, line {number}: expected a JSON object with the text fields "prompt" and '
-                '"text", as heirmark generate --unmarked writes them'
-            )
-        rows.append(row)
-    if not rows:
-        raise DocumentError(f"{path} holds no reading texts")
-    return rows

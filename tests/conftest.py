@@ -36,3 +36,18 @@ def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tokenizer(tokenizer_folder: Path) -> TextTokenizer:
     return load_tokenizer(tokenizer_folder)
+
+
+@pytest.fixture(scope="session")
+def model_folder(
+    tmp_path_factory: pytest.TempPathFactory, tokenizer_folder: Path, tokenizer: TextTokenizer
+) -> Path:
+    # Here, since most tests need no torch.
+    from tests.tiny_model import write_model
+
+    return write_model(
+        tmp_path_factory.mktemp("models") / "tiny",
+        tokenizer_folder,
+        vocabulary=tokenizer.vocab_size,
+        n_positions=256,
+    )

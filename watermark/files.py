@@ -13,7 +13,14 @@ from typing import Any, TextIO
 
 from watermark.errors import DocumentError, ResultError
 
-__all__ = ["atomic_writer", "dump_json", "read_json", "read_prompts", "read_text_file"]
+__all__ = [
+    "atomic_writer",
+    "dump_json",
+    "read_json",
+    "read_prompts",
+    "read_records",
+    "read_text_file",
+]
 
 
 @contextmanager
@@ -21,7 +28,8 @@ def atomic_writer(path: str | Path) -> Iterator[TextIO]:
     """Write a text file whole or not at all.
 
     Args:
-        path: where it will stand; its folder is made if needed.
+        path: where it will stand; its folder is made if needed. A device or pipe is written to
+            as it is; of a symbolic link, the target is replaced.
 
     Yields:
         A UTF-8 file. It takes its place when the block ends, unless by an exception or Ctrl-C.
@@ -30,6 +38,12 @@ def atomic_writer(path: str | Path) -> Iterator[TextIO]:
         DocumentError: the place cannot be written.
     """
     path = Path(path)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        # Taking a device's place would destroy it.
+        with path.open("w", encoding="utf-8", newline="\n") as device:
+            yield device
+        return
+    path = path.resolve()
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -77,7 +91,7 @@ def read_json(path: str | Path) -> Any:
     text = read_text_file(path)
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DocumentError(f"{path} is not JSON: {error}") from None
 
 
@@ -119,20 +133,50 @@ def read_prompts(path: str | Path) -> list[str]:
     Raises:
         DocumentError: no prompt at all, or a JSONL line without one; names the line.
     """
-    lines = [(i, s) for i, s in enumerate(read_text_file(path).splitlines(), 1) if s.strip()]
+    lines = _filled_lines(path)
     if not lines:
         raise DocumentError(f"{path} holds no prompts; expected one a line")
     as_json = str(path).endswith(".jsonl") or lines[0][1].lstrip().startswith("{")
-    return [_prompt_of(path, i, s) for i, s in lines] if as_json else [s for _, s in lines]
+    if not as_json:
+        return [line for _, line in lines]
+    return [_text_fields(path, i, line, ("prompt",))[0] for i, line in lines]
 
 
-def _prompt_of(path: str | Path, number: int, line: str) -> str:
+def read_records(path: str | Path, fields: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """Read text fields of a JSONL file.
+
+    Args:
+        path: the file, or "-" for standard input.
+        fields: their names.
+
+    Returns:
+        The fields' texts, one tuple for each line that is not blank.
+
+    Raises:
+        DocumentError: no line at all, or one without the fields; names the line.
+    """
+    lines = _filled_lines(path)
+    if not lines:
+        raise DocumentError(f"{path} is empty; expected JSON objects, one a line")
+    return [_text_fields(path, i, line, fields) for i, line in lines]
+
+
+def _filled_lines(path: str | Path) -> list[tuple[int, str]]:
+    """Number the lines and drop the blank ones."""
+    # Not splitlines(): a text within JSON may hold U+2028 and its like.
+    lines = (line.removesuffix("\r") for line in read_text_file(path).split("\n"))
+    return [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+
+
+def _text_fields(
+    path: str | Path, number: int, line: str, fields: tuple[str, ...]
+) -> tuple[str, ...]:
     try:
-        prompt = json.loads(line)["prompt"]
-    except (ValueError, KeyError, TypeError):
-        prompt = None
-    if not isinstance(prompt, str) or not prompt:
-        raise DocumentError(
-            f'{path}, line {number}: expected a JSON object with the text field "prompt"'
-        )
-    return prompt
+        record = json.loads(line)
+        values = tuple(record[field] for field in fields)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        values = ()
+    if not values or not all(isinstance(value, str) and value for value in values):
+        names = " and ".join(f'"{field}"' for field in fields)
+        raise DocumentError(f"{path}, line {number}: expected a JSON object with text in {names}")
+    return values

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, final
 
@@ -70,9 +71,9 @@ class TextTokenizer:
 
         Returns:
             One piece a token; joined they give the text. Where several tokens share a character,
-            the first has it and the others are empty.
+            the last has it and the others are empty.
         """
-        starts = [start for start, _ in self._encoding(text).offsets]
+        starts = list(accumulate((start for start, _ in self._encoding(text).offsets), max))
         if not starts:
             return []
         # Text that no token covers (normalised away) goes to the piece before it.
@@ -147,6 +148,11 @@ def _check_unicode(text: str) -> None:
 
 
 def _fingerprint(content: dict[str, Any]) -> str:
-    deciding = {name: content.get(name) for name in _FINGERPRINTED}
+    deciding: dict[str, Any] = {name: content.get(name) for name in _FINGERPRINTED}
+    model = deciding["model"] or {}
+    if any(isinstance(merge, str) for merge in model.get("merges", [])):
+        # Older files write the pair ["a", "b"] as "a b".
+        pairs = [m.split(" ", 1) if isinstance(m, str) else m for m in model["merges"]]
+        deciding["model"] = {**model, "merges": pairs}
     canonical = json.dumps(deciding, sort_keys=True, separators=(",", ":"))
     return "sha256:" + hashlib.sha256(canonical.encode("ascii")).hexdigest()

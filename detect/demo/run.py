@@ -377,7 +377,8 @@ def _spent(run: _Run, stem: str) -> float:
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    with path.open(encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
 
 
 def _write(path: Path, text: str) -> None:

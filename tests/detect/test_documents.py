@@ -77,6 +77,7 @@ def test_an_empty_file_holds_no_documents(tmp_path: Path) -> None:
         (b'{"text": null}', "got NoneType"),
         (b'{"token_ids": [1, -2]}', "got list"),
         (b'{"token_ids": [true]}', "got list"),
+        (b'{"text": "a \\ud800 b"}', "line 2: not valid Unicode"),
         (b"[" * 100_000, "line 2"),
     ],
 )
@@ -103,6 +104,16 @@ def test_a_parquet_without_the_column_lists_its_columns(tmp_path: Path) -> None:
     with pytest.raises(DocumentError, match=r"it has: body, url.*--text-field"):
         list(read_documents(path))
     assert next(read_documents(path, Columns(text="body"))).text == "x"
+
+
+def test_damaged_text_inside_a_parquet_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    bad = pa.Array.from_buffers(
+        pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\2\0\0\0"), pa.py_buffer(b"\xff\xfe")]
+    )
+    pq.write_table(pa.table({"text": bad}), path)
+    with pytest.raises(DocumentError, match=r"a\.parquet, after row 0: damaged"):
+        list(read_documents(path))
 
 
 def test_what_is_not_there_is_named(tmp_path: Path) -> None:

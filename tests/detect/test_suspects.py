@@ -9,58 +9,22 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaForCausalLM
 
 from detect import suspects
 from detect.suspects import ReadingText, TransformersSuspect
 from tests.conftest import PARAGRAPH
+from tests.tiny_model import write_model
 from watermark.errors import ConfigError, FingerprintError, GenerationError, ModelError
 from watermark.generation import Sampling
 from watermark.tokens import TextTokenizer
-
-TEMPLATE = (
-    "{% for m in messages %}User: {{ m['content'] }}\n{% endfor %}"
-    "{% if add_generation_prompt %}Answer:{% endif %}"
-)
-
-
-def _write_model(
-    folder: Path, tokenizer_folder: Path, *, vocabulary: int, n_positions: int
-) -> Path:
-    folder.mkdir()
-    shutil.copy(tokenizer_folder / "tokenizer.json", folder)
-    settings = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "eos_token": "<|end|>",
-        "chat_template": TEMPLATE,
-    }
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=vocabulary,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=n_positions,
-        eos_token_id=0,
-        bos_token_id=None,
-    )
-    model = LlamaForCausalLM(config)
-    with torch.no_grad():
-        # Random weights of the usual size give nearly flat distributions, in which an index that
-        # is off by one would pass unseen.
-        for weight in model.parameters():
-            weight.mul_(4)
-    model.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
 def folder(
     tmp_path_factory: pytest.TempPathFactory, tokenizer_folder: Path, tokenizer: TextTokenizer
 ) -> Path:
-    return _write_model(
+    return write_model(
         tmp_path_factory.mktemp("models") / "tiny",
         tokenizer_folder,
         vocabulary=tokenizer.vocab_size,
@@ -160,7 +124,7 @@ def test_a_batch_never_exceeds_its_positions(
 def test_a_vocabulary_that_is_too_small_is_said(
     tmp_path: Path, tokenizer_folder: Path, texts: list[ReadingText]
 ) -> None:
-    folder = _write_model(tmp_path / "small", tokenizer_folder, vocabulary=100, n_positions=128)
+    folder = write_model(tmp_path / "small", tokenizer_folder, vocabulary=100, n_positions=128)
     with pytest.raises(FingerprintError, match=r"small knows 100 tokens.*--access text"):
         next(TransformersSuspect(folder).read(texts))
 

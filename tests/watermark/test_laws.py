@@ -70,3 +70,9 @@ def test_the_exponential_ends_at_one() -> None:
 def test_shapes_are_kept() -> None:
     for law in LAWS:
         assert all(x.shape == (3, 4) for x in law.cumulants(np.full((3, 4), 0.25)))
+
+
+@pytest.mark.parametrize("weights", [(), (3, 0), (2, -1)])
+def test_layer_weights_have_to_be_positive(weights: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="positive"):
+        LayeredBits(weights)

@@ -10,7 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from watermark.errors import ConfigError, DocumentError, FingerprintError, ResultError
-from watermark.files import atomic_writer, dump_json, read_json, read_prompts, read_text_file
+from watermark.files import (
+    atomic_writer,
+    dump_json,
+    read_json,
+    read_prompts,
+    read_records,
+    read_text_file,
+)
 from watermark.tokens import TextTokenizer, check_fingerprint, load_tokenizer
 
 
@@ -41,6 +48,23 @@ def test_the_fingerprint_ignores_what_does_not_change_ids(
         assert (load_tokenizer(path).fingerprint == tokenizer.fingerprint) == same
 
 
+def test_the_fingerprint_reads_both_ways_of_writing_merges(
+    tokenizer: TextTokenizer, tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    content = json.loads((tokenizer_folder / "tokenizer.json").read_text(encoding="utf-8"))
+    assert all(isinstance(merge, list) for merge in content["model"]["merges"])
+    content["model"]["merges"] = [" ".join(merge) for merge in content["model"]["merges"]]
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    assert load_tokenizer(path).fingerprint == tokenizer.fingerprint
+
+
+def test_tokens_that_share_a_character_have_one_piece(tokenizer: TextTokenizer) -> None:
+    pieces = tokenizer.pieces("a🙂b")
+    assert len(pieces) > 3
+    assert [piece for piece in pieces if piece] == ["a", "🙂", "b"]
+
+
 def test_another_fingerprint_is_refused(tokenizer: TextTokenizer) -> None:
     check_fingerprint(tokenizer, None)
     check_fingerprint(tokenizer, tokenizer.fingerprint)
@@ -69,6 +93,19 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
         file.write("never")
 
 
+def test_a_device_is_written_to_and_a_link_followed(tmp_path: Path) -> None:
+    device = Path("/dev/null")
+    with atomic_writer(device) as file:
+        file.write("gone")
+    assert device.is_char_device()
+    (tmp_path / "target").write_text("old")
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    with atomic_writer(tmp_path / "link") as file:
+        file.write("new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_text() == "new"
+
+
 def test_text_that_is_not_utf8_is_located(tmp_path: Path) -> None:
     path = tmp_path / "t.txt"
     path.write_bytes(b"\xef\xbb\xbfgood\nbad \xff\n")
@@ -88,6 +125,22 @@ def test_prompts_are_lines_or_jsonl(tmp_path: Path) -> None:
         path.write_text(bad)
         with pytest.raises(DocumentError, match=message):
             read_prompts(path)
+
+
+def test_lines_end_at_line_feeds_only(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    path.write_text('{"prompt": "a\u2028b", "text": "c\x85d"}\r\n', encoding="utf-8", newline="")
+    assert read_prompts(path) == ["a\u2028b"]
+    assert read_records(path, ("prompt", "text")) == [("a\u2028b", "c\x85d")]
+
+
+def test_deep_nesting_is_an_error_that_names_the_place(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    path.write_text("[" * 100_000)
+    with pytest.raises(DocumentError, match="not JSON"):
+        read_json(path)
+    with pytest.raises(DocumentError, match="line 1"):
+        read_prompts(path)
 
 
 def test_json_has_no_nan(tmp_path: Path) -> None:

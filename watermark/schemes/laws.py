@@ -122,6 +122,10 @@ class LayeredBits(ScoreLaw):
 
     weights: tuple[int, ...]
 
+    def __post_init__(self) -> None:
+        if not self.weights or min(self.weights) < 1:
+            raise ValueError(f"weights must be positive integers, got {self.weights}")
+
     @property
     def mean(self) -> float:
         """Half the sum of the weights."""
