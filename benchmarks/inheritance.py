@@ -15,6 +15,7 @@ import click
 import numpy as np
 
 from benchmarks.record import write_result
+from detect.demo.folder import FULL
 from detect.demo.run import run_demo
 from detect.finding import Plan
 from detect.inheritance import TEXT_EFFECT, assess_answers
@@ -40,7 +41,7 @@ def _answers(path: Path) -> list[SuspectAnswer]:
 @click.option("--seed", default=0, show_default=True, help="Of the 20 fresh keys.")
 def main(folder: Path, seed: int) -> None:
     """Measure inheritance."""
-    payload = run_demo(folder, "smollm2", quick=False, say=click.echo)
+    payload = run_demo(folder, "smollm2", size=FULL, say=click.echo)
     config, tokenizer = load_config(folder / "config.json"), load_tokenizer("smollm2")
     rng = np.random.default_rng(seed)
     plan = Plan(config, SecretKey(rng.bytes(32)), 1e-6, TEXT_EFFECT, 0, 0)

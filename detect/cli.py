@@ -211,11 +211,15 @@ def report(result: Path, output: Path | None) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print demo.json at the end.")
 def demo(output: Path, model: str, quick: bool, as_json: bool) -> None:
     """Mark a teacher, distil a student, and prove the inheritance, live (about 15 minutes)."""
+    from detect.demo.folder import FULL, QUICK
     from detect.demo.run import run_demo
 
     try:
         payload = run_demo(
-            output, model, quick=quick, say=lambda line: click.echo(line, err=as_json)
+            output,
+            model,
+            size=QUICK if quick else FULL,
+            say=lambda line: click.echo(line, err=as_json),
         )
     except KeyboardInterrupt:
         raise click.ClickException(
