@@ -5,55 +5,23 @@ Exit codes: 0 done (whatever was found), 1 error, 2 wrong usage.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from detect.results import ALPHA, format_p
-from watermark.cli import chosen_config, config_options, heirmark, progress
+from detect.commands.options import PATH, assessment_options, show
+from watermark.cli import chosen_config, heirmark, progress
 from watermark.errors import ConfigError, ResultError
 from watermark.files import atomic_writer, dump_json, read_json, read_text_file
 from watermark.keys import load_key
 
 __all__ = ["main"]
 
-_PATH = click.Path(path_type=Path)
-_ALPHA = click.FloatRange(0, 1, min_open=True, max_open=True)
-
-
-def _test_options(n_decoys: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Add the options that every test has."""
-    options: list[Any] = [
-        click.option("--key", "key_path", type=_PATH, required=True, help="Key file."),
-        config_options,
-        click.option(
-            "--tokenizer",
-            default="smollm2",
-            show_default=True,
-            help="The provider's tokenizer: tokenizer.json, folder, Hub id or smollm2.",
-        ),
-        click.option("--alpha", default=ALPHA, show_default=True, type=_ALPHA,
-                     help="Level of a positive verdict."),
-        click.option("--decoys", "n_decoys", default=n_decoys, show_default=True,
-                     type=click.IntRange(0, 1_000_000), help="Decoy keys; 0 for none."),
-        click.option("--seed", default=0, show_default=True, help="Of the decoy keys."),
-        click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
-        click.option("--output", "-o", type=_PATH, help="Write the JSON result to a file."),
-    ]  # fmt: skip
-
-    def add(command: Callable[..., None]) -> Callable[..., None]:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return add
-
 
 @heirmark.command()
 @click.argument("text", metavar="FILE")
-@_test_options(n_decoys=999)
+@assessment_options
 @click.option("--prompt", "prompt_path", help="File with the prompt that the text answers.")
 @click.option("--tokens", is_flag=True, help="List every token with its score, for the report.")
 def detect(
@@ -84,12 +52,12 @@ def detect(
         n_decoys=n_decoys,
         seed=seed,
     )
-    _show(result.to_dict(tokens=tokens), as_json, output)
+    show(result.to_dict(tokens=tokens), as_json, output)
 
 
 @heirmark.command()
 @click.argument("source")
-@_test_options(n_decoys=999)
+@assessment_options
 @click.option("--text-field", default="text", show_default=True)
 @click.option(
     "--ids-field",
@@ -129,7 +97,7 @@ def scan(
             seed=seed,
             on_document=bar.update,
         )
-    _show(result.to_dict(), as_json, output)
+    show(result.to_dict(), as_json, output)
 
 
 @heirmark.command()
@@ -143,7 +111,7 @@ def scan(
     "reading_path",
     help='With weights: unmarked texts, JSONL with "prompt" and "text".',
 )
-@_test_options(n_decoys=999)
+@assessment_options
 @click.option("--max-new-tokens", default=96, show_default=True, type=click.IntRange(1))
 @click.option(
     "--temperature", default=1.0, show_default=True, type=click.FloatRange(0, min_open=True)
@@ -173,12 +141,12 @@ def probe(suspect: str, **options: Any) -> None:
         top_k=options["top_k"],
     )
     result = run_probe(request, options["prompts_path"], options["reading_path"], progress)
-    _show(result.to_dict(), options["as_json"], options["output"])
+    show(result.to_dict(), options["as_json"], options["output"])
 
 
 @heirmark.command()
-@click.argument("result", type=_PATH)
-@click.option("--output", "-o", type=_PATH, help="HTML file.  [default: RESULT with .html]")
+@click.argument("result", type=PATH)
+@click.option("--output", "-o", type=PATH, help="HTML file.  [default: RESULT with .html]")
 def report(result: Path, output: Path | None) -> None:
     """Write a self-contained HTML page from a JSON result (of detect, scan, probe or demo)."""
     from detect.reporting import render_report
@@ -199,7 +167,7 @@ def report(result: Path, output: Path | None) -> None:
 @click.option(
     "--output",
     "-o",
-    type=_PATH,
+    type=PATH,
     default=Path("demo-run"),
     show_default=True,
     help="Folder; an interrupted run in it is resumed.",
@@ -227,42 +195,6 @@ def demo(output: Path, model: str, quick: bool, as_json: bool) -> None:
         ) from None
     if as_json:
         click.echo(dump_json(payload), nl=False)
-
-
-def _show(payload: dict[str, Any], as_json: bool, output: Path | None) -> None:
-    if output:
-        with atomic_writer(output) as file:
-            file.write(dump_json(payload))
-    if as_json:
-        click.echo(dump_json(payload), nl=False)
-        return
-    click.echo(_summary(payload))
-
-
-def _summary(payload: dict[str, Any]) -> str:
-    lines = [
-        f"verdict   {payload['verdict'].replace('_', ' ')}  (alpha {payload['alpha']:g})",
-        f"p-value   {format_p(payload['log10_p'])}  ({payload['method']})",
-        f"scored    {payload['n_scored']} pairs of {payload['n_tokens']} tokens",
-        f"key       {payload['key_id']}  {payload['scheme']}, context width "
-        f"{payload['context_width']}",
-    ]
-    if payload["method"] == "saddlepoint":
-        lines.insert(2, f"at most   {format_p(payload['log10_p_ceiling'])}  (rigorous bound)")
-    if decoys := payload["decoys"]:
-        lines.append(
-            f"decoys    {decoys['n_at_least']} of {decoys['n_decoys']} fresh keys reach it"
-        )
-    if payload["kind"] == "corpus":
-        lines.append(
-            f"documents {payload['n_significant']} of {payload['n_documents']} significant"
-        )
-    lines += [
-        f"control   {c['name']} ({c['role']}): p = {format_p(c['log10_p'])}"
-        for c in payload.get("controls", [])
-    ]
-    lines += [f"warning   {warning}" for warning in payload["warnings"]]
-    return "\n".join(lines)
 
 
 def main() -> None:

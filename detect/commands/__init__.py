@@ -1,0 +1,1 @@
+"""Commands of the detector, one a file; `detect.cli` puts them together."""

@@ -1,0 +1,130 @@
+"""What the detector's commands share: the options of every test, and how a result is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from detect.results import ALPHA, format_p
+from watermark.cli import config_options
+from watermark.files import atomic_writer, dump_json
+
+__all__ = [
+    "PATH",
+    "alpha_option",
+    "assessment_options",
+    "deployment_options",
+    "result_options",
+    "show",
+]
+
+Command = Callable[..., None]
+
+PATH: Final = click.Path(path_type=Path)
+
+alpha_option = click.option(
+    "--alpha",
+    default=ALPHA,
+    show_default=True,
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Level of a positive verdict.",
+)
+
+
+def deployment_options(command: Command) -> Command:
+    """Add --key, --config or --preset, and --tokenizer."""
+    return _add(
+        command,
+        click.option("--key", "key_path", type=PATH, required=True, help="Key file."),
+        config_options,
+        click.option(
+            "--tokenizer",
+            default="smollm2",
+            show_default=True,
+            help="The provider's tokenizer: tokenizer.json, folder, Hub id or smollm2.",
+        ),
+    )
+
+
+def result_options(command: Command) -> Command:
+    """Add --json and --output."""
+    return _add(
+        command,
+        click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
+        click.option("--output", "-o", type=PATH, help="Write the JSON result to a file."),
+    )
+
+
+def assessment_options(command: Command) -> Command:
+    """Add the options of every test that ends in a verdict."""
+    return _add(
+        command,
+        deployment_options,
+        alpha_option,
+        click.option(
+            "--decoys",
+            "n_decoys",
+            default=999,
+            show_default=True,
+            type=click.IntRange(0, 1_000_000),
+            help="Decoy keys; 0 for none.",
+        ),
+        click.option("--seed", default=0, show_default=True, help="Of the decoy keys."),
+        result_options,
+    )
+
+
+def _add(command: Command, *options: Callable[[Command], Command]) -> Command:
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def show(
+    payload: dict[str, Any],
+    as_json: bool,
+    output: Path | None,
+    summarise: Callable[[dict[str, Any]], str] | None = None,
+) -> None:
+    """Print a result, and write its JSON if a file was given.
+
+    Args:
+        payload: JSON values.
+        as_json: print them, not the summary.
+        output: JSON file, written whole or not at all.
+        summarise: makes the lines to print; None is that of a test's finding.
+    """
+    if output:
+        with atomic_writer(output) as file:
+            file.write(dump_json(payload))
+    text = dump_json(payload) if as_json else (summarise or _summary)(payload) + "\n"
+    click.echo(text, nl=False)
+
+
+def _summary(payload: dict[str, Any]) -> str:
+    lines = [
+        f"verdict   {payload['verdict'].replace('_', ' ')}  (alpha {payload['alpha']:g})",
+        f"p-value   {format_p(payload['log10_p'])}  ({payload['method']})",
+        f"scored    {payload['n_scored']} pairs of {payload['n_tokens']} tokens",
+        f"key       {payload['key_id']}  {payload['scheme']}, context width "
+        f"{payload['context_width']}",
+    ]
+    if payload["method"] == "saddlepoint":
+        lines.insert(2, f"at most   {format_p(payload['log10_p_ceiling'])}  (rigorous bound)")
+    if decoys := payload["decoys"]:
+        lines.append(
+            f"decoys    {decoys['n_at_least']} of {decoys['n_decoys']} fresh keys reach it"
+        )
+    if payload["kind"] == "corpus":
+        lines.append(
+            f"documents {payload['n_significant']} of {payload['n_documents']} significant"
+        )
+    lines += [
+        f"control   {c['name']} ({c['role']}): p = {format_p(c['log10_p'])}"
+        for c in payload.get("controls", [])
+    ]
+    lines += [f"warning   {warning}" for warning in payload["warnings"]]
+    return "\n".join(lines)
