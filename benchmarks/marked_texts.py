@@ -95,8 +95,8 @@ def marked_texts(
         path.parent.mkdir(parents=True, exist_ok=True)
         # numpy adds .npz to any other name.
         temporary = path.with_suffix(".part.npz")
-        columns: dict[str, Any] = _draw(config, n_texts, n_tokens, seed)
-        np.savez(temporary, **columns)
+        drawn: dict[str, Any] = _draw(config, n_texts, n_tokens, seed)
+        np.savez(temporary, **drawn)
         temporary.replace(path)
     with np.load(path, allow_pickle=False) as kept:
         names = ("prompt_ids", "n_prompt", "token_ids", "log_probs")

@@ -1,11 +1,12 @@
 """Tails of sums of n independent null scores, in log space at any depth.
 
 H0: the n words are independent and uniform; then the scores are independent with the scheme's law.
-Alternative: scores tend to be larger. The three laws have exact tails:
+Alternative: scores tend to be larger. The laws have exact tails:
 
 - Bernoulli: binomial upper tail.
 - Exponential: gamma upper tail.
 - LayeredBits: lattice convolution (`detect.lattice`).
+- Tabulated: convolution by FFT (`detect.convolution`).
 
 The regularised incomplete beta and gamma functions of scipy serve as long as a double holds them;
 beyond, series of positive terms take over. Sums with weights are in `detect.weighted`.
@@ -19,10 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betainc, gammaincc
 
+from detect.convolution import MAX_LENGTH, Part, convolution_log_tails, window_length
 from detect.lattice import lattice_log_tails
+from detect.mixed_sums import mixed_tail
 from detect.poisson import log_binomial_term, log_poisson_term, log_series
 from detect.results import Tail
-from watermark.schemes.laws import Bernoulli, Exponential, LayeredBits, ScoreLaw
+from watermark.schemes.laws import Bernoulli, Exponential, LayeredBits, ScoreLaw, Tabulated
 
 __all__ = ["log_tails", "tail"]
 
@@ -46,6 +49,8 @@ def tail(law: ScoreLaw, statistic: float, n: int) -> Tail:
     """
     if n == 0:
         return Tail(0.0, 0.0, "none")
+    if isinstance(law, Tabulated):
+        return mixed_tail([Part(law, n)], round(statistic / law.step))
     log10_p = float(log_tails(law, np.array([statistic]), np.array([n]))[0]) / _LN10
     return Tail(log10_p, log10_p, "exact")
 
@@ -78,8 +83,26 @@ def log_tails(
             return _log_gamma(statistics, n)
         case LayeredBits():
             return lattice_log_tails(law, np.ceil(statistics - 1e-9).astype(np.int64), n)
+        case Tabulated():
+            return _log_tabulated(law, np.rint(statistics / law.step).astype(np.int64), n)
         case _:
             raise TypeError(f"no exact tail is known for {type(law).__name__}")
+
+
+def _log_tabulated(
+    law: Tabulated, units: NDArray[np.int64], n: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Sums of one length share their convolutions."""
+    out = np.zeros(len(n))
+    for length in np.unique(n[n > 0]).tolist():
+        members = np.flatnonzero(n == length)
+        part = Part(law, length)
+        if window_length([part]) <= MAX_LENGTH:
+            out[members] = convolution_log_tails([part], units[members])
+        else:
+            tails = [mixed_tail([part], unit) for unit in units[members].tolist()]
+            out[members] = [t.log10_p_ceiling * _LN10 for t in tails]
+    return out
 
 
 def _log_binomial(

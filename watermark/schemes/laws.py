@@ -14,7 +14,7 @@ from typing import NamedTuple, final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Bernoulli", "Cumulants", "Exponential", "LayeredBits", "ScoreLaw"]
+__all__ = ["Bernoulli", "Cumulants", "Exponential", "LayeredBits", "ScoreLaw", "Tabulated"]
 
 
 class Cumulants(NamedTuple):
@@ -145,3 +145,48 @@ class LayeredBits(ScoreLaw):
             total[1] += w * first
             total[2] += w * w * second
         return Cumulants(*total)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Tabulated(ScoreLaw):
+    """Finitely many values on a lattice: what a table of scores over words gives.
+
+    Attributes:
+        step: spacing of the lattice; a score is `step` times an integer.
+        values: int64, shape (m,), strictly ascending.
+        probabilities: float64, shape (m,), positive, of sum 1.
+    """
+
+    step: float
+    values: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        total = float(self.probabilities.sum())
+        if not self.step > 0 or not len(self.values) or (np.diff(self.values) <= 0).any():
+            raise ValueError("a table of scores needs a positive step and ascending values")
+        if (self.probabilities <= 0).any() or abs(total - 1) > 1e-12:
+            raise ValueError(f"probabilities must be positive and sum to 1, not to {total}")
+
+    @property
+    def mean(self) -> float:
+        """Mean of the table."""
+        return float(self.probabilities @ self.values) * self.step
+
+    @property
+    def variance(self) -> float:
+        """Variance of the table."""
+        centred = self.values * self.step - self.mean
+        return float(self.probabilities @ centred**2)
+
+    def cumulants(self, t: NDArray[np.float64]) -> Cumulants:
+        """Sum over the table, stable for large |t|; see `ScoreLaw.cumulants`."""
+        scores = self.values * self.step
+        exponents = np.multiply.outer(np.asarray(t, np.float64), scores)
+        largest = exponents.max(axis=-1, keepdims=True)
+        weights = self.probabilities * np.exp(exponents - largest)
+        total = weights.sum(axis=-1)
+        first = weights @ scores / total
+        second = (weights * (scores - first[..., None]) ** 2).sum(axis=-1) / total
+        return Cumulants(largest[..., 0] + np.log(total), first, second)

@@ -1,0 +1,67 @@
+"""Tails of sums whose scores have several laws on one lattice: the convolution, or its saddlepoint.
+
+What a token's score is made for may differ from token to token (its probability under a reference
+model, a weight), as long as it was fixed before any word was looked at.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from detect.convolution import MAX_LENGTH, Part, convolution_log_tails, window_length
+from detect.results import Tail
+from detect.saddlepoint import SumCumulants, saddlepoint_tail
+
+__all__ = ["mixed_tail"]
+
+
+def mixed_tail(parts: Sequence[Part], statistic: int) -> Tail:
+    """Compute P(S >= statistic) for the sum of all parts.
+
+    H0: the words are independent and uniform; which law a score has was fixed before. Exact where
+    the convolution fits into memory (several million tokens), beyond that a saddlepoint value under
+    a rigorous ceiling.
+
+    Args:
+        parts: laws of one step, and how many scores of each.
+        statistic: the observed sum in steps of the lattice.
+
+    Returns:
+        The tail; without scores p is 1, method "none".
+    """
+    parts = [part for part in parts if part.n]
+    if not parts:
+        return Tail(0.0, 0.0, "none")
+    if window_length(parts) <= MAX_LENGTH:
+        logs = convolution_log_tails(parts, np.array([statistic]))
+        log10_p = float(logs[0]) / math.log(10)
+        return Tail(log10_p, log10_p, "exact")
+    step = parts[0].law.step
+    mean = sum(part.n * part.law.mean for part in parts)
+    deviation = math.sqrt(sum(part.n * part.law.variance for part in parts))
+    return saddlepoint_tail(
+        _PartSum(tuple(parts), deviation), (statistic * step - mean) / deviation
+    )
+
+
+class _PartSum(NamedTuple):
+    """The sum of all parts, centred and scaled."""
+
+    parts: tuple[Part, ...]
+    deviation: float
+
+    def cumulants(self, t: float) -> SumCumulants:
+        at, total = np.array(t / self.deviation), [0.0, 0.0, 0.0]
+        for law, n in self.parts:
+            k = law.cumulants(at)
+            total[0] += n * (float(k.value) - float(at) * law.mean)
+            total[1] += n * (float(k.first) - law.mean) / self.deviation
+            total[2] += n * float(k.second) / self.deviation**2
+        return SumCumulants(*total)
+
+    def domain(self) -> tuple[float, float]:
+        return -math.inf, math.inf
