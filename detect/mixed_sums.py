@@ -15,8 +15,9 @@ import numpy as np
 from detect.convolution import MAX_LENGTH, Part, convolution_log_tails, window_length
 from detect.results import Tail
 from detect.saddlepoint import SumCumulants, saddlepoint_tail
+from watermark.schemes.laws import Bernoulli, LayeredBits, ScoreLaw, Tabulated
 
-__all__ = ["mixed_tail"]
+__all__ = ["as_table", "mixed_tail"]
 
 
 def mixed_tail(parts: Sequence[Part], statistic: int) -> Tail:
@@ -46,6 +47,30 @@ def mixed_tail(parts: Sequence[Part], statistic: int) -> Tail:
     return saddlepoint_tail(
         _PartSum(tuple(parts), deviation), (statistic * step - mean) / deviation
     )
+
+
+def as_table(law: ScoreLaw) -> Tabulated | None:
+    """Write a law on the integers as a table.
+
+    Args:
+        law: any law.
+
+    Returns:
+        The table; None for a law that lives on no lattice.
+    """
+    match law:
+        case Tabulated():
+            return law
+        case Bernoulli(probability):
+            return Tabulated(1.0, np.array([0, 1]), np.array([1 - probability, probability]))
+        case LayeredBits(weights):
+            mass = np.ones(1)
+            for weight in weights:
+                mass = (np.pad(mass, (0, weight)) + np.pad(mass, (weight, 0))) / 2
+            values = np.flatnonzero(mass)
+            return Tabulated(1.0, values, mass[values])
+        case _:
+            return None
 
 
 class _PartSum(NamedTuple):

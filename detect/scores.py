@@ -15,6 +15,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
+from detect.score_tables import Scorer
 from watermark.config import WatermarkConfig
 from watermark.contexts import first_occurrences, group_rows, windows
 from watermark.errors import DocumentError
@@ -123,21 +124,25 @@ def select_pairs(
     return Selection(token_ids, reasons, contexts[kept], tokens[kept])
 
 
-def score_pairs(selection: Selection, config: WatermarkConfig, prf: Prf) -> NDArray[np.float64]:
+def score_pairs(
+    selection: Selection, config: WatermarkConfig, prf: Prf, scorer: Scorer | None = None
+) -> NDArray[np.float64]:
     """Score the selected pairs.
 
     Args:
         selection: what to score.
         config: the deployment.
         prf: the PRF under the key.
+        scorer: what scores words; None is the scheme itself.
 
     Returns:
         float64, shape (n,), scores in text order.
     """
     hashes = prf.context_hashes(np.ascontiguousarray(selection.contexts))
-    streams = range(config.scheme.n_streams)
+    scorer = scorer or config.scheme
+    streams = range(scorer.n_streams)
     words = np.stack([prf.words(hashes, selection.tokens, stream) for stream in streams])
-    return config.scheme.score(words)
+    return scorer.score(words)
 
 
 def _drop(reasons: NDArray[np.int8], mask: NDArray[np.bool_], reason: Reason) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import mpmath
@@ -171,3 +172,43 @@ def test_scale_of_the_weights_does_not_matter() -> None:
     for factor in (1e-200, 1e200):
         scaled = weighted_tail(Exponential(), weights * factor, 4.0 * factor)
         assert scaled.log10_p == pytest.approx(plain.log10_p, rel=1e-9)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.1, 7 / 3])
+@pytest.mark.parametrize("weights", [[1, 2, 3, 5, 5], [3, -1, 2, -4, 1, 1], [0.5, 1.5, 1.0, 2.0]])
+def test_lattice_scores_under_commensurable_weights_are_exact(
+    weights: list[float], scale: float
+) -> None:
+    """Every sum of a few weighted bits, against enumeration."""
+    w = np.array(weights)
+    outcomes = np.array(list(itertools.product([0, 1], repeat=len(w))))
+    probability = 0.25 ** outcomes.sum(axis=1) * 0.75 ** (1 - outcomes).sum(axis=1)
+    sums = outcomes @ w
+    for s in np.unique(sums).tolist():
+        exact = float(probability[sums >= s - 1e-9].sum())
+        centred = (s - 0.25 * float(w.sum())) * scale
+        found = weighted_tail(Bernoulli(0.25), w * scale, centred)
+        assert found.method == "exact"
+        assert found.log10_p == pytest.approx(math.log10(exact), abs=1e-9)
+        assert found.log10_p_ceiling == found.log10_p
+
+
+def test_tournament_scores_under_whole_weights_agree_with_the_lattice() -> None:
+    """Weight 2 on all tokens equals bits of twice the weight; two implementations."""
+    law, n = LayeredBits((3, 2, 1)), 40
+    weights = np.append(np.full(n, 2.0), 1.0)
+    mixed = weighted_tail(law, weights, 60.0).log10_p
+    doubled = [
+        float(log_tails(LayeredBits((6, 4, 2)), np.array([60.0 + 6 * n + 3 - g]), np.array([n]))[0])
+        for g in _sums_of_bits((3, 2, 1))
+    ]
+    assert mixed == pytest.approx(math.log10(np.mean(np.exp(doubled))), rel=1e-9)
+
+
+def _sums_of_bits(weights: tuple[int, ...]) -> list[int]:
+    return [sum(g) for g in itertools.product(*((0, w) for w in weights))]
+
+
+def test_many_different_weights_are_no_lattice() -> None:
+    weights = np.random.default_rng(0).uniform(0.1, 1, 300)
+    assert weighted_tail(Bernoulli(0.25), weights, 20.0).method == "saddlepoint"
