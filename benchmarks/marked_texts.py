@@ -1,6 +1,6 @@
 """Texts of the real model, each marked under a key of its own: what several benchmarks test.
 
-The model answers at temperature 1 from its 50 likeliest tokens and may not end, so that every text
+The model answers from its 50 likeliest tokens and may not end, so that every text
 has the same length. Drawn once and kept in the cache folder: `python -m benchmarks.marked_texts`.
 """
 
@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import click
 import numpy as np
@@ -52,7 +53,7 @@ class MarkedText:
         prompt_ids: int64, shape (P,), the formatted prompt.
         token_ids: int64, shape (T,), the text.
         log_probs: float64, shape (T,), natural log of each token's probability under the unmarked
-            model at temperature 1, not truncated.
+            model at the sampler's temperature, not truncated.
         key: what marks it, or would have.
     """
 
@@ -60,6 +61,30 @@ class MarkedText:
     token_ids: NDArray[np.int64]
     log_probs: NDArray[np.float64]
     key: SecretKey
+
+
+class Drawing(NamedTuple):
+    """How texts are drawn; decides where they are kept."""
+
+    n_texts: int
+    n_tokens: int
+    temperature: float
+    seed: int
+
+    def cached(self, config: WatermarkConfig | None) -> Path:
+        """Tell where the texts of a config are kept."""
+        from watermark.models import default_cache
+
+        what: list[Any] = [
+            config.fingerprint if config else None,
+            self.n_texts,
+            self.n_tokens,
+            self.seed,
+        ]
+        what += [_TOP_K, _BATCH, *_TASKS, *_TOPICS]
+        what += [self.temperature] if self.temperature != 1.0 else []
+        digest = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
+        return default_cache() / "benchmarks" / f"texts-{digest}.npz"
 
 
 def prompts(n: int, seed: int) -> list[str]:
@@ -76,7 +101,12 @@ def keys_of(n: int, seed: int) -> list[SecretKey]:
 
 
 def marked_texts(
-    preset_name: str | None, *, n_texts: int = N_TEXTS, n_tokens: int = N_TOKENS, seed: int = 0
+    preset_name: str | None,
+    *,
+    n_texts: int = N_TEXTS,
+    n_tokens: int = N_TOKENS,
+    temperature: float = 1.0,
+    seed: int = 0,
 ) -> list[MarkedText]:
     """Draw texts, or read those drawn before.
 
@@ -84,18 +114,20 @@ def marked_texts(
         preset_name: of `watermark.config.PRESETS`; None for unmarked texts.
         n_texts: how many, at most 400.
         n_tokens: tokens of each.
+        temperature: of the sampler.
         seed: of prompts, keys and sampler.
 
     Returns:
         The texts.
     """
     config = preset(preset_name) if preset_name else None
-    path = _cached(config, n_texts, n_tokens, seed)
+    drawing = Drawing(n_texts, n_tokens, temperature, seed)
+    path = drawing.cached(config)
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         # numpy adds .npz to any other name.
         temporary = path.with_suffix(".part.npz")
-        drawn: dict[str, Any] = _draw(config, n_texts, n_tokens, seed)
+        drawn: dict[str, Any] = _draw(config, drawing)
         np.savez(temporary, **drawn)
         temporary.replace(path)
     with np.load(path, allow_pickle=False) as kept:
@@ -107,19 +139,7 @@ def marked_texts(
         ]
 
 
-def _cached(config: WatermarkConfig | None, n_texts: int, n_tokens: int, seed: int) -> Path:
-    from watermark.models import default_cache
-
-    what = [config.fingerprint if config else None, n_texts, n_tokens, seed, _TOP_K, _BATCH]
-    what += [*_TASKS, *_TOPICS]
-    digest = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
-    return default_cache() / "benchmarks" / f"texts-{digest}.npz"
-
-
-def _draw(
-    config: WatermarkConfig | None, n_texts: int, n_tokens: int, seed: int
-) -> dict[str, NDArray[Any]]:
-    import torch
+def _draw(config: WatermarkConfig | None, drawing: Drawing) -> dict[str, NDArray[Any]]:
     from transformers import AutoTokenizer
 
     from watermark.cli import progress
@@ -128,16 +148,14 @@ def _draw(
 
     folder = resolve_model("smollm2")
     model, chat = load_model(folder), AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    asked = [chat_prompt(chat, text) for text in prompts(n_texts, seed)]
-    keys, parts = keys_of(n_texts, seed), []
-    with progress(n_texts * n_tokens, "drawing texts", "tok") as bar:
-        for start in range(0, n_texts, _BATCH):
+    n, seed = drawing.n_texts, drawing.seed
+    asked = [chat_prompt(chat, text) for text in prompts(n, seed)]
+    keys, parts = keys_of(n, seed), []
+    with progress(n * drawing.n_tokens, "drawing texts", "tok") as bar:
+        for start in range(0, n, _BATCH):
             rows = slice(start, start + _BATCH)
-            generator = torch.Generator().manual_seed(seed * 1_000_003 + start)
-            part = _batch(
-                model, asked[rows], config, keys[rows], n_tokens, chat.eos_token_id, generator, bar
-            )
-            parts.append(part)
+            batch = _Batch(model, asked[rows], chat.eos_token_id, config, keys[rows])
+            parts.append(batch.run(drawing, start, bar.update))
     width = max(map(len, asked))
     return {
         "prompt_ids": np.array([p + [0] * (width - len(p)) for p in asked], np.int32),
@@ -147,57 +165,65 @@ def _draw(
     }
 
 
-def _batch(
-    model: Any,
-    asked: list[list[int]],
-    config: WatermarkConfig | None,
-    keys: list[SecretKey],
-    n_tokens: int,
-    end_id: int,
-    generator: Any,
-    bar: Any,
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    import torch
-    from transformers import DynamicCache
+class _Batch(NamedTuple):
+    """Texts drawn side by side; none may end."""
 
-    from watermark.marking import Marker
+    model: Any
+    asked: list[list[int]]
+    end_id: int
+    config: WatermarkConfig | None
+    keys: list[SecretKey]
 
-    marker = Marker(config, keys) if config else None
-    width, cache = max(map(len, asked)), DynamicCache()
-    inputs = torch.tensor([[0] * (width - len(p)) + p for p in asked])
-    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in asked])
-    positions = (mask.cumsum(1) - 1).clamp(min=0)
-    response = torch.empty((len(asked), 0), dtype=torch.int64)
-    logs = []
-    with torch.inference_mode():
-        for _ in range(n_tokens):
-            logits = model(
-                input_ids=inputs, attention_mask=mask, position_ids=positions,
-                past_key_values=cache, use_cache=True, logits_to_keep=1,
-            ).logits[:, -1].float()  # fmt: skip
-            logits[:, end_id] = -torch.inf
-            kept, ids = logits.topk(_TOP_K, dim=1)
-            final = marker(response, kept, generator, token_ids=ids) if marker else kept
-            drawn = torch.multinomial(final.softmax(dim=1), 1, generator=generator)
-            logs.append(kept.gather(1, drawn) - logits.logsumexp(dim=1, keepdim=True))
-            inputs = ids.gather(1, drawn)
-            response = torch.cat([response, inputs], dim=1)
-            mask = torch.cat([mask, torch.ones_like(inputs)], dim=1)
-            positions = positions[:, -1:] + 1
-            bar.update(len(asked))
-    return response.numpy(), torch.cat(logs, dim=1).numpy()
+    def run(
+        self, drawing: Drawing, start: int, on_tokens: Callable[[int], object]
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        import torch
+        from transformers import DynamicCache
+
+        from watermark.marking import Marker
+
+        marker = Marker(self.config, self.keys) if self.config else None
+        generator = torch.Generator().manual_seed(drawing.seed * 1_000_003 + start)
+        width, cache = max(map(len, self.asked)), DynamicCache()
+        inputs = torch.tensor([[0] * (width - len(p)) + p for p in self.asked])
+        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in self.asked])
+        positions = (mask.cumsum(1) - 1).clamp(min=0)
+        response = torch.empty((len(self.asked), 0), dtype=torch.int64)
+        logs = []
+        with torch.inference_mode():
+            for _ in range(drawing.n_tokens):
+                logits = self.model(
+                    input_ids=inputs, attention_mask=mask, position_ids=positions,
+                    past_key_values=cache, use_cache=True, logits_to_keep=1,
+                ).logits[:, -1].float() / drawing.temperature  # fmt: skip
+                logits[:, self.end_id] = -torch.inf
+                kept, ids = logits.topk(_TOP_K, dim=1)
+                final = marker(response, kept, generator, token_ids=ids) if marker else kept
+                drawn = torch.multinomial(final.softmax(dim=1), 1, generator=generator)
+                logs.append(kept.gather(1, drawn) - logits.logsumexp(dim=1, keepdim=True))
+                inputs = ids.gather(1, drawn)
+                response = torch.cat([response, inputs], dim=1)
+                mask = torch.cat([mask, torch.ones_like(inputs)], dim=1)
+                positions = positions[:, -1:] + 1
+                on_tokens(len(self.asked))
+        return response.numpy(), torch.cat(logs, dim=1).numpy()
 
 
 @click.command()
 @click.option("--preset", "names", multiple=True, type=click.Choice([*PRESETS, "none"]))
 @click.option("--texts", "n_texts", default=N_TEXTS, show_default=True)
 @click.option("--tokens", "n_tokens", default=N_TOKENS, show_default=True)
+@click.option("--temperature", default=1.0, show_default=True)
 @click.option("--seed", default=0, show_default=True)
-def main(names: tuple[str, ...], n_texts: int, n_tokens: int, seed: int) -> None:
+def main(
+    names: tuple[str, ...], n_texts: int, n_tokens: int, temperature: float, seed: int
+) -> None:
     """Draw the texts of presets and keep them."""
     for name in names or ("default", "gumbel", "none"):
         chosen = None if name == "none" else name
-        texts = marked_texts(chosen, n_texts=n_texts, n_tokens=n_tokens, seed=seed)
+        texts = marked_texts(
+            chosen, n_texts=n_texts, n_tokens=n_tokens, temperature=temperature, seed=seed
+        )
         mean = float(np.mean([text.log_probs.mean() for text in texts]))
         click.echo(f"{name}: {len(texts)} texts, mean log-probability {mean:.3f} nats a token")
 

@@ -138,11 +138,12 @@ def _with_ratios(tokens: np.ndarray, plain: np.ndarray, first: list[int | None])
 
 
 @click.command()
+@click.option("--preset", "names", multiple=True, type=click.Choice(PRESETS), default=PRESETS)
 @click.option("--texts", "n_texts", default=400, show_default=True)
 @click.option("--seed", default=0, show_default=True)
-def main(n_texts: int, seed: int) -> None:
+def main(names: tuple[str, ...], n_texts: int, seed: int) -> None:
     """Measure tokens to detection."""
-    measured = {name: _measure(name, n_texts, seed) for name in PRESETS}
+    measured = {name: _measure(name, n_texts, seed) for name in names}
     click.echo(f"wrote {write_result('tokens_to_detection', seed=seed, measured=measured)}")
 
 
