@@ -19,6 +19,7 @@ from detect.demo.folder import FULL
 from detect.demo.run import run_demo
 from detect.finding import Plan
 from detect.inheritance import TEXT_EFFECT, assess_answers
+from detect.scorers import choose_scorer
 from detect.suspects import SuspectAnswer
 from watermark.config import load_config
 from watermark.keys import SecretKey
@@ -44,7 +45,8 @@ def main(folder: Path, seed: int) -> None:
     payload = run_demo(folder, "smollm2", size=FULL, say=click.echo)
     config, tokenizer = load_config(folder / "config.json"), load_tokenizer("smollm2")
     rng = np.random.default_rng(seed)
-    plan = Plan(config, SecretKey(rng.bytes(32)), 1e-6, TEXT_EFFECT, 0, 0)
+    scorer = choose_scorer(None, config.scheme, "inherited")
+    plan = Plan(config, SecretKey(rng.bytes(32)), 1e-6, TEXT_EFFECT, 0, 0, scorer)
     fresh: dict[str, list[float]] = {}
     for name in ("twin", "base", "student"):
         answers = _answers(folder / f"{name}-answers.jsonl")

@@ -33,6 +33,7 @@ def detect(
     alpha: float,
     n_decoys: int,
     seed: int,
+    score: str | None,
     as_json: bool,
     output: Path | None,
     prompt_path: str | None,
@@ -51,6 +52,7 @@ def detect(
         alpha=alpha,
         n_decoys=n_decoys,
         seed=seed,
+        score=score,
     )
     show(result.to_dict(tokens=tokens), as_json, output)
 
@@ -75,6 +77,7 @@ def scan(
     alpha: float,
     n_decoys: int,
     seed: int,
+    score: str | None,
     as_json: bool,
     output: Path | None,
     text_field: str,
@@ -95,6 +98,7 @@ def scan(
             alpha=alpha,
             n_decoys=n_decoys,
             seed=seed,
+            score=score,
             on_document=bar.update,
         )
     show(result.to_dict(), as_json, output)
@@ -125,6 +129,10 @@ def probe(suspect: str, **options: Any) -> None:
     if options[needed] is None:
         option = "--prompts" if needed == "prompts_path" else "--reading"
         raise click.UsageError(f"--access {options['access']} needs {option} FILE")
+    if options["access"] == "weights" and options["score"]:
+        raise click.UsageError(
+            "--score is for --access text; weights have a statistic of their own"
+        )
     request = ProbeRequest(
         suspect=suspect,
         access=options["access"],
@@ -136,6 +144,7 @@ def probe(suspect: str, **options: Any) -> None:
         alpha=options["alpha"],
         n_decoys=options["n_decoys"],
         seed=options["seed"],
+        score=options["score"],
         max_new_tokens=options["max_new_tokens"],
         temperature=options["temperature"],
         top_k=options["top_k"],

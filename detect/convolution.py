@@ -21,7 +21,11 @@ __all__ = ["MAX_LENGTH", "Part", "convolution_log_tails", "window_length"]
 
 # -ln of the tilted mass outside the window, which comes back as aliasing.
 _LN_OUTSIDE = 45.0
+# Frequencies whose amplitude is below e^-50 are left out.
+_LN_DROPPED = 50.0
 _REACH = 4.0  # standard deviations
+_FIRST_TILT, _MAX_TILT = 1e-3, 1e3
+_BISECTIONS = 24
 MAX_LENGTH = 1 << 22
 
 
@@ -43,7 +47,7 @@ def convolution_log_tails(
     """Compute ln P(S >= s) for the sum S of all parts.
 
     H0: the scores are independent with their laws. Exact up to rounding and an aliasing error
-    below 2 e^-45 of the tilted mass (Bernstein's inequality).
+    below 2 e^-45 of the tilted mass (Chernoff's bound).
 
     Args:
         parts: the laws and how many scores of each, none empty.
@@ -97,46 +101,68 @@ def _moments(law: Tabulated, tilt: float) -> tuple[float, float]:
 
 
 def _tilt_towards(parts: Sequence[Part], statistic: int) -> float:
-    """Find the tilt that moves the mean of the sum to the statistic; 0 below the mean."""
-    # Here, since it takes as long to import as a text takes to test.
-    from scipy.optimize import brentq
+    """Find a tilt that moves the mean of the sum to the statistic; 0 below the mean.
 
-    def lacking(tilt: float) -> float:
-        return statistic - sum(p.n * _moments(p.law, tilt)[0] for p in parts)
+    Bisection, since importing a root finder takes as long as testing a text; any tilt is exact.
+    """
 
-    if lacking(0.0) <= 0:
+    def is_short(tilt: float) -> bool:
+        return sum(p.n * _moments(p.law, tilt)[0] for p in parts) < statistic
+
+    if not is_short(0.0):
         return 0.0
-    far = 1e-3
-    while lacking(far) > 0 and far < 1e3:
-        far *= 2
-    return float(brentq(lacking, 0.0, far, xtol=1e-13)) if lacking(far) < 0 else far
+    low, high = 0.0, _FIRST_TILT
+    while is_short(high) and high < _MAX_TILT:
+        low, high = high, 2 * high
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if is_short(middle) else (low, middle)
+    return high
 
 
 def _tilt(parts: Sequence[Part], tilt: float) -> _Tilted:
     moments = [(part.n, *_moments(part.law, tilt)) for part in parts]
     mean = sum(n * m for n, m, _ in moments)
     variance = sum(n * v for n, _, v in moments)
-    widest = max(int(p.law.values[-1] - p.law.values[0]) for p in parts)
-    b = _LN_OUTSIDE * widest / 3
-    spread = math.ceil(b + math.sqrt(b * b + 2 * _LN_OUTSIDE * variance)) + 1
+    spread = math.ceil(_spread(parts, tilt, mean, variance)) + 1
     # A query up to `length / 16` above the center, and all mass above it, stay in the window.
-    length = 1 << (5 * spread // 2).bit_length()
+    length = max(1 << (5 * spread // 2).bit_length(), 128)
     return _Tilted(tilt, round(mean), math.sqrt(variance), spread, length)
+
+
+def _spread(parts: Sequence[Part], tilt: float, mean: float, variance: float) -> float:
+    """Bound how far from its mean the tilted sum lives: Chernoff's bound, valid at any rate."""
+    rates = np.geomspace(0.05, 1.5, 12) * math.sqrt(2 * _LN_OUTSIDE / max(variance, 1e-12))
+    sides = []
+    for sign in (1.0, -1.0):
+        # ln E exp(rate (S - mean)) under the tilt, either side.
+        moment = -sign * rates * mean
+        for law, n in parts:
+            exponents = np.log(_tilted_mass(law, tilt)) + sign * np.outer(rates, law.values)
+            moment += n * _log_sum_exp(exponents)
+        sides.append(float(np.min((moment + _LN_OUTSIDE) / rates)))
+    return max(*sides, 1.0)
+
+
+def _log_sum_exp(exponents: NDArray[np.float64]) -> NDArray[np.float64]:
+    largest = exponents.max(axis=-1, keepdims=True)
+    total: NDArray[np.float64] = np.log(np.exp(exponents - largest).sum(axis=-1))
+    return total + largest[..., 0]
 
 
 def _tails(
     parts: Sequence[Part], tilted: _Tilted, statistics: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Ln of sum_{k >= s} P(k), with P(k) = e^{K - t k} P_tilted(k)."""
+    """Ln of sum_{k >= s} P(k), with P(k) = e^{K - t k} P_tilted(k); ascending statistics."""
     t, length = tilted.tilt, tilted.length
     mass, log_moment = _tilted_sum(parts, tilted)
-    # From the window's lower end to its upper; what rounding makes negative is nothing.
-    offsets = np.arange(-(length // 2), length // 2)
+    offsets = np.maximum(statistics - tilted.center, -(length // 2))
+    # From the lowest query to the window's upper end; what rounding makes negative is nothing.
+    above = np.arange(int(offsets[0]), length // 2)
     with np.errstate(divide="ignore"):
-        logs = np.log(np.maximum(mass[offsets], 0.0)) - t * offsets
+        logs = np.log(np.maximum(mass[above], 0.0)) - t * above
     upwards = np.logaddexp.accumulate(logs[::-1])[::-1]
-    at = np.clip(statistics - tilted.center + length // 2, 0, length - 1)
-    values = upwards[at] + log_moment - t * tilted.center
+    values = upwards[offsets - above[0]] + log_moment - t * tilted.center
     certain = statistics < tilted.center - tilted.spread
     tails: NDArray[np.float64] = np.where(certain, 0.0, np.minimum(values, 0.0))
     return tails
@@ -145,7 +171,7 @@ def _tails(
 def _tilted_sum(parts: Sequence[Part], tilted: _Tilted) -> tuple[NDArray[np.float64], float]:
     """Probabilities of the tilted sum around its center (index 0, negative ones at the end)."""
     log_moment, shift = 0.0, -tilted.center
-    transform = np.ones(tilted.length // 2 + 1, np.complex128)
+    transforms = []
     for law, n in parts:
         mass = _tilted_mass(law, tilted.tilt)
         # Each law is centred, so that powers of its transform turn slowly and lose no digits.
@@ -153,9 +179,22 @@ def _tilted_sum(parts: Sequence[Part], tilted: _Tilted) -> tuple[NDArray[np.floa
         shift += n * middle
         wrapped = np.zeros(tilted.length)
         np.add.at(wrapped, (law.values - middle) % tilted.length, mass)
-        transform *= np.fft.rfft(wrapped) ** n
-        exponents = tilted.tilt * law.values + np.log(law.probabilities)
-        largest = float(exponents.max())
-        log_moment += n * (largest + math.log(float(np.exp(exponents - largest).sum())))
-    around = np.fft.irfft(transform, tilted.length)
+        transforms.append(np.fft.rfft(wrapped))
+        log_moment += n * float(_log_sum_exp(tilted.tilt * law.values + np.log(law.probabilities)))
+    around = np.fft.irfft(_product(transforms, [n for _, n in parts]), tilted.length)
     return np.roll(around, shift % tilted.length), log_moment
+
+
+def _product(
+    transforms: Sequence[NDArray[np.complex128]], powers: Sequence[int]
+) -> NDArray[np.complex128]:
+    """Multiply powers of transforms; frequencies that have died out are left out."""
+    with np.errstate(divide="ignore"):
+        size = sum(n * np.log(np.abs(f)) for f, n in zip(transforms, powers, strict=True))
+    alive = np.flatnonzero(size > -_LN_DROPPED)
+    out = np.zeros(len(transforms[0]), np.complex128)
+    product = np.ones(len(alive), np.complex128)
+    for transform, n in zip(transforms, powers, strict=True):
+        product *= transform[alive] ** n
+    out[alive] = product
+    return out

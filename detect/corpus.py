@@ -21,6 +21,7 @@ from detect.finding import Finding, Plan, assess_scores
 from detect.multiplicity import holm
 from detect.nulls import log_tails
 from detect.results import ALPHA, Tail, Verdict, decide, json_p
+from detect.scorers import choose_scorer
 from detect.scores import Selection, score_pairs, select_pairs
 from detect.text import DIRECT_EFFECT, binding_limits
 from watermark.config import WatermarkConfig
@@ -125,6 +126,7 @@ def scan_corpus(
     alpha: float = ALPHA,
     n_decoys: int = 0,
     seed: int = 0,
+    score: str | None = None,
     on_document: Callable[[int], object] = lambda n_tokens: None,
 ) -> CorpusResult:
     """Scan a corpus for a mark.
@@ -141,6 +143,7 @@ def scan_corpus(
         alpha: level of a positive verdict.
         n_decoys: decoy keys for the pool.
         seed: of the decoy keys.
+        score: name of the score (`detect.scorers.SCORES`); None is the default.
         on_document: called after each document with its number of tokens.
 
     Returns:
@@ -151,7 +154,8 @@ def scan_corpus(
         FingerprintError: the config is bound to another tokenizer.
     """
     check_fingerprint(tokenizer, config.tokenizer)
-    plan = Plan(config, key, alpha, DIRECT_EFFECT, n_decoys, seed)
+    scorer = choose_scorer(score, config.scheme, "direct")
+    plan = Plan(config, key, alpha, DIRECT_EFFECT, n_decoys, seed, scorer)
     pool, rows = _Pool(), []
     prf = Prf.from_key(key)
     for document, token_ids in _tokenised(documents, tokenizer):
@@ -161,7 +165,7 @@ def scan_corpus(
             special_ids=tokenizer.special_ids,
             drop_repeated_contexts=True,
         )
-        scores = score_pairs(selection, config, prf)
+        scores = score_pairs(selection, config, prf, scorer)
         pool.add(selection, scores)
         rows.append((document, selection.n_tokens, len(scores), float(scores.sum())))
         on_document(selection.n_tokens)
@@ -233,7 +237,7 @@ def _document_results(
         return ()
     statistics = np.array([statistic for _, _, _, statistic in rows])
     n_scored = np.array([n for _, _, n, _ in rows], np.int64)
-    log10_p = log_tails(plan.config.scheme.law, statistics, n_scored) / math.log(10)
+    log10_p = log_tails(plan.scoring.law, statistics, n_scored) / math.log(10)
     adjusted = holm(log10_p)
     return tuple(
         DocumentResult(

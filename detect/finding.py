@@ -15,12 +15,16 @@ from numpy.typing import NDArray
 from detect.decoys import DecoyResult, run_decoys
 from detect.nulls import log_tails, tail
 from detect.results import Tail, Verdict, decide, json_p, n_needed
+from detect.score_tables import Scorer
 from watermark.config import WatermarkConfig
 from watermark.keys import SecretKey
+from watermark.schemes.laws import Tabulated
 
 __all__ = ["Curve", "Finding", "Plan", "assess_scores", "settle"]
 
 _CURVE_POINTS = 200
+# Each point of a table's curve is a convolution of its own.
+_TABLE_CURVE_POINTS = 60
 
 
 @final
@@ -36,6 +40,7 @@ class Plan:
             it only decides when too little was scored for a negative verdict.
         n_decoys: decoy keys; 0 for none.
         seed: of the decoy keys.
+        scorer: what scores words; None is the scheme itself.
     """
 
     config: WatermarkConfig
@@ -44,10 +49,16 @@ class Plan:
     effect: float
     n_decoys: int
     seed: int
+    scorer: Scorer | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.alpha < 1:
             raise ValueError(f"alpha must lie in (0, 1), got {self.alpha}")
+
+    @property
+    def scoring(self) -> Scorer:
+        """What scores words."""
+        return self.scorer or self.config.scheme
 
     @property
     def n_powered(self) -> int:
@@ -106,6 +117,7 @@ class Finding:
             "alpha": self.plan.alpha,
             "n_powered": self.plan.n_powered,
             "scheme": self.plan.config.scheme.name,
+            "score": self.plan.scoring.score_name,
             "context_width": self.plan.config.context_width,
             "key_id": self.plan.key.key_id,
             "config_fingerprint": self.plan.config.fingerprint,
@@ -136,13 +148,13 @@ def assess_scores(
     Returns:
         The finding.
     """
-    law, n = plan.config.scheme.law, len(scores)
+    law, n = plan.scoring.law, len(scores)
     statistic = float(scores.sum())
     null = tail(law, statistic, n)
     decoys = None
     if plan.n_decoys and n:
         decoys = run_decoys(
-            plan.config.scheme,
+            plan.scoring,
             contexts,
             tokens,
             statistic - n * law.mean,
@@ -181,6 +193,7 @@ def _curve(plan: Plan, scores: NDArray[np.float64]) -> Curve | None:
     n = len(scores)
     if n == 0:
         return None
-    ends = np.unique(np.linspace(1, n, min(n, _CURVE_POINTS)).round().astype(np.int64))
-    logs = log_tails(plan.config.scheme.law, np.cumsum(scores)[ends - 1], ends) / math.log(10)
+    n_points = _TABLE_CURVE_POINTS if isinstance(plan.scoring.law, Tabulated) else _CURVE_POINTS
+    ends = np.unique(np.linspace(1, n, min(n, n_points)).round().astype(np.int64))
+    logs = log_tails(plan.scoring.law, np.cumsum(scores)[ends - 1], ends) / math.log(10)
     return Curve(tuple(ends.tolist()), tuple(np.round(logs, 4).tolist()))

@@ -89,7 +89,7 @@ def assess_answers(
     if len(tokens) > len(new):
         reasons["pair_in_earlier_answer"] = len(tokens) - len(new)
     pooled = Selection(np.empty(0, np.int64), np.empty(0, np.int8), contexts[new], tokens[new])
-    scores = score_pairs(pooled, plan.config, prf)
+    scores = score_pairs(pooled, plan.config, prf, plan.scoring)
     finding = assess_scores(plan, pooled.contexts, pooled.tokens, scores)
     return Outcome(finding, sum(s.n_tokens for s in selections), dict(reasons))
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
 from detect.finding import Plan
 from detect.inheritance import TEXT_EFFECT, WEIGHTS_EFFECT, Outcome, assess_answers, assess_reading
 from detect.probe import Access, Control, ProbeResult, conclude
+from detect.scorers import choose_scorer
 from detect.suspects import ReadingText, TransformersSuspect
 from watermark.config import WatermarkConfig
 from watermark.errors import FingerprintError, MissingExtraError
@@ -39,6 +40,7 @@ class ProbeRequest:
     alpha: float
     n_decoys: int
     seed: int
+    score: str | None
     max_new_tokens: int
     temperature: float
     top_k: int
@@ -46,8 +48,11 @@ class ProbeRequest:
     @property
     def plan(self) -> Plan:
         """The statistical half of it."""
-        effect = TEXT_EFFECT if self.access == "text" else WEIGHTS_EFFECT
-        return Plan(self.config, self.key, self.alpha, effect, self.n_decoys, self.seed)
+        plan = Plan(self.config, self.key, self.alpha, WEIGHTS_EFFECT, self.n_decoys, self.seed)
+        if self.access == "weights":
+            return plan
+        scorer = choose_scorer(self.score, self.config.scheme, "inherited")
+        return replace(plan, effect=TEXT_EFFECT, scorer=scorer)
 
 
 def run_probe(

@@ -39,6 +39,10 @@ class Scorer(Protocol):
     """What scores words: a scheme, or a table made for an alternative."""
 
     @property
+    def score_name(self) -> str:
+        """How results call the score."""
+
+    @property
     def n_streams(self) -> int:
         """Word streams that the score reads."""
 
@@ -59,10 +63,12 @@ class ScoreTable:
         units: int64, shape (N_CELLS,) for one stream or (N_CELLS, N_CELLS) for two: the score of
             each cell in steps of the lattice.
         law: the null law.
+        score_name: how results call the score.
     """
 
     units: NDArray[np.int64]
     law: Tabulated
+    score_name: str = "table"
 
     @property
     def n_streams(self) -> int:

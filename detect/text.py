@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from detect.finding import Finding, Plan, assess_scores
 from detect.results import ALPHA
+from detect.scorers import choose_scorer
 from detect.scores import Reason, Selection, score_pairs, select_pairs
 from watermark.config import WatermarkConfig
 from watermark.errors import DocumentError
@@ -89,6 +90,7 @@ def assess_text(
     alpha: float = ALPHA,
     n_decoys: int = 0,
     seed: int = 0,
+    score: str | None = None,
 ) -> TextResult:
     """Test one text for a mark.
 
@@ -104,6 +106,7 @@ def assess_text(
         alpha: level of a positive verdict.
         n_decoys: decoy keys.
         seed: of the decoy keys.
+        score: name of the score (`detect.scorers.SCORES`); None is the default.
 
     Returns:
         The result; an empty text is INCONCLUSIVE.
@@ -123,6 +126,7 @@ def assess_text(
         alpha=alpha,
         n_decoys=n_decoys,
         seed=seed,
+        score=score,
     )
 
 
@@ -137,6 +141,7 @@ def assess_tokens(
     alpha: float = ALPHA,
     n_decoys: int = 0,
     seed: int = 0,
+    score: str | None = None,
 ) -> TextResult:
     """Test token ids (logged ones avoid what decoding and encoding again may change).
 
@@ -150,6 +155,7 @@ def assess_tokens(
         alpha: level of a positive verdict.
         n_decoys: decoy keys.
         seed: of the decoy keys.
+        score: name of the score (`detect.scorers.SCORES`); None is the default.
 
     Returns:
         The result.
@@ -164,7 +170,8 @@ def assess_tokens(
             f"token id {int(np.max(token_ids))} is not in the tokenizer, which has "
             f"{tokenizer.vocab_size} tokens; give the tokenizer that made the ids"
         )
-    plan = Plan(config, key, alpha, DIRECT_EFFECT, n_decoys, seed)
+    scorer = choose_scorer(score, config.scheme, "direct")
+    plan = Plan(config, key, alpha, DIRECT_EFFECT, n_decoys, seed, scorer)
     selection = select_pairs(
         token_ids,
         config.context_width,
@@ -172,7 +179,7 @@ def assess_tokens(
         special_ids=tokenizer.special_ids,
         drop_repeated_contexts=True,
     )
-    scores = score_pairs(selection, config, Prf.from_key(key))
+    scores = score_pairs(selection, config, Prf.from_key(key), scorer)
     finding = assess_scores(plan, selection.contexts, selection.tokens, scores)
     if pieces is None:
         pieces = tuple(tokenizer.decode([i]) for i in token_ids.tolist())

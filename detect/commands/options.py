@@ -9,6 +9,7 @@ from typing import Any, Final
 import click
 
 from detect.results import ALPHA, format_p
+from detect.scorers import SCORES
 from watermark.cli import config_options
 from watermark.files import atomic_writer, dump_json
 
@@ -73,6 +74,11 @@ def assessment_options(command: Command) -> Command:
             help="Decoy keys; 0 for none.",
         ),
         click.option("--seed", default=0, show_default=True, help="Of the decoy keys."),
+        click.option(
+            "--score",
+            type=click.Choice(list(SCORES)),
+            help="What is added up.  [default: the best known for the test]",
+        ),
         result_options,
     )
 

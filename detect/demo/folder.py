@@ -12,6 +12,7 @@ from typing import Any, Final, final
 
 from detect.finding import Plan
 from detect.results import ALPHA, format_p
+from detect.score_tables import Scorer
 from watermark.config import WatermarkConfig, load_config, preset
 from watermark.errors import ConfigError
 from watermark.files import atomic_writer, dump_json, read_json
@@ -84,9 +85,9 @@ class Run:
     started: float = field(default_factory=time.monotonic)
     kept_seconds: float = 0.0
 
-    def plan(self, effect: float) -> Plan:
+    def plan(self, effect: float, scorer: Scorer | None = None) -> Plan:
         """Fix a test of this run's key for an effect worth finding."""
-        return Plan(self.config, self.key, ALPHA, effect, N_DECOYS, 0)
+        return Plan(self.config, self.key, ALPHA, effect, N_DECOYS, 0, scorer)
 
     def stage(self, name: str, file: str, make: Callable[[Path], object]) -> Path:
         """Make a file or folder unless an earlier run did; note the seconds."""

@@ -21,6 +21,7 @@ from detect.inheritance import (
 )
 from detect.probe import Control, ProbeResult, conclude
 from detect.results import format_p
+from detect.scorers import choose_scorer
 from detect.suspects import ReadingText, SuspectAnswer, TransformersSuspect
 from watermark.cli import progress
 
@@ -76,10 +77,11 @@ def probe_by_text(run: Run, asked: dict[str, Path]) -> None:
     """Test what student, twin and base answered."""
     tested: dict[str, Outcome] = {}
     seconds = {}
+    plan = run.plan(TEXT_EFFECT, choose_scorer(None, run.config.scheme, "inherited"))
     for name, path in asked.items():
         started = time.monotonic()
         answers = [SuspectAnswer(row["full_prompt"], row["text"]) for row in read_rows(path)]
-        tested[name] = assess_answers(run.plan(TEXT_EFFECT), run.tokenizer, answers)
+        tested[name] = assess_answers(plan, run.tokenizer, answers)
         seconds[name] = time.monotonic() - started + run.seconds(f"{name}-answers")
     _conclude(run, "text", tested, {}, seconds)
 

@@ -38,6 +38,7 @@ def _request(suspect: Path, tokenizer: Path, **changes: Any) -> ProbeRequest:
         alpha=1e-6,
         n_decoys=99,
         seed=3,
+        score=None,
         max_new_tokens=24,
         temperature=1.0,
         top_k=0,

@@ -79,6 +79,11 @@ class Scheme(ABC):
     def law(self) -> ScoreLaw:
         """The null law of one token's score."""
 
+    @property
+    def score_name(self) -> str:
+        """How results call the scheme's own score."""
+        return "own"
+
     def parameters(self) -> dict[str, Any]:
         """The scheme's parameters as plain JSON values."""
         return asdict(self)  # type: ignore[call-overload, no-any-return]
