@@ -17,6 +17,7 @@ import numpy as np
 from benchmarks.marked_texts import MarkedText, marked_texts
 from benchmarks.record import write_result
 from detect.alternatives import TYPICAL, minimax
+from detect.mixed_sums import mixed_tail
 from detect.nulls import log_tails
 from detect.reference_scores import levels_of, reference_tables
 from detect.score_tables import Scorer, score_table
@@ -69,7 +70,10 @@ def _with_reference(config: WatermarkConfig, texts: list[Words]) -> list[int | N
     first: list[int | None] = []
     for text in texts:
         lengths = range(4, len(text.levels) + 1)
-        logs = (tables.tail(text.words[:, :n], text.levels[:n]).log10_p for n in lengths)
+        units = np.cumsum(tables.units(text.words, text.levels))
+        logs = (
+            mixed_tail(tables.parts(text.levels[:n]), int(units[n - 1])).log10_p for n in lengths
+        )
         found = next((n for n, p in zip(lengths, logs, strict=True) if p <= -6), None)
         first.append(None if found is None else found - 1)
     return first

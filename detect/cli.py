@@ -24,6 +24,14 @@ __all__ = ["main"]
 @assessment_options
 @click.option("--prompt", "prompt_path", help="File with the prompt that the text answers.")
 @click.option("--tokens", is_flag=True, help="List every token with its score, for the report.")
+@click.option("--reference", help="A model that says how likely each token was: fewer tokens do.")
+@click.option(
+    "--temperature",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(0, min_open=True),
+    help="With --reference: at which the text is presumed to have been drawn.",
+)
 def detect(
     text: str,
     key_path: Path,
@@ -38,21 +46,32 @@ def detect(
     output: Path | None,
     prompt_path: str | None,
     tokens: bool,
+    reference: str | None,
+    temperature: float,
 ) -> None:
     """Test one text (FILE, or - for standard input) for a mark."""
     from detect.text import assess_text
     from watermark.tokens import load_tokenizer
 
+    written = read_text_file(text)
+    prompt = read_text_file(prompt_path) if prompt_path else None
+    provider = load_tokenizer(tokenizer)
+    log_probs = None
+    if reference:
+        from detect.probing import read_as_reference
+
+        log_probs = read_as_reference(reference, provider, prompt, written, temperature)
     result = assess_text(
-        read_text_file(text),
-        tokenizer=load_tokenizer(tokenizer),
+        written,
+        tokenizer=provider,
         config=chosen_config(preset_name, config_path),
         key=load_key(key_path),
-        prompt=read_text_file(prompt_path) if prompt_path else None,
+        prompt=prompt,
         alpha=alpha,
         n_decoys=n_decoys,
         seed=seed,
         score=score,
+        log_probs=log_probs,
     )
     show(result.to_dict(tokens=tokens), as_json, output)
 

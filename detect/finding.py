@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detect.decoys import DecoyResult, run_decoys
+from detect.mixed_sums import MixedLaw
 from detect.nulls import log_tails, tail
 from detect.results import Tail, Verdict, decide, json_p, n_needed
 from detect.score_tables import Scorer
@@ -191,7 +192,8 @@ def settle(
 
 def _curve(plan: Plan, scores: NDArray[np.float64]) -> Curve | None:
     n = len(scores)
-    if n == 0:
+    # Sums of scores with laws of their own have no prefixes here.
+    if n == 0 or isinstance(plan.scoring.law, MixedLaw):
         return None
     n_points = _TABLE_CURVE_POINTS if isinstance(plan.scoring.law, Tabulated) else _CURVE_POINTS
     ends = np.unique(np.linspace(1, n, min(n, n_points)).round().astype(np.int64))

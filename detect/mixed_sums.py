@@ -8,16 +8,61 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from detect.convolution import MAX_LENGTH, Part, convolution_log_tails, window_length
 from detect.results import Tail
 from detect.saddlepoint import SumCumulants, saddlepoint_tail
-from watermark.schemes.laws import Bernoulli, LayeredBits, ScoreLaw, Tabulated
+from watermark.schemes.laws import Bernoulli, Cumulants, LayeredBits, ScoreLaw, Tabulated
 
-__all__ = ["as_table", "mixed_tail"]
+__all__ = ["MixedLaw", "as_table", "mixed_tail"]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class MixedLaw(ScoreLaw):
+    """The law of one of n scores, drawn at random, of which each has a law of its own.
+
+    n times its cumulants are those of the sum of all n: it stands for sums of exactly these scores.
+
+    Attributes:
+        parts: the laws, and how many scores of each, of one step.
+    """
+
+    parts: tuple[Part, ...]
+
+    @property
+    def n(self) -> int:
+        """How many scores there are."""
+        return sum(part.n for part in self.parts)
+
+    @property
+    def mean(self) -> float:
+        """Mean of the scores' means."""
+        return sum(part.n * part.law.mean for part in self.parts) / max(self.n, 1)
+
+    @property
+    def variance(self) -> float:
+        """Mean of the scores' variances: that of the sum, divided by n."""
+        return sum(part.n * part.law.variance for part in self.parts) / max(self.n, 1)
+
+    def cumulants(self, t: NDArray[np.float64]) -> Cumulants:
+        """Average the cumulants of the scores; see `ScoreLaw.cumulants`."""
+        total = [np.zeros_like(t), np.zeros_like(t), np.zeros_like(t)]
+        for law, n in self.parts:
+            for slot, value in zip(total, law.cumulants(t), strict=True):
+                slot += n / self.n * value
+        return Cumulants(*total)
+
+    def tail(self, statistic: float) -> Tail:
+        """Compute P(S >= statistic) for the sum of all n scores."""
+        if not self.n:
+            return Tail(0.0, 0.0, "none")
+        return mixed_tail(self.parts, round(statistic / self.parts[0].law.step))
 
 
 def mixed_tail(parts: Sequence[Part], statistic: int) -> Tail:

@@ -22,7 +22,7 @@ from scipy.special import betainc, gammaincc
 
 from detect.convolution import MAX_LENGTH, Part, convolution_log_tails, window_length
 from detect.lattice import lattice_log_tails
-from detect.mixed_sums import mixed_tail
+from detect.mixed_sums import MixedLaw, mixed_tail
 from detect.poisson import log_binomial_term, log_poisson_term, log_series
 from detect.results import Tail
 from watermark.schemes.laws import Bernoulli, Exponential, LayeredBits, ScoreLaw, Tabulated
@@ -49,6 +49,10 @@ def tail(law: ScoreLaw, statistic: float, n: int) -> Tail:
     """
     if n == 0:
         return Tail(0.0, 0.0, "none")
+    if isinstance(law, MixedLaw):
+        if n != law.n:
+            raise ValueError(f"the law is that of {law.n} scores together, not of {n}")
+        return law.tail(statistic)
     if isinstance(law, Tabulated):
         return mixed_tail([Part(law, n)], round(statistic / law.step))
     log10_p = float(log_tails(law, np.array([statistic]), np.array([n]))[0]) / _LN10

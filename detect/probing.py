@@ -8,6 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from detect.finding import Plan
 from detect.inheritance import TEXT_EFFECT, WEIGHTS_EFFECT, Outcome, assess_answers, assess_reading
 from detect.probe import Access, Control, ProbeResult, conclude
@@ -20,7 +23,7 @@ from watermark.keys import SecretKey
 from watermark.models import resolve_model
 from watermark.tokens import TextTokenizer, load_tokenizer
 
-__all__ = ["ProbeRequest", "run_probe"]
+__all__ = ["ProbeRequest", "read_as_reference", "run_probe"]
 
 Progress = Callable[[int | None, str, str], AbstractContextManager[Any]]
 
@@ -75,6 +78,32 @@ def run_probe(
     if request.access == "text":
         return _by_text(request, read_prompts(prompts_path or "-"), progress)
     return _by_weights(request, read_records(reading_path or "-", ("prompt", "text")), progress)
+
+
+def read_as_reference(
+    name: str, tokenizer: TextTokenizer, prompt: str | None, text: str, temperature: float
+) -> NDArray[np.float64]:
+    """Open a reference model and let it read one text.
+
+    Args:
+        name: "smollm2", a folder or a Hub id.
+        tokenizer: the provider's, which the model must share.
+        prompt: what the text answers, if known.
+        text: the text.
+        temperature: at which it is presumed to have been drawn.
+
+    Returns:
+        float64, shape (T,), ln p of each token.
+
+    Raises:
+        FingerprintError: the model has another tokenizer.
+    """
+    from detect.reference_text import token_log_probs
+
+    model = _open(name)
+    _check_same_tokenizer(model, tokenizer)
+    read = ReadingText(model.chat_ids(prompt or ""), tuple(tokenizer.encode(text).tolist()))
+    return token_log_probs(model, read, temperature=temperature)
 
 
 def _open(name: str) -> TransformersSuspect:
@@ -147,5 +176,5 @@ def _check_same_tokenizer(model: TransformersSuspect, tokenizer: TextTokenizer) 
     if model.tokenizer.fingerprint != tokenizer.fingerprint:
         raise FingerprintError(
             f"{model.name} has another tokenizer than the provider; its distributions cannot be "
-            "scored. Probe with --access text"
+            "scored. Probe with --access text, test texts without --reference"
         )

@@ -19,13 +19,12 @@ from numpy.typing import NDArray
 
 from detect.alternatives import chosen_with
 from detect.convolution import Part
-from detect.mixed_sums import mixed_tail
-from detect.results import Tail
+from detect.mixed_sums import MixedLaw
 from detect.score_tables import ScoreTable, score_table
 from watermark.errors import DocumentError
 from watermark.schemes import Scheme
 
-__all__ = ["MARKED_SHARE", "TableSet", "levels_of", "reference_tables"]
+__all__ = ["MARKED_SHARE", "ReferenceScorer", "TableSet", "levels_of", "reference_tables"]
 
 # Presumed share of marked tokens where a text is tested directly: what an edit or a repeated
 # context leaves unmarked then costs at most -ln(1 - share) nats.
@@ -71,13 +70,47 @@ class TableSet:
             for level, n in zip(found.tolist(), counts.tolist(), strict=True)
         ]
 
-    def tail(self, words: NDArray[np.uint32], levels: NDArray[np.int64]) -> Tail:
-        """Test the sum of the scores.
 
-        H0: the words are independent and uniform given the levels. Alternative: scores tend to be
-        larger. Exact up to several million tokens.
+@final
+@dataclass(frozen=True, eq=False)
+class ReferenceScorer:
+    """Scores the tokens of one text, in their order, under any number of keys.
+
+    Attributes:
+        tables: of the scheme.
+        levels: int64, shape (n,), of the text's scored tokens.
+    """
+
+    tables: TableSet
+    levels: NDArray[np.int64]
+
+    @property
+    def score_name(self) -> str:
+        """How results call the score."""
+        return "reference"
+
+    @property
+    def n_streams(self) -> int:
+        """Word streams that the tables read."""
+        return self.tables.tables[0].n_streams
+
+    @property
+    def law(self) -> MixedLaw:
+        """The null law of the sum of all tokens' scores."""
+        return MixedLaw(tuple(self.tables.parts(self.levels)))
+
+    def score(self, words: NDArray[np.uint32]) -> NDArray[np.float64]:
+        """Score words of the text's tokens under one key, or under several in a row.
+
+        Args:
+            words: uint32, shape (n_streams, keys * n).
+
+        Returns:
+            float64, shape (keys * n,).
         """
-        return mixed_tail(self.parts(levels), int(self.units(words, levels).sum()))
+        n_keys = words.shape[1] // max(len(self.levels), 1)
+        units = self.tables.units(words, np.tile(self.levels, n_keys))
+        return np.multiply(units, self.tables.step, dtype=np.float64)
 
 
 @cache

@@ -9,13 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detect.finding import Finding, Plan, assess_scores
+from detect.nulls import log_tails
+from detect.reference_scores import ReferenceScorer, levels_of, reference_tables
 from detect.results import ALPHA
+from detect.score_tables import Scorer
 from detect.scorers import choose_scorer
 from detect.scores import Reason, Selection, score_pairs, select_pairs
 from watermark.config import WatermarkConfig
-from watermark.errors import DocumentError
+from watermark.errors import ConfigError, DocumentError
 from watermark.keys import SecretKey
 from watermark.prf import Prf
+from watermark.schemes.laws import Tabulated
 from watermark.tokens import TextTokenizer, check_fingerprint
 
 __all__ = ["DIRECT_EFFECT", "TextResult", "assess_text", "assess_tokens", "binding_limits"]
@@ -69,15 +73,24 @@ class TextResult:
         return payload
 
     def _token_rows(self) -> list[dict[str, Any]]:
-        scores = iter(self.scores.tolist())
+        scored = iter(self._scored_rows())
         return [
             {
                 "text": piece,
-                "score": next(scores) if reason == Reason.SCORED else None,
+                **(next(scored) if reason == Reason.SCORED else {"score": None}),
                 "reason": Reason(reason).label,
             }
             for piece, reason in zip(self.pieces, self.selection.reasons.tolist(), strict=True)
         ]
+
+    def _scored_rows(self) -> list[dict[str, float]]:
+        law = self.finding.plan.scoring.law
+        rows = [{"score": score} for score in self.scores.tolist()]
+        if not isinstance(law, Tabulated):
+            return rows
+        # A table's scores have a scale of their own: the chance of one as high says more.
+        nats = -log_tails(law, self.scores, np.ones(len(rows), np.int64))
+        return [{**row, "nats": round(x, 3)} for row, x in zip(rows, nats.tolist(), strict=True)]
 
 
 def assess_text(
@@ -91,6 +104,7 @@ def assess_text(
     n_decoys: int = 0,
     seed: int = 0,
     score: str | None = None,
+    log_probs: NDArray[np.float64] | None = None,
 ) -> TextResult:
     """Test one text for a mark.
 
@@ -107,6 +121,8 @@ def assess_text(
         n_decoys: decoy keys.
         seed: of the decoy keys.
         score: name of the score (`detect.scorers.SCORES`); None is the default.
+        log_probs: float64, shape (T,), of the text's tokens under a reference model
+            (`detect.reference_text`), or None; with them the score is their likelihood ratio.
 
     Returns:
         The result; an empty text is INCONCLUSIVE.
@@ -127,6 +143,7 @@ def assess_text(
         n_decoys=n_decoys,
         seed=seed,
         score=score,
+        log_probs=log_probs,
     )
 
 
@@ -142,6 +159,7 @@ def assess_tokens(
     n_decoys: int = 0,
     seed: int = 0,
     score: str | None = None,
+    log_probs: NDArray[np.float64] | None = None,
 ) -> TextResult:
     """Test token ids (logged ones avoid what decoding and encoding again may change).
 
@@ -156,6 +174,7 @@ def assess_tokens(
         n_decoys: decoy keys.
         seed: of the decoy keys.
         score: name of the score (`detect.scorers.SCORES`); None is the default.
+        log_probs: as in `assess_text`.
 
     Returns:
         The result.
@@ -170,8 +189,6 @@ def assess_tokens(
             f"token id {int(np.max(token_ids))} is not in the tokenizer, which has "
             f"{tokenizer.vocab_size} tokens; give the tokenizer that made the ids"
         )
-    scorer = choose_scorer(score, config.scheme, "direct")
-    plan = Plan(config, key, alpha, DIRECT_EFFECT, n_decoys, seed, scorer)
     selection = select_pairs(
         token_ids,
         config.context_width,
@@ -179,11 +196,33 @@ def assess_tokens(
         special_ids=tokenizer.special_ids,
         drop_repeated_contexts=True,
     )
+    if log_probs is None:
+        scorer = choose_scorer(score, config.scheme, "direct")
+    else:
+        scorer = _reference_scorer(selection, config, log_probs, score)
+    plan = Plan(config, key, alpha, DIRECT_EFFECT, n_decoys, seed, scorer)
     scores = score_pairs(selection, config, Prf.from_key(key), scorer)
     finding = assess_scores(plan, selection.contexts, selection.tokens, scores)
     if pieces is None:
         pieces = tuple(tokenizer.decode([i]) for i in token_ids.tolist())
     return TextResult(finding, selection, scores, pieces, (*_LIMITS, *binding_limits(config)))
+
+
+def _reference_scorer(
+    selection: Selection,
+    config: WatermarkConfig,
+    log_probs: NDArray[np.float64],
+    score: str | None,
+) -> Scorer:
+    if score is not None:
+        raise ConfigError(f"a reference model makes a score of its own; leave out {score!r}")
+    if len(log_probs) != selection.n_tokens:
+        raise DocumentError(
+            f"expected a log-probability for each of {selection.n_tokens} tokens, got "
+            f"{len(log_probs)}"
+        )
+    kept = selection.reasons == Reason.SCORED
+    return ReferenceScorer(reference_tables(config.scheme), levels_of(log_probs[kept]))
 
 
 def binding_limits(config: WatermarkConfig) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from detect.reporting.words import REASONS
 __all__ = ["Colouring", "colour_tokens"]
 
 _MAX_TOKENS: Final = 20_000
-# Scores of the Gumbel schemes are Exp(1) under the null: P(score >= edge) = exp(-edge).
+# Gumbel schemes: their own scores, and the nats of any other, are Exp(1) under the null.
 _EXPONENTIAL_SCHEMES: Final = frozenset({"gumbel", "dual-gumbel"})
 _EXPONENTIAL_EDGES: Final = (0.0, 0.7, 1.4, 2.3, 3.5)
 _N_LEVELS: Final = 5
@@ -61,9 +61,11 @@ class Colouring:
         return any(level.expected is not None for level in self.levels)
 
 
-def _levels(scores: Sequence[float], scheme: str) -> tuple[tuple[float, ...], tuple[int, ...]]:
+def _levels(
+    scores: Sequence[float], *, is_exponential: bool
+) -> tuple[tuple[float, ...], tuple[int, ...]]:
     """Return ascending lower edges and the colour level of each."""
-    if scheme.split(" ")[0] in _EXPONENTIAL_SCHEMES:
+    if is_exponential:
         return _EXPONENTIAL_EDGES, tuple(range(1, _N_LEVELS + 1))
     values = sorted(set(scores))
     if len(values) <= 2:
@@ -108,15 +110,16 @@ def colour_tokens(tokens: Sequence[TokenView], scheme: str) -> Colouring | None:
     """
     if not tokens:
         return None
-    scores = [token.score for token in tokens if token.score is not None]
-    edges, levels = _levels(scores, scheme)
+    scores = [token.value for token in tokens if token.value is not None]
+    is_exponential = scheme.split(" ")[0] in _EXPONENTIAL_SCHEMES
+    edges, levels = _levels(scores, is_exponential=is_exponential)
     counts = Counter(_rank(score, edges) for score in scores)
     known = edges == _EXPONENTIAL_EDGES
     return Colouring(
         tokens=tuple(
             ColouredToken(
                 token.text,
-                0 if token.score is None else levels[_rank(token.score, edges)],
+                0 if token.value is None else levels[_rank(token.value, edges)],
                 _title(token),
             )
             for token in tokens[:_MAX_TOKENS]

@@ -103,11 +103,20 @@ class DocumentView:
 
 @dataclass(frozen=True, slots=True)
 class TokenView:
-    """One token's text, its score (None if not scored) and the reason."""
+    """One token's text, its score (None if not scored) and the reason.
+
+    `nats`: -ln of the chance that a score is as high, where the score is not on that scale itself.
+    """
 
     text: str
     score: float | None
     reason: str
+    nats: float | None = None
+
+    @property
+    def value(self) -> float | None:
+        """What the colour is chosen by."""
+        return self.score if self.nats is None else self.nats
 
 
 def _log10_p(fields: Fields, name: str) -> float | None:
@@ -274,6 +283,11 @@ def read_tokens(fields: Fields) -> tuple[TokenView, ...]:
         ResultError: a field is missing or malformed.
     """
     return tuple(
-        TokenView(token.text("text"), token.maybe_number("score"), token.text("reason"))
+        TokenView(
+            token.text("text"),
+            token.maybe_number("score"),
+            token.text("reason"),
+            token.maybe_number("nats"),
+        )
         for token in fields.objects("tokens")
     )

@@ -13,7 +13,7 @@ from scipy.integrate import quad
 
 from detect.alternatives import TYPICAL, Ensemble, chosen_with, minimax
 from detect.cells import cell_bounds
-from detect.reference_scores import levels_of, reference_tables
+from detect.reference_scores import ReferenceScorer, levels_of, reference_tables
 from detect.score_tables import ScoreTable, score_table
 from watermark.errors import ConfigError, DocumentError
 from watermark.schemes import Scheme
@@ -118,6 +118,11 @@ def _log10_p(table: ScoreTable, words: NDArray[np.uint32]) -> float:
     return tail(table.law, float(table.score(words).sum()), words.shape[1]).log10_p
 
 
+def _known(words: NDArray[np.uint32], log_probs: NDArray[np.float64]) -> float:
+    scorer = ReferenceScorer(reference_tables(Gumbel()), levels_of(log_probs))
+    return scorer.law.tail(float(scorer.score(words).sum())).log10_p
+
+
 def test_what_is_known_beforehand_pays() -> None:
     """On marked words: knowing p beats the typical mixture, which beats -ln(1 - u)."""
     from detect.nulls import tail
@@ -127,7 +132,7 @@ def test_what_is_known_beforehand_pays() -> None:
         words, log_probs = _tokens(rng, 60)
         plain = tail(Gumbel().law, float(Gumbel().score(words).sum()), 60).log10_p
         typical = _log10_p(score_table(Gumbel(), TYPICAL, marked_share=0.95), words)
-        known = reference_tables(Gumbel()).tail(words, levels_of(log_probs)).log10_p
+        known = _known(words, log_probs)
         found.append((plain, typical, known))
     plain, typical, known = np.mean(found, axis=0)
     assert known < 1.2 * typical < 1.2 * plain < 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from detect.text import assess_text, assess_tokens
 from tests.detect.synthetic import marked_ids
 from watermark.config import preset
-from watermark.errors import DocumentError, FingerprintError
+from watermark.errors import ConfigError, DocumentError, FingerprintError
 from watermark.keys import SecretKey
 from watermark.tokens import TextTokenizer
 
@@ -75,3 +77,54 @@ def test_ids_that_the_tokenizer_lacks_are_refused(tokenizer: TextTokenizer) -> N
 def test_lone_surrogates_are_refused(tokenizer: TextTokenizer) -> None:
     with pytest.raises(DocumentError, match="surrogate"):
         assess_text("a\ud800b", tokenizer=tokenizer, config=CONFIG, key=KEY)
+
+
+def test_a_reference_model_needs_fewer_tokens(tokenizer: TextTokenizer, model_folder: Path) -> None:
+    """A real model's marked text, read by the model itself: the likelihood ratio beats the rest."""
+    from detect.reference_text import token_log_probs
+    from detect.suspects import ReadingText, TransformersSuspect
+    from watermark.answering import answer_prompts
+
+    config, reader = preset("gumbel"), TransformersSuspect(model_folder)
+    answered = answer_prompts(
+        model_folder, ["Tell of the sea."], config=config, key=KEY, max_new_tokens=60
+    )
+    ids = answered.rows[0]["token_ids"]
+    text = ReadingText(reader.chat_ids("Tell of the sea."), tuple(ids))
+    shared: dict[str, Any] = {
+        "tokenizer": tokenizer, "config": config, "log_probs": token_log_probs(reader, text),
+        "n_decoys": 300,
+    }  # fmt: skip
+    known = assess_tokens(np.array(ids), key=KEY, **shared)
+    payload = known.to_dict(tokens=True)
+    assert (payload["score"], payload["method"]) == ("reference", "exact")
+    assert payload["decoys"]["n_at_least"] == 0
+    plain = assess_tokens(np.array(ids), tokenizer=tokenizer, config=config, key=KEY, score="own")
+    assert known.finding.tail.log10_p < 1.1 * plain.finding.tail.log10_p < -6
+    wrong = assess_tokens(np.array(ids), key=SecretKey(bytes(32)), **shared).finding
+    assert wrong.tail.p_value > 1e-4
+    assert wrong.decoys is not None
+    assert wrong.decoys.p_value == pytest.approx(wrong.tail.p_value, abs=0.12)
+
+
+def test_a_temperature_sharpens_what_the_reference_says(model_folder: Path) -> None:
+    from detect.reference_text import token_log_probs
+    from detect.suspects import ReadingText, TransformersSuspect
+
+    reader, text = TransformersSuspect(model_folder), ReadingText((5, 6), (7, 8, 9))
+    (positions,) = reader.read([text])
+    rows = positions.probabilities.double() ** (1 / 0.5)
+    expected = (rows / rows.sum(dim=1, keepdim=True))[[0, 1, 2], [7, 8, 9]].log().numpy()
+    assert token_log_probs(reader, text, temperature=0.5) == pytest.approx(expected, rel=1e-6)
+    assert token_log_probs(reader, ReadingText((5,), ())).shape == (0,)
+
+
+def test_log_probs_that_do_not_fit_are_refused(tokenizer: TextTokenizer) -> None:
+    shared: dict[str, Any] = {
+        "tokenizer": tokenizer, "config": preset("gumbel"), "key": SecretKey(bytes(32)),
+    }  # fmt: skip
+    with pytest.raises(DocumentError, match="a log-probability for each"):
+        assess_text("The harbour was quiet.", log_probs=np.zeros(1), **shared)
+    n = len(tokenizer.encode("The harbour was quiet."))
+    with pytest.raises(ConfigError, match="leave out 'weak'"):
+        assess_text("The harbour was quiet.", log_probs=np.zeros(n), score="weak", **shared)
