@@ -1,0 +1,108 @@
+"""Whose key? One text tested under many keys, paid for by their number.
+
+H0 of a key: the text is independent of it; its p-value is then exact. With Bonferroni over
+all keys that could have been named, the chance that any wrong key is named is at most alpha, however
+the keys' statistics depend on each other. Keys that were not searched cannot be named.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detect.decoys import decoy_statistics
+from detect.multiplicity import bonferroni
+from detect.nulls import log_tails
+from detect.score_tables import Scorer
+from detect.scores import Selection
+from watermark.errors import ResultError
+from watermark.keys import SecretKey
+from watermark.prf import Prf
+
+__all__ = ["Attribution", "NamedKey", "attribute", "prf_keys"]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class NamedKey:
+    """One key that the text points to.
+
+    Attributes:
+        index: which of the keys.
+        log10_p: of this key alone.
+        log10_p_adjusted: for the number of keys searched.
+    """
+
+    index: int
+    log10_p: float
+    log10_p_adjusted: float
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Attribution:
+    """What a search over keys found.
+
+    Attributes:
+        named: keys with an adjusted p-value of at most alpha, best first; empty if there is none.
+        best: the best key, named or not.
+        n_keys: keys searched.
+        n_scored: pairs in each statistic.
+        alpha: family-wise level.
+    """
+
+    named: tuple[NamedKey, ...]
+    best: NamedKey
+    n_keys: int
+    n_scored: int
+    alpha: float
+
+
+def prf_keys(keys: Sequence[SecretKey]) -> NDArray[np.uint64]:
+    """Derive the PRF keys of many secrets, once for all texts.
+
+    Args:
+        keys: the secrets.
+
+    Returns:
+        uint64, shape (N, 2). As secret as the keys themselves.
+    """
+    return np.stack([Prf.from_key(key).sip_key for key in keys])
+
+
+def attribute(
+    selection: Selection, scorer: Scorer, keys: NDArray[np.uint64], *, alpha: float
+) -> Attribution:
+    """Search the key that marked a text among many.
+
+    Args:
+        selection: the text's scored pairs; they depend on the text alone.
+        scorer: what scores words.
+        keys: uint64, shape (N, 2), all keys that could be named (`prf_keys`).
+        alpha: family-wise level.
+
+    Returns:
+        The keys that the text points to.
+
+    Raises:
+        ResultError: no keys.
+    """
+    if not len(keys):
+        raise ResultError("no keys to search; give at least one")
+    n, law = selection.n_scored, scorer.law
+    sums = decoy_statistics(scorer, keys, selection.contexts, selection.tokens) + n * law.mean
+    log10_p = log_tails(law, sums, np.full(len(keys), n)) / math.log(10)
+    order = np.argsort(log10_p, kind="stable")
+
+    def named(index: int) -> NamedKey:
+        p = float(log10_p[index])
+        return NamedKey(index, p, bonferroni(p, len(keys)))
+
+    threshold = math.log10(alpha) - math.log10(len(keys))
+    found = [named(int(i)) for i in order[: int((log10_p <= threshold).sum())]]
+    return Attribution(tuple(found), named(int(order[0])), len(keys), n, alpha)
