@@ -92,9 +92,10 @@ def minimax(delta: float) -> Ensemble:
     return Ensemble((1 - delta, rest), (count * (1 - delta), rest))
 
 
-# Shares of tokens that a small chat model (SmolLM2-135M-Instruct, temperature 1, top-k 50) chose
-# with probabilities in bins a factor e apart; benchmarks.token_probabilities measures them.
+# How likely the tokens of text are that a small chat model wrote (SmolLM2-135M-Instruct,
+# temperature 1, top-k 50): shares of bins of -ln p and their mean probabilities, as
+# benchmarks.token_depths measures them. Another model's text costs power only.
 TYPICAL: Final = Ensemble(
-    (0.95, 0.6, 0.22, 0.08, 0.03, 0.011, 0.004, 0.0015, 0.0005),
-    (0.24, 0.18, 0.18, 0.15, 0.11, 0.07, 0.04, 0.02, 0.01),
+    (0.97, 0.804, 0.58, 0.37, 0.2, 0.084, 0.031, 0.0114, 0.00426, 0.00155, 0.00029),
+    (0.0963, 0.0873, 0.1161, 0.1206, 0.1464, 0.1519, 0.1119, 0.0841, 0.0604, 0.0229, 0.0021),
 )

@@ -1,8 +1,8 @@
 """Whose key? One text tested under many keys, paid for by their number.
 
 H0 of a key: the text is independent of it; its p-value is then exact. With Bonferroni over
-all keys that could have been named, the chance that any wrong key is named is at most alpha, however
-the keys' statistics depend on each other. Keys that were not searched cannot be named.
+all keys that could have been named, the chance that any wrong key is named is at most alpha,
+however the keys' statistics depend on each other. Keys that were not searched cannot be named.
 """
 
 from __future__ import annotations
