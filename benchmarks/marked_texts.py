@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, final
 
 import click
 import numpy as np
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from watermark.config import PRESETS, WatermarkConfig, preset
@@ -123,13 +124,11 @@ def marked_texts(
     config = preset(preset_name) if preset_name else None
     drawing = Drawing(n_texts, n_tokens, temperature, seed)
     path = drawing.cached(config)
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # numpy adds .npz to any other name.
-        temporary = path.with_suffix(".part.npz")
-        drawn: dict[str, Any] = _draw(config, drawing)
-        np.savez(temporary, **drawn)
-        temporary.replace(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Benchmarks started side by side draw the same texts once.
+    with FileLock(path.with_suffix(".lock")):
+        if not path.exists():
+            _keep(path, config, drawing)
     with np.load(path, allow_pickle=False) as kept:
         names = ("prompt_ids", "n_prompt", "token_ids", "log_probs")
         columns = [kept[name] for name in names]
@@ -137,6 +136,14 @@ def marked_texts(
             MarkedText(p[:n].astype(np.int64), ids.astype(np.int64), logs.astype(np.float64), key)
             for p, n, ids, logs, key in zip(*columns, keys_of(n_texts, seed), strict=True)
         ]
+
+
+def _keep(path: Path, config: WatermarkConfig | None, drawing: Drawing) -> None:
+    # numpy adds .npz to any other name.
+    temporary = path.with_suffix(".part.npz")
+    drawn: dict[str, Any] = _draw(config, drawing)
+    np.savez(temporary, **drawn)
+    temporary.replace(path)
 
 
 def _draw(config: WatermarkConfig | None, drawing: Drawing) -> dict[str, NDArray[Any]]:

@@ -1,0 +1,104 @@
+"""Pictures of the committed results for docs/statistics.md: `python -m benchmarks.plots`.
+
+Needs matplotlib (`pip install 'heirmark[bench]'`). Reads benchmarks/results/*.json only.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+
+from benchmarks.record import RESULTS
+
+FIGURES = Path(__file__).parents[1] / "docs" / "figures"
+INK = "#444444"
+
+
+def _measured(name: str) -> dict[str, Any]:
+    payload: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    return payload["measured"]  # type: ignore[no-any-return]
+
+
+def validity(axes: Axes) -> None:
+    """Rate of p <= alpha over alpha, one line for every preset and score."""
+    for preset, tests in _measured("validity").items():
+        if not isinstance(tests, dict):
+            continue
+        for number, result in enumerate(tests.values()):
+            levels = [x["alpha"] for x in result["levels"]]
+            ratios = [x["rate"] / x["alpha"] for x in result["levels"]]
+            axes.plot(levels, ratios, ".-", lw=0.8, label=preset if number == 0 else None,
+                      color=f"C{list(_measured("validity")).index(preset) % 10}")  # fmt: skip
+            low = [x["low_999"] / x["alpha"] for x in result["levels"]]
+            high = [x["high_999"] / x["alpha"] for x in result["levels"]]
+            axes.fill_between(levels, low, high, color=INK, alpha=0.02, lw=0)
+    axes.axhline(1.0, color=INK, lw=1)
+    axes.set(xscale="log", yscale="log", xlabel="alpha", ylabel="share of p <= alpha, over alpha")
+    axes.invert_xaxis()
+    axes.legend(fontsize=7)
+
+
+def two_moments(axes: Axes) -> None:
+    """How many times too small a two-moment fit is, and what the saddlepoint makes of it."""
+    rows = _measured("far_tail")["two_moment_fit_of_two_keys"]
+    for n in sorted({row["n"] for row in rows}):
+        chosen = [row for row in rows if row["n"] == n]
+        depth = [-row["log10_p_exact"] for row in chosen]
+        axes.plot(depth, [r["fit_too_small_by"] for r in chosen], "o-",
+                  label=f"two-moment gamma fit, n = {n}")  # fmt: skip
+        axes.plot(depth, [1 / r["ours_off_by_factor"] for r in chosen], "x--",
+                  label=f"saddlepoint, n = {n}")  # fmt: skip
+    axes.axhline(1.0, color=INK, lw=1)
+    axes.set(yscale="log", xlabel="-log10 of the exact p-value", ylabel="p printed too small by")
+    axes.legend(fontsize=7)
+
+
+def tokens_to_detection(axes: Axes) -> None:
+    """Median tokens to p < 1e-6, with quartiles, by score."""
+    labels, position = [], 0
+    for case, scores in _measured("tokens_to_detection").items():
+        for label, found in scores.items():
+            if not isinstance(found, dict):
+                continue
+            median = found["median_tokens"]
+            spread = [[median - found["quartile_1"]], [found["quartile_3"] - median]]
+            axes.barh(position, median, xerr=spread, color="C0", ecolor=INK, height=0.7)
+            labels.append(f"{case}: {label}")
+            position += 1
+    axes.set_yticks(range(len(labels)), labels, fontsize=6)
+    axes.invert_yaxis()
+    axes.set(xlabel="tokens of text until p < 1e-6 (median, quartiles)")
+
+
+PLOTS: dict[str, Callable[[Axes], None]] = {
+    "validity": validity,
+    "two_moments": two_moments,
+    "tokens_to_detection": tokens_to_detection,
+}
+
+
+@click.command()
+@click.argument("names", nargs=-1, type=click.Choice(list(PLOTS)))
+def main(names: tuple[str, ...]) -> None:
+    """Draw the figures (NAMES; all by default)."""
+    # Equal results give equal bytes.
+    mpl.rcParams.update({"svg.hashsalt": "heirmark", "svg.fonttype": "none", "font.size": 8})
+    FIGURES.mkdir(parents=True, exist_ok=True)
+    for name in names or tuple(PLOTS):
+        figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
+        PLOTS[name](axes)
+        axes.grid(visible=True, lw=0.3)
+        figure.savefig(FIGURES / f"{name}.svg", metadata={"Date": None})
+        plt.close(figure)
+        click.echo(f"wrote {FIGURES / f'{name}.svg'}")
+
+
+if __name__ == "__main__":
+    main()
