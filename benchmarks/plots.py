@@ -28,14 +28,16 @@ def _measured(name: str) -> dict[str, Any]:
 
 def validity(axes: Axes) -> None:
     """Rate of p <= alpha over alpha, one line for every preset and score."""
-    for preset, tests in _measured("validity").items():
+    measured = _measured("validity")
+    names = list(measured)
+    for preset, tests in measured.items():
         if not isinstance(tests, dict):
             continue
         for number, result in enumerate(tests.values()):
             levels = [x["alpha"] for x in result["levels"]]
             ratios = [x["rate"] / x["alpha"] for x in result["levels"]]
             axes.plot(levels, ratios, ".-", lw=0.8, label=preset if number == 0 else None,
-                      color=f"C{list(_measured("validity")).index(preset) % 10}")  # fmt: skip
+                      color=f"C{names.index(preset) % 10}")  # fmt: skip
             low = [x["low_999"] / x["alpha"] for x in result["levels"]]
             high = [x["high_999"] / x["alpha"] for x in result["levels"]]
             axes.fill_between(levels, low, high, color=INK, alpha=0.02, lw=0)
