@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple, final
@@ -55,7 +55,7 @@ class MarkedText:
         token_ids: int64, shape (T,), the text.
         log_probs: float64, shape (T,), natural log of each token's probability under the unmarked
             model at the sampler's temperature, not truncated.
-        key: what marks it, or would have.
+        key: what marks it; for texts without a mark, a fresh one.
     """
 
     prompt_ids: NDArray[np.int64]
@@ -72,12 +72,12 @@ class Drawing(NamedTuple):
     temperature: float
     seed: int
 
-    def cached(self, config: WatermarkConfig | None) -> Path:
+    def cached(self, config: WatermarkConfig) -> Path:
         """Tell where the texts of a config are kept."""
         from watermark.models import default_cache
 
         what: list[Any] = [
-            config.fingerprint if config else None,
+            config.fingerprint,
             self.n_texts,
             self.n_tokens,
             self.seed,
@@ -112,7 +112,10 @@ def marked_texts(
     """Draw texts, or read those drawn before.
 
     Args:
-        preset_name: of `watermark.config.PRESETS`; None for unmarked texts.
+        preset_name: of `watermark.config.PRESETS`; None for texts that depend on none of their
+            keys: those of "gumbel", whose own keys are thrown away (one text each, unbiased, so
+            that they have the unmarked model's distribution) and replaced by fresh ones. Never
+            test text i of these under the key of text i of a preset with the same seed.
         n_texts: how many, at most 400.
         n_tokens: tokens of each.
         temperature: of the sampler.
@@ -121,8 +124,13 @@ def marked_texts(
     Returns:
         The texts.
     """
-    config = preset(preset_name) if preset_name else None
-    drawing = Drawing(n_texts, n_tokens, temperature, seed)
+    if preset_name is None:
+        texts = marked_texts(
+            "gumbel", n_texts=n_texts, n_tokens=n_tokens, temperature=temperature, seed=seed
+        )
+        fresh = keys_of(n_texts, seed + 1_000)
+        return [replace(text, key=key) for text, key in zip(texts, fresh, strict=True)]
+    config, drawing = preset(preset_name), Drawing(n_texts, n_tokens, temperature, seed)
     path = drawing.cached(config)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Benchmarks started side by side draw the same texts once.
@@ -138,7 +146,7 @@ def marked_texts(
         ]
 
 
-def _keep(path: Path, config: WatermarkConfig | None, drawing: Drawing) -> None:
+def _keep(path: Path, config: WatermarkConfig, drawing: Drawing) -> None:
     # numpy adds .npz to any other name.
     temporary = path.with_suffix(".part.npz")
     drawn: dict[str, Any] = _draw(config, drawing)
@@ -146,7 +154,7 @@ def _keep(path: Path, config: WatermarkConfig | None, drawing: Drawing) -> None:
     temporary.replace(path)
 
 
-def _draw(config: WatermarkConfig | None, drawing: Drawing) -> dict[str, NDArray[Any]]:
+def _draw(config: WatermarkConfig, drawing: Drawing) -> dict[str, NDArray[Any]]:
     from transformers import AutoTokenizer
 
     from watermark.cli import progress
@@ -178,7 +186,7 @@ class _Batch(NamedTuple):
     model: Any
     asked: list[list[int]]
     end_id: int
-    config: WatermarkConfig | None
+    config: WatermarkConfig
     keys: list[SecretKey]
 
     def run(
@@ -189,7 +197,7 @@ class _Batch(NamedTuple):
 
         from watermark.marking import Marker
 
-        marker = Marker(self.config, self.keys) if self.config else None
+        marker = Marker(self.config, self.keys)
         generator = torch.Generator().manual_seed(drawing.seed * 1_000_003 + start)
         width, cache = max(map(len, self.asked)), DynamicCache()
         inputs = torch.tensor([[0] * (width - len(p)) + p for p in self.asked])
@@ -205,7 +213,7 @@ class _Batch(NamedTuple):
                 ).logits[:, -1].float() / drawing.temperature  # fmt: skip
                 logits[:, self.end_id] = -torch.inf
                 kept, ids = logits.topk(_TOP_K, dim=1)
-                final = marker(response, kept, generator, token_ids=ids) if marker else kept
+                final = marker(response, kept, generator, token_ids=ids)
                 drawn = torch.multinomial(final.softmax(dim=1), 1, generator=generator)
                 logs.append(kept.gather(1, drawn) - logits.logsumexp(dim=1, keepdim=True))
                 inputs = ids.gather(1, drawn)
@@ -217,7 +225,7 @@ class _Batch(NamedTuple):
 
 
 @click.command()
-@click.option("--preset", "names", multiple=True, type=click.Choice([*PRESETS, "none"]))
+@click.option("--preset", "names", multiple=True, type=click.Choice(list(PRESETS)))
 @click.option("--texts", "n_texts", default=N_TEXTS, show_default=True)
 @click.option("--tokens", "n_tokens", default=N_TOKENS, show_default=True)
 @click.option("--temperature", default=1.0, show_default=True)
@@ -226,10 +234,9 @@ def main(
     names: tuple[str, ...], n_texts: int, n_tokens: int, temperature: float, seed: int
 ) -> None:
     """Draw the texts of presets and keep them."""
-    for name in names or ("default", "gumbel", "none"):
-        chosen = None if name == "none" else name
+    for name in names or ("default", "gumbel"):
         texts = marked_texts(
-            chosen, n_texts=n_texts, n_tokens=n_tokens, temperature=temperature, seed=seed
+            name, n_texts=n_texts, n_tokens=n_tokens, temperature=temperature, seed=seed
         )
         mean = float(np.mean([text.log_probs.mean() for text in texts]))
         click.echo(f"{name}: {len(texts)} texts, mean log-probability {mean:.3f} nats a token")
