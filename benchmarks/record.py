@@ -37,7 +37,7 @@ def write_result(name: str, *, seed: int, measured: dict[str, Any]) -> Path:
         ),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "commit": _git("rev-parse", "HEAD"),
-        "uncommitted_changes": bool(_git("status", "--porcelain", "--", "watermark", "detect")),
+        "uncommitted_changes": bool(_git("status", "--porcelain", "--", ":/watermark", ":/detect")),
         "seed": seed,
         "machine": machine(),
         "measured": measured,

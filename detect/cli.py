@@ -10,8 +10,13 @@ from typing import Any
 
 import click
 
+from detect.commands.calibrate import calibrate
+from detect.commands.fraction import fraction
+from detect.commands.locate import locate
 from detect.commands.options import PATH, assessment_options, show
-from watermark.cli import chosen_config, heirmark, progress
+from detect.commands.power import power
+from detect.commands.watch import watch
+from watermark.cli import FiniteRange, chosen_config, heirmark, progress
 from watermark.errors import ConfigError, ResultError
 from watermark.files import atomic_writer, dump_json, read_json, read_text_file
 from watermark.keys import load_key
@@ -29,7 +34,7 @@ __all__ = ["main"]
     "--temperature",
     default=1.0,
     show_default=True,
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteRange(0, min_open=True),
     help="With --reference: at which the text is presumed to have been drawn.",
 )
 def detect(
@@ -136,9 +141,7 @@ def scan(
 )
 @assessment_options
 @click.option("--max-new-tokens", default=96, show_default=True, type=click.IntRange(1))
-@click.option(
-    "--temperature", default=1.0, show_default=True, type=click.FloatRange(0, min_open=True)
-)
+@click.option("--temperature", default=1.0, show_default=True, type=FiniteRange(0, min_open=True))
 @click.option("--top-k", default=0, show_default=True, type=click.IntRange(0), help="0 keeps all.")
 def probe(suspect: str, **options: Any) -> None:
     """Test a model (SUSPECT: folder, Hub id or smollm2) for inherited signal."""
@@ -223,6 +226,10 @@ def demo(output: Path, model: str, quick: bool, as_json: bool) -> None:
         ) from None
     if as_json:
         click.echo(dump_json(payload), nl=False)
+
+
+for _command in (locate, fraction, watch, power, calibrate):
+    heirmark.add_command(_command)
 
 
 def main() -> None:

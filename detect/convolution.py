@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -144,10 +144,11 @@ def _spread(parts: Sequence[Part], tilt: float, mean: float, variance: float) ->
     return max(*sides, 1.0)
 
 
-def _log_sum_exp(exponents: NDArray[np.float64]) -> NDArray[np.float64]:
+def _log_sum_exp(exponents: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     largest = exponents.max(axis=-1, keepdims=True)
-    total: NDArray[np.float64] = np.log(np.exp(exponents - largest).sum(axis=-1))
-    return total + largest[..., 0]
+    logs: NDArray[np.float64] = np.log(np.exp(exponents - largest).sum(axis=-1))
+    logs += largest[..., 0]
+    return logs
 
 
 def _tails(
@@ -180,7 +181,8 @@ def _tilted_sum(parts: Sequence[Part], tilted: _Tilted) -> tuple[NDArray[np.floa
         wrapped = np.zeros(tilted.length)
         np.add.at(wrapped, (law.values - middle) % tilted.length, mass)
         transforms.append(np.fft.rfft(wrapped))
-        log_moment += n * float(_log_sum_exp(tilted.tilt * law.values + np.log(law.probabilities)))
+        exponents = tilted.tilt * law.values + np.log(law.probabilities)
+        log_moment += n * float(_log_sum_exp(exponents))
     around = np.fft.irfft(_product(transforms, [n for _, n in parts]), tilted.length)
     return np.roll(around, shift % tilted.length), log_moment
 

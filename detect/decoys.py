@@ -3,23 +3,38 @@
 H0: what is tested is independent of the key. Then the true key is exchangeable with M fresh random
 ones, and p = (1 + #{S_m >= S}) / (M + 1) is exact in finite samples, whatever the text, tokenizer,
 language or repetition. Valid only for material that does not depend on the key under H0 (not for
-marked reading texts). Resolution 1 / (M + 1).
+marked reading texts). Resolution 1 / (M + 1). By the same exchangeability
+E = (M + 1) e^(l S_0) / sum_{m = 0 .. M} e^(l S_m) has mean exactly 1 for any l: an e-value, which
+can be averaged and multiplied with others; at most M + 1.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, Final, final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import logsumexp
 
+from detect.score_tables import Scorer
 from watermark.contexts import group_rows
 from watermark.prf import words_for_keys
-from watermark.schemes import Scheme
 
-__all__ = ["DecoyResult", "decoy_keys", "decoy_statistics", "run_decoys"]
+__all__ = [
+    "DEFAULT_DECOYS",
+    "DecoyResult",
+    "decoy_keys",
+    "decoy_log_e",
+    "decoy_statistics",
+    "run_decoys",
+]
+
+# Enough for p = 1e-4, in a second for a text of 500 tokens.
+DEFAULT_DECOYS: Final = 9_999
+# The l of the e-value, per null standard deviation of the statistic; fixed, equally weighted.
+_RATES = np.array([0.5, 1.0, 2.0, 4.0])
 
 # Words of one chunk of keys: keeps memory near 110 MB (one key's words at the least).
 _CHUNK_WORDS = 1 << 22
@@ -37,6 +52,7 @@ class DecoyResult:
         seed: of the decoy keys, so that anyone can draw them again.
         mean: mean of the decoys' statistics.
         deviation: their standard deviation.
+        log10_e: log10 of the decoy e-value; 0 if there were no decoys.
     """
 
     n_decoys: int
@@ -44,6 +60,7 @@ class DecoyResult:
     seed: int
     mean: float
     deviation: float
+    log10_e: float = 0.0
 
     @property
     def p_value(self) -> float:
@@ -61,6 +78,7 @@ class DecoyResult:
             "n_decoys": self.n_decoys,
             "n_at_least": self.n_at_least,
             "p_value": self.p_value,
+            "log10_e": self.log10_e,
             "seed": self.seed,
         }
 
@@ -94,7 +112,7 @@ def decoy_keys(n_decoys: int, seed: int) -> NDArray[np.uint64]:
 
 
 def decoy_statistics(
-    scheme: Scheme,
+    scheme: Scorer,
     keys: NDArray[np.uint64],
     contexts: NDArray[np.int64],
     tokens: NDArray[np.int64],
@@ -103,7 +121,7 @@ def decoy_statistics(
     """Compute sum_i w_i (score_i - mean) under each decoy key.
 
     Args:
-        scheme: the scheme.
+        scheme: what scores words: a scheme or a table.
         keys: uint64, shape (M, 2).
         contexts: int64, shape (n, h).
         tokens: int64, shape (n,).
@@ -126,8 +144,28 @@ def decoy_statistics(
     return np.concatenate(parts) if parts else np.empty(0)
 
 
+def decoy_log_e(statistic: float, decoys: NDArray[np.float64], deviation: float) -> float:
+    """Compute ln of the decoy e-value, averaged over rates l that are fixed beforehand.
+
+    H0: statistic and decoys are exchangeable. Exact: the M + 1 e-values that each of them would
+    give in the statistic's place sum to M + 1.
+
+    Args:
+        statistic: S_0, under the true key.
+        decoys: float64, shape (M,), S_1 .. S_M.
+        deviation: scale of l, > 0; a function of the pairs and weights, not of the key.
+
+    Returns:
+        The natural logarithm, at most ln(M + 1).
+    """
+    values = np.append(decoys, statistic)
+    tilted = _RATES[:, None] * (values / deviation)
+    each = tilted[:, -1] - logsumexp(tilted, axis=1)
+    return float(logsumexp(each) + math.log(len(values) / len(_RATES)))
+
+
 def run_decoys(
-    scheme: Scheme,
+    scheme: Scorer,
     contexts: NDArray[np.int64],
     tokens: NDArray[np.int64],
     centred_statistic: float,
@@ -139,7 +177,7 @@ def run_decoys(
     """Rank a statistic among decoys.
 
     Args:
-        scheme: the scheme.
+        scheme: what scores words: a scheme or a table.
         contexts: int64, shape (n, h), of the scored pairs.
         tokens: int64, shape (n,).
         centred_statistic: sum_i w_i (score_i - mean) under the true key.
@@ -153,10 +191,13 @@ def run_decoys(
     values = decoy_statistics(scheme, decoy_keys(n_decoys, seed), contexts, tokens, weights)
     # Sums in another order differ by rounding; a tie must count against us.
     slack = 1e-9 * (1 + abs(centred_statistic))
+    size = float(len(tokens)) if weights is None else float(weights @ weights)
+    deviation = math.sqrt(scheme.law.variance * size) or 1.0
     return DecoyResult(
         n_decoys=n_decoys,
         n_at_least=int((values >= centred_statistic - slack).sum()),
         seed=seed,
         mean=float(values.mean()) if n_decoys else 0.0,
         deviation=float(values.std()) if n_decoys else 0.0,
+        log10_e=decoy_log_e(centred_statistic, values, deviation) / math.log(10),
     )

@@ -19,7 +19,9 @@ from detect.results import Tail, Verdict, decide, json_p, n_needed
 from detect.score_tables import Scorer
 from watermark.config import WatermarkConfig
 from watermark.keys import SecretKey
+from watermark.schemes import Scheme
 from watermark.schemes.laws import Tabulated
+from watermark.schemes.red_green import RedGreen
 
 __all__ = ["Curve", "Finding", "Plan", "assess_scores", "settle"]
 
@@ -64,7 +66,23 @@ class Plan:
     @property
     def n_powered(self) -> int:
         """Scored pairs below which finding nothing means nothing."""
-        return n_needed(self.effect, self.alpha)
+        return n_needed(self.effect * _strength(self.config.scheme), self.alpha)
+
+
+def _strength(scheme: Scheme) -> float:
+    """How strong a mark can be against that of the published effects, at most 1.
+
+    Red-green was measured at gamma 1/2, delta 2; a weaker bias moves even a flat distribution less.
+    """
+    if not isinstance(scheme, RedGreen):
+        return 1.0
+    return min(_largest_shift(scheme) / _largest_shift(RedGreen(0.5, 2.0)), 1.0)
+
+
+def _largest_shift(scheme: RedGreen) -> float:
+    gamma, tilted = scheme.gamma, scheme.gamma * math.exp(scheme.delta)
+    green = tilted / (tilted + 1 - gamma)
+    return (green - gamma) / math.sqrt(gamma * (1 - gamma))
 
 
 @final

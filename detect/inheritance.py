@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 
 from detect.decoys import run_decoys
 from detect.finding import Curve, Finding, Plan, assess_scores, settle
+from detect.multiplicity import holm
+from detect.nulls import log_tails
 from detect.reading import PairWeights, Reader, read_pairs
 from detect.scores import Selection, score_pairs, select_pairs
 from detect.suspects import ReadingText, SuspectAnswer
@@ -136,6 +138,11 @@ def assess_reading(
         ResultError: the reading texts are marked under the key themselves.
     """
     check_fingerprint(tokenizer, plan.config.tokenizer)
+    if plan.config.context_width == 0:
+        raise ResultError(
+            "a mark without context (h = 0) cannot be tested with weights: a model that repeats "
+            "tokens of a marked prompt would be accused. Probe with --access text"
+        )
     _refuse_marked(plan, tokenizer, texts)
     pairs = read_pairs(
         suspect,
@@ -171,12 +178,24 @@ def _refuse_marked(plan: Plan, tokenizer: TextTokenizer, texts: Sequence[Reading
     pooled = Selection(np.empty(0, np.int64), np.empty(0, np.int8), contexts[new], tokens[new])
     scores = score_pairs(pooled, plan.config, Prf.from_key(plan.key))
     found = assess_scores(replace(plan, n_decoys=0), pooled.contexts, pooled.tokens, scores)
-    if found.tail.log10_p < math.log10(_MARKED_BELOW):
+    # One marked text among many drowns in the pool, but can rule the reading: each is looked at.
+    worst = min(found.tail.log10_p, _smallest_adjusted(plan, rows))
+    if worst < math.log10(_MARKED_BELOW):
         raise ResultError(
-            f"the reading texts carry the mark themselves (log10 p = {found.tail.log10_p:.1f}); "
+            f"the reading texts carry the mark themselves (log10 p = {worst:.1f}); "
             "an innocent model that merely agrees with them would be accused. "
             "Read human text or answers made with heirmark generate --unmarked"
         )
+
+
+def _smallest_adjusted(plan: Plan, rows: Sequence[Selection]) -> float:
+    """Test each reading text by itself; log10 p of the most suspicious, by Holm's method."""
+    prf, law = Prf.from_key(plan.key), plan.scoring.law
+    if not rows:
+        return 0.0
+    sums = np.array([float(score_pairs(row, plan.config, prf).sum()) for row in rows])
+    sizes = np.array([row.n_scored for row in rows], np.int64)
+    return float(holm(log_tails(law, sums, sizes) / math.log(10)).min())
 
 
 def _assess_pairs(plan: Plan, pairs: PairWeights) -> Finding:

@@ -11,6 +11,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from detect.effects import inherited_effect
 from detect.finding import Plan
 from detect.inheritance import TEXT_EFFECT, WEIGHTS_EFFECT, Outcome, assess_answers, assess_reading
 from detect.probe import Access, Control, ProbeResult, conclude
@@ -51,11 +52,13 @@ class ProbeRequest:
     @property
     def plan(self) -> Plan:
         """The statistical half of it."""
-        plan = Plan(self.config, self.key, self.alpha, WEIGHTS_EFFECT, self.n_decoys, self.seed)
+        known = inherited_effect(self.config, self.access, 1.0).size
+        effect = min(TEXT_EFFECT if self.access == "text" else WEIGHTS_EFFECT, known)
+        plan = Plan(self.config, self.key, self.alpha, effect, self.n_decoys, self.seed)
         if self.access == "weights":
             return plan
         scorer = choose_scorer(self.score, self.config.scheme, "inherited")
-        return replace(plan, effect=TEXT_EFFECT, scorer=scorer)
+        return replace(plan, scorer=scorer)
 
 
 def run_probe(

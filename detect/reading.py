@@ -139,11 +139,17 @@ def _readable(
         response,
         context_width,
         prompt_ids=np.array(text.prompt_ids, np.int64),
-        drop_repeated_contexts=False,
+        # A model continues a context as it went on before in the same text: copying, no evidence.
+        drop_repeated_contexts=True,
     ).reasons
     special = np.isin(windows(response, context_width), sorted(special_ids)).any(axis=1)
     reasons[context_width:][special] = Reason.SPECIAL_CONTEXT
-    contextual = (Reason.NO_CONTEXT, Reason.SPECIAL_CONTEXT, Reason.CONTEXT_IN_PROMPT)
+    contextual = (
+        Reason.NO_CONTEXT,
+        Reason.SPECIAL_CONTEXT,
+        Reason.CONTEXT_IN_PROMPT,
+        Reason.REPEATED_CONTEXT,
+    )
     out = np.isin(reasons, contextual)
     counts = {r.label: int((reasons == r).sum()) for r in contextual}
     return np.flatnonzero(~out), {k: n for k, n in counts.items() if n}

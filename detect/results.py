@@ -75,7 +75,7 @@ def n_needed(effect: float, alpha: float) -> int:
         The number of pairs, at least 1.
     """
     normal = NormalDist()
-    return math.ceil(((normal.inv_cdf(1 - alpha) + normal.inv_cdf(_POWER)) / effect) ** 2)
+    return math.ceil(((-normal.inv_cdf(alpha) + normal.inv_cdf(_POWER)) / effect) ** 2)
 
 
 def decide(tail: Tail, n_scored: int, *, alpha: float, n_powered: int) -> Verdict:

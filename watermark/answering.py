@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from watermark.config import WatermarkConfig
-from watermark.errors import MissingExtraError
+from watermark.errors import MissingExtraError, ModelError
 from watermark.keys import SecretKey
 from watermark.models import load_model, resolve_model
 from watermark.tokens import check_fingerprint, load_tokenizer
@@ -68,9 +68,19 @@ def answer_prompts(
         config = config.bound_to(tokens.fingerprint)
         marker = Marker(config, key)
     chat = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    try:
+        asked = [chat_prompt(chat, prompt) for prompt in prompts]
+    except Exception as error:
+        # A template is the model's own: it can fail in any way the template language allows.
+        raise ModelError(
+            f"{folder.name} has no chat template that can be used "
+            f"({str(error).partition('!')[0][:200]}); give a chat model"
+        ) from None
+    if chat.eos_token_id is None:
+        raise ModelError(f"{folder.name} does not say which token ends an answer (eos_token)")
     answers = sample_answers(
         load_model(folder),
-        [chat_prompt(chat, prompt) for prompt in prompts],
+        asked,
         Sampling(**sampling),
         end_ids=[chat.eos_token_id],
         marker=marker,

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from watermark.errors import ConfigError, WatermarkError
 from watermark.files import atomic_writer, read_prompts
 from watermark.keys import LABELS, SecretKey, load_key, save_key
 
-__all__ = ["chosen_config", "config_options", "heirmark", "progress"]
+__all__ = ["SEED", "FiniteRange", "chosen_config", "config_options", "heirmark", "progress"]
 
 
 @final
@@ -116,6 +117,20 @@ def chosen_config(preset_name: str | None, config_path: Path | None) -> Watermar
     return load_config(config_path) if config_path else preset(preset_name or "default")
 
 
+class FiniteRange(click.FloatRange):
+    """A range of numbers that refuses NaN and infinity."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        """Check a value; see `click.ParamType.convert`."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
+SEED = click.IntRange(0, (1 << 63) - 1)
+
+
 @contextmanager
 def progress(total: int | None, description: str, unit: str) -> Iterator[tqdm[Any]]:
     """Show a progress bar on standard error, on a terminal only.
@@ -146,12 +161,12 @@ def progress(total: int | None, description: str, unit: str) -> Iterator[tqdm[An
 )
 @click.option("--save-config", type=click.Path(path_type=Path), help="Write the config used.")
 @click.option("--max-new-tokens", default=128, show_default=True, type=click.IntRange(1))
-@click.option(
-    "--temperature", default=1.0, show_default=True, type=click.FloatRange(0, min_open=True)
-)
+@click.option("--temperature", default=1.0, show_default=True, type=FiniteRange(0, min_open=True))
 @click.option("--top-k", default=0, show_default=True, type=click.IntRange(0), help="0 keeps all.")
 @click.option("--batch-size", default=64, show_default=True, type=click.IntRange(1))
-@click.option("--seed", default=0, show_default=True, help="Of the sampling; not the key.")
+@click.option(
+    "--seed", default=0, show_default=True, type=SEED, help="Of the sampling; not the key."
+)
 def generate(
     model: str,
     key_path: Path | None,

@@ -160,6 +160,6 @@ def load_config(path: str | Path) -> WatermarkConfig:
         payload = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read the config {path}: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"the config {path} is not JSON: {error}") from None
     return WatermarkConfig.from_dict(payload)

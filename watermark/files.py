@@ -44,6 +44,10 @@ def atomic_writer(path: str | Path) -> Iterator[TextIO]:
             yield device
         return
     path = path.resolve()
+    if _is_key_file(path):
+        raise DocumentError(
+            f"{path} is a key file, which cannot be made again; write to another place"
+        )
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,6 +60,14 @@ def atomic_writer(path: str | Path) -> Iterator[TextIO]:
         # Where the folder itself could not be made there is nothing to clear away.
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _is_key_file(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return b'"format": "heirmark-key' in file.read(1 << 12)
+    except OSError:
+        return False
 
 
 def dump_json(payload: Any) -> str:

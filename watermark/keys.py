@@ -180,15 +180,15 @@ def load_key(path: str | Path) -> SecretKey:
             raise ValueError
         key = SecretKey(base64.b64decode(payload["secret"], validate=True))
         expected_id = str(payload["key_id"])
-    except (ValueError, KeyError, TypeError, binascii.Error):
+    except (ValueError, KeyError, TypeError, RecursionError, binascii.Error):
         raise KeyFileError(
             f"{path} is not an intact {_FILE_FORMAT} file; restore it from your backup, "
             "or make a new key with: heirmark keys new"
         ) from None
     if key.key_id != expected_id:
         raise KeyFileError(
-            f"{path} is damaged: it says key id {expected_id!r}, its secret belongs to "
-            f"{key.key_id!r}; restore it from your backup"
+            f"{path} is damaged: its secret belongs to {key.key_id!r}, not to the key id that it "
+            "names; restore it from your backup"
         )
     return key
 

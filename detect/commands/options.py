@@ -10,7 +10,7 @@ import click
 
 from detect.results import ALPHA, format_p
 from detect.scorers import SCORES
-from watermark.cli import config_options
+from watermark.cli import SEED, FiniteRange, config_options
 from watermark.files import atomic_writer, dump_json
 
 __all__ = [
@@ -30,7 +30,7 @@ alpha_option = click.option(
     "--alpha",
     default=ALPHA,
     show_default=True,
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=FiniteRange(1e-300, 0.5),
     help="Level of a positive verdict.",
 )
 
@@ -73,7 +73,7 @@ def assessment_options(command: Command) -> Command:
             type=click.IntRange(0, 1_000_000),
             help="Decoy keys; 0 for none.",
         ),
-        click.option("--seed", default=0, show_default=True, help="Of the decoy keys."),
+        click.option("--seed", default=0, show_default=True, type=SEED, help="Of the decoy keys."),
         click.option(
             "--score",
             type=click.Choice(list(SCORES)),

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from detect.cli import heirmark
 from tests.detect.synthetic import marked_ids
@@ -16,7 +17,10 @@ from watermark.config import preset
 from watermark.keys import SecretKey, save_key
 from watermark.tokens import TextTokenizer
 
-COMMANDS = ["keys", "generate", "detect", "scan", "probe", "report", "demo"]
+COMMANDS = [
+    "keys", "generate", "detect", "scan", "probe", "report", "demo",
+    "locate", "fraction", "watch", "power", "calibrate",
+]  # fmt: skip
 
 
 def _run(*arguments: str | Path, stdin: bytes = b"") -> subprocess.CompletedProcess[str]:
@@ -134,3 +138,17 @@ def test_detect_starts_fast_and_without_torch(
     started = time.monotonic()
     assert _run(*arguments, "--json").returncode == 0
     assert time.monotonic() - started < 3
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["detect", "-", "--key", "k", "--alpha", "nan"],
+        ["detect", "-", "--key", "k", "--temperature", "nan"],
+        ["detect", "-", "--key", "k", "--seed", "-1"],
+        ["generate", "--unmarked", "--prompt", "p", "--temperature", "inf"],
+        ["generate", "--unmarked", "--prompt", "p", "--seed", str(10**30)],
+    ],
+)
+def test_numbers_that_make_no_sense_are_wrong_usage(arguments: list[str]) -> None:
+    assert CliRunner().invoke(heirmark, arguments).exit_code == 2

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from detect.corpus import scan_corpus
+from detect.corpus import DocumentResult, scan_corpus
 from detect.documents import Document
 from detect.multiplicity import holm
+from detect.results import Verdict
 from tests.detect.synthetic import marked_ids
 from watermark.config import preset
 from watermark.errors import DocumentError
@@ -67,3 +68,23 @@ def test_holm_steps_down() -> None:
     assert 10 ** holm(np.log10(p)) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm(np.array([-0.01, 0.0])).tolist() == [0.0, 0.0]
     assert holm(np.array([-np.inf, -3.0]))[0] == -np.inf
+
+
+def test_a_documents_verdict_pays_for_all_documents(tokenizer: TextTokenizer) -> None:
+    """At a level between a document's own p-value and its adjusted one, nothing is found."""
+    marked = marked_ids(CONFIG, KEY, 40, vocabulary=tokenizer.vocab_size, seed=100)
+    plain = [
+        _document(str(i), marked_ids(CONFIG, None, 40, vocabulary=tokenizer.vocab_size, seed=i))
+        for i in range(9)
+    ]
+    corpus = [*plain, _document("marked", marked)]
+
+    def last(alpha: float) -> DocumentResult:
+        result = scan_corpus(corpus, tokenizer=tokenizer, config=CONFIG, key=KEY, alpha=alpha)
+        return result.documents[-1]
+
+    own = last(1e-6).log10_p
+    assert own < -4
+    assert last(1e-6).log10_p_holm == pytest.approx(own + 1)
+    assert last(10 ** (own + 0.5)).verdict != Verdict.SIGNAL
+    assert last(10 ** (own + 1.1)).verdict == Verdict.SIGNAL

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from detect import decoys
-from detect.decoys import DecoyResult, decoy_keys, decoy_statistics, run_decoys
+from detect.decoys import (
+    DEFAULT_DECOYS,
+    DecoyResult,
+    decoy_keys,
+    decoy_log_e,
+    decoy_statistics,
+    run_decoys,
+)
 from watermark.prf_reference import prf_word
 from watermark.schemes import SCHEMES, Scheme
 
@@ -90,5 +97,42 @@ def test_contradiction_is_a_rank_that_p_rules_out() -> None:
 def test_no_decoys_and_no_pairs() -> None:
     scheme = SCHEMES["gumbel"]()
     assert run_decoys(scheme, CONTEXTS, TOKENS, 1.0, n_decoys=0, seed=1).p_value == 1.0
+    assert run_decoys(scheme, CONTEXTS, TOKENS, 1.0, n_decoys=0, seed=1).log10_e == 0.0
     nothing = run_decoys(scheme, CONTEXTS[:0], TOKENS[:0], 0.0, n_decoys=9, seed=1)
     assert nothing.p_value == 1.0
+    assert nothing.log10_e == pytest.approx(0.0)
+
+
+def test_e_value_by_hand() -> None:
+    """Mean over l = .5, 1, 2, 4 of 3 e^(2 l) / (e^(2 l) + e^l + 1).
+
+    python -c "from math import exp as e;print(sum(3*e(2*l)/(e(2*l)+e(l)+1) for l in(.5,1,2,4))/4)"
+    """
+    assert np.exp(decoy_log_e(4.0, np.array([0.0, 2.0]), 2.0)) == pytest.approx(2.26517, abs=1e-5)
+
+
+def test_e_values_of_all_keys_sum_to_their_number() -> None:
+    """Exact, not on average: whatever the statistics, each key in the true one's place."""
+    values = np.random.default_rng(2).standard_cauchy(50)
+    e = [np.exp(decoy_log_e(values[i], np.delete(values, i), 1.5)) for i in range(50)]
+    assert sum(e) == pytest.approx(50, rel=1e-12)
+    assert max(e) <= 50
+
+
+def test_e_value_of_a_strong_mark_nears_the_number_of_keys() -> None:
+    decoys = np.random.default_rng(3).normal(size=DEFAULT_DECOYS)
+    strong = np.exp(decoy_log_e(12.0, decoys, 1.0))
+    assert 0.7 * (DEFAULT_DECOYS + 1) < strong <= DEFAULT_DECOYS + 1
+    assert decoy_log_e(1e6, decoys, 1.0) == pytest.approx(np.log(DEFAULT_DECOYS + 1))
+    assert decoy_log_e(-1e6, decoys, 1.0) < -1e5
+
+
+def test_e_value_of_a_run_is_that_of_its_statistics() -> None:
+    weights = np.linspace(0.1, 1, len(TOKENS))
+    scheme = SCHEMES["gumbel"]()
+    result = run_decoys(scheme, CONTEXTS, TOKENS, 9.0, n_decoys=99, seed=5, weights=weights)
+    values = decoy_statistics(scheme, decoy_keys(99, 5), CONTEXTS, TOKENS, weights)
+    # The null deviation of sum w (s - mean), Exp(1) scores: sqrt(sum w^2).
+    expected = decoy_log_e(9.0, values, float(np.sqrt((weights**2).sum())))
+    assert result.log10_e == pytest.approx(expected / np.log(10))
+    assert result.to_dict()["log10_e"] == result.log10_e

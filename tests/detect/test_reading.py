@@ -19,6 +19,7 @@ from detect.suspects import Positions, ReadingText
 from detect.weighted import weighted_tail
 from tests.detect.synthetic import ToyReader, marked_ids
 from watermark.config import PRESETS, preset
+from watermark.errors import ResultError
 from watermark.keys import SecretKey
 from watermark.prf import Prf
 from watermark.tokens import TextTokenizer
@@ -193,3 +194,33 @@ def test_texts_shorter_than_the_context_give_nothing() -> None:
             yield Positions(0, torch.empty(0, 60))
 
     assert _read(Empty(CONFIG, seed=1), None, texts[:1]).n_positions == 0
+
+
+def test_a_marked_passage_repeated_in_one_text_is_refused(tokenizer: TextTokenizer) -> None:
+    """It drowns in the pool, but a model that copies it would be accused: a finding of a review."""
+    rng = np.random.default_rng(3)
+    passage = marked_ids(CONFIG, KEY, 60, vocabulary=60, seed=8).tolist()
+    loop = ReadingText((1,), tuple(passage * 10))
+    others = [ReadingText((1,), tuple(rng.integers(2, 400, 300).tolist())) for _ in range(24)]
+    plan = Plan(CONFIG, KEY, 1e-6, 0.119, 0, 0)
+    reader = ToyReader(CONFIG, seed=1)
+    with pytest.raises(ResultError, match="carry the mark themselves"):
+        assess_reading(plan, tokenizer, reader, None, [*others, loop])
+
+
+def test_a_context_met_before_in_the_same_text_is_not_read(tokenizer: TextTokenizer) -> None:
+    line = (7, 8, 9, 10, 11)
+    pairs = read_pairs(
+        ToyReader(CONFIG, seed=1), None, [ReadingText((1,), line * 4)],
+        context_width=2, special_ids=frozenset(),
+    )  # fmt: skip
+    assert pairs.n_positions == pairs.n_contexts == len(line)
+    assert pairs.reasons["repeated_context"] == 20 - 2 - len(line)
+
+
+def test_a_mark_without_context_is_refused_by_weights(tokenizer: TextTokenizer) -> None:
+    plan = Plan(preset("unigram"), KEY, 1e-6, 0.119, 0, 0)
+    with pytest.raises(ResultError, match="Probe with --access text"):
+        assess_reading(
+            plan, tokenizer, ToyReader(CONFIG, seed=1), None, [ReadingText((1,), (2, 3, 4, 5))]
+        )

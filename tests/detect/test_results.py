@@ -96,3 +96,7 @@ def test_p_is_never_written_as_zero(log10_p: float) -> None:
 def test_tail_gives_its_p_value() -> None:
     assert Tail(-2.0, -1.0, "saddlepoint").p_value == pytest.approx(0.01)
     assert json_p(-math.inf) is None
+
+
+def test_levels_far_below_a_doubles_precision_have_a_size() -> None:
+    assert n_needed(0.344, 1e-20) > n_needed(0.344, 1e-15) > n_needed(0.344, 1e-6)

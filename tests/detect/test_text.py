@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from detect.finding import Plan
 from detect.text import assess_text, assess_tokens
 from tests.detect.synthetic import marked_ids
-from watermark.config import preset
+from watermark.config import WatermarkConfig, preset
 from watermark.errors import ConfigError, DocumentError, FingerprintError
 from watermark.keys import SecretKey
+from watermark.schemes.red_green import RedGreen
 from watermark.tokens import TextTokenizer
 
 KEY = SecretKey(bytes(range(32)))
@@ -128,3 +130,12 @@ def test_log_probs_that_do_not_fit_are_refused(tokenizer: TextTokenizer) -> None
     n = len(tokenizer.encode("The harbour was quiet."))
     with pytest.raises(ConfigError, match="leave out 'weak'"):
         assess_text("The harbour was quiet.", log_probs=np.zeros(n), score="weak", **shared)
+
+
+def test_a_weak_bias_needs_more_text_before_nothing_means_nothing() -> None:
+    sizes = [
+        Plan(WatermarkConfig(RedGreen(0.5, delta), 2), KEY, 1e-6, 0.344, 0, 0).n_powered
+        for delta in (4.0, 2.0, 0.5, 0.05)
+    ]
+    assert sizes[0] == sizes[1] < sizes[2] < sizes[3]
+    assert sizes[3] > 100_000

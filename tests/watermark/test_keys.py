@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.vectors import regenerate
-from watermark.errors import ConfigError, KeyFileError
+from watermark.errors import ConfigError, DocumentError, KeyFileError
+from watermark.files import atomic_writer
 from watermark.keys import SecretKey, load_key, save_key
 
 SECRET = bytes(range(32))
@@ -123,3 +124,23 @@ def test_derivation_without_labels_is_refused() -> None:
         KEY.derive()
     with pytest.raises(ConfigError, match="32 bytes"):
         SecretKey(b"short")
+
+
+def test_a_secret_in_the_wrong_field_is_not_printed(tmp_path: Path) -> None:
+    path = tmp_path / "swapped.key.json"
+    save_key(SecretKey(bytes(range(32))), path)
+    payload = json.loads(path.read_text())
+    payload["key_id"] = payload["secret"]
+    path.write_text(json.dumps(payload))
+    with pytest.raises(KeyFileError) as caught:
+        load_key(path)
+    assert payload["secret"] not in str(caught.value)
+
+
+def test_no_output_takes_a_key_files_place(tmp_path: Path) -> None:
+    path = tmp_path / "a.key.json"
+    save_key(SecretKey(bytes(range(32))), path)
+    before = path.read_bytes()
+    with pytest.raises(DocumentError, match="is a key file"), atomic_writer(path) as file:
+        file.write("{}")
+    assert path.read_bytes() == before

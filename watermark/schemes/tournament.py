@@ -41,7 +41,7 @@ class Tournament(Scheme):
     n_layers: int = 30
 
     def __post_init__(self) -> None:
-        if not 1 <= self.n_layers <= _MAX_LAYERS:
+        if type(self.n_layers) is not int or not 1 <= self.n_layers <= _MAX_LAYERS:
             raise ConfigError(
                 f"tournament: n_layers must lie in 1 to {_MAX_LAYERS}, got {self.n_layers}"
             )
@@ -63,7 +63,8 @@ class Tournament(Scheme):
         on a lattice, where its null distribution is exact.
         """
         upper, lower = _half_scores(self._weights)
-        return upper[words[0] >> np.uint32(16)] + lower[words[0] & np.uint32(0xFFFF)]
+        total: NDArray[np.float64] = upper[words[0] >> 16] + lower[words[0] & 0xFFFF]
+        return total
 
     @property
     def _weights(self) -> tuple[int, ...]:
