@@ -16,8 +16,8 @@ import numpy as np
 from benchmarks.marked_texts import MarkedText, marked_texts
 from benchmarks.record import write_result
 from detect.attribution import attribute, prf_keys
-from detect.scorers import choose_scorer
-from detect.scores import Selection, select_pairs
+from detect.scoring.scorers import choose_scorer
+from detect.scoring.scores import Selection, select_pairs
 from watermark.config import preset
 from watermark.keys import SecretKey
 

@@ -16,7 +16,7 @@ import click
 import numpy as np
 
 from benchmarks.record import write_result
-from detect.calibration import Calibration, calibrate
+from detect.calibrating.calibration import Calibration, calibrate
 from detect.documents import Document
 from watermark.config import preset
 from watermark.keys import SecretKey

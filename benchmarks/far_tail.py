@@ -19,10 +19,10 @@ from scipy.optimize import brentq
 from scipy.special import gammainccinv
 
 from benchmarks.record import write_result
-from detect.convolution import Part, convolution_log_tails
-from detect.mixed_sums import _PartSum
-from detect.saddlepoint import saddlepoint_tail
-from detect.weighted import weighted_tail
+from detect.tails.convolution import Part, convolution_log_tails
+from detect.tails.mixed_sums import _PartSum
+from detect.tails.saddlepoint import saddlepoint_tail
+from detect.tails.weighted import weighted_tail
 from watermark.schemes.laws import Bernoulli, Exponential, LayeredBits, ScoreLaw, Tabulated
 
 LEVELS = (-2, -4, -6, -10, -20, -50, -100, -200, -300)

@@ -1,7 +1,7 @@
 """Does the interval for the marked share of a corpus cover it, and how wide is it?
 
 Documents are runs of scored tokens of texts of the real model: marked ones under the key that
-marked each text, the others texts under keys that were never used (H0: independent of the key). Each simulation draws corpus and reference with
+marked each text, unmarked ones under fresh keys. Each simulation draws corpus and reference with
 replacement from the same pools, so that the pool is the population; the truth is the share of
 scored tokens in the documents drawn from the marked pool. Beside the interval stand two that were
 not chosen: tokens as units, and the corpus's own variance between documents.
@@ -27,9 +27,9 @@ from detect.fraction_interval import (
     estimate_fraction,
     measure_strength,
 )
-from detect.score_tables import Scorer
-from detect.scorers import SCORES
-from detect.scores import score_pairs, select_pairs
+from detect.scoring.score_tables import Scorer
+from detect.scoring.scorers import SCORES
+from detect.scoring.scores import score_pairs, select_pairs
 from watermark.config import preset
 from watermark.keys import SecretKey
 from watermark.prf import Prf
@@ -202,12 +202,12 @@ def _table(
 
 
 @click.command()
-@click.option("--runs", "n_runs", default=5000, show_default=True, help="Simulations a setting.")
+@click.option("--runs", "n_runs", default=4000, show_default=True, help="Simulations a setting.")
 @click.option("--seed", default=0, show_default=True)
 def main(n_runs: int, seed: int) -> None:
     """Simulate corpora with known shares."""
     started = time.perf_counter()
-    texts, plain = marked_texts("default"), marked_texts("gumbel")
+    texts, plain = marked_texts("default"), marked_texts(None)
     pools = {score: _pools(texts, plain, score, seed) for score in ("weak", "typical", "own")}
     chosen, rest = pools["weak"], (n_runs, seed)
     short = _documents(texts, SCORES["weak"](CONFIG.scheme), seed, SHORT, 0)

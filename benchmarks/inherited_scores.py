@@ -16,11 +16,11 @@ import click
 import numpy as np
 
 from benchmarks.record import write_result
-from detect.alternatives import TYPICAL, minimax
 from detect.finding import Plan
-from detect.inheritance import TEXT_EFFECT, assess_answers
-from detect.score_tables import Scorer, score_table
-from detect.suspects import SuspectAnswer
+from detect.scoring.alternatives import TYPICAL, minimax
+from detect.scoring.score_tables import Scorer, score_table
+from detect.suspect.inheritance import TEXT_EFFECT, assess_answers
+from detect.suspect.suspects import SuspectAnswer
 from watermark.config import WatermarkConfig, load_config
 from watermark.keys import load_key
 from watermark.tokens import load_tokenizer

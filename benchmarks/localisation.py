@@ -23,11 +23,11 @@ from scipy.stats import binomtest
 from benchmarks.marked_texts import MarkedText, marked_texts
 from benchmarks.record import write_result
 from detect.decoys import decoy_keys
-from detect.localisation import Segment, find_segments
-from detect.score_tables import Scorer
-from detect.scorers import choose_scorer
-from detect.scores import score_pairs, select_pairs
-from detect.windows import Pairs, assess_windows, place_pairs
+from detect.scoring.score_tables import Scorer
+from detect.scoring.scorers import choose_scorer
+from detect.scoring.scores import score_pairs, select_pairs
+from detect.segments.localisation import Segment, find_segments
+from detect.segments.windows import Pairs, assess_windows, place_pairs
 from watermark.config import WatermarkConfig, preset
 from watermark.contexts import group_rows
 from watermark.keys import SecretKey

@@ -17,10 +17,10 @@ import numpy as np
 from scipy.stats import binomtest
 
 from benchmarks.record import write_result
-from detect.calibrators import Known, default_calibrator
 from detect.decoys import decoy_keys
-from detect.nulls import log_tails
-from detect.scores import select_pairs
+from detect.scoring.scores import select_pairs
+from detect.sequential.calibrators import Known, default_calibrator
+from detect.tails.nulls import log_tails
 from watermark.config import PRESETS, WatermarkConfig
 from watermark.contexts import first_occurrences, group_rows
 from watermark.kernels.numba_prf import words_for_keys

@@ -16,16 +16,16 @@ import numpy as np
 
 from benchmarks.marked_texts import MarkedText, marked_texts
 from benchmarks.record import write_result
-from detect.entropies import MODEL_ENTROPY, pilot_of_entropy
-from detect.nulls import log_tails
-from detect.pilots import TextPilot, pilot_of_scores
-from detect.planning import plan_power
-from detect.power import first_order, pairs_needed, power_of_text
-from detect.power_plan import PowerRequest
-from detect.score_tables import Scorer
-from detect.scorers import choose_scorer
-from detect.scores import Reason, score_pairs, select_pairs
-from detect.tilting import Alternative
+from detect.planning.entropies import MODEL_ENTROPY, pilot_of_entropy
+from detect.planning.pilots import TextPilot, pilot_of_scores
+from detect.planning.planning import plan_power
+from detect.planning.power import first_order, pairs_needed, power_of_text
+from detect.planning.power_plan import PowerRequest
+from detect.planning.tilting import Alternative
+from detect.scoring.score_tables import Scorer
+from detect.scoring.scorers import choose_scorer
+from detect.scoring.scores import Reason, score_pairs, select_pairs
+from detect.tails.nulls import log_tails
 from watermark.config import WatermarkConfig, preset
 from watermark.prf import Prf
 from watermark.schemes.laws import ScoreLaw

@@ -18,7 +18,8 @@ import numpy as np
 
 from benchmarks.marked_texts import N_TEXTS, N_TOKENS, marked_texts
 from benchmarks.record import write_result
-from detect.calibrators import (
+from detect.scoring.scores import Reason, select_pairs
+from detect.sequential.calibrators import (
     BetaMixture,
     Calibrator,
     Known,
@@ -29,9 +30,8 @@ from detect.calibrators import (
     default_calibrator,
     tilts_for,
 )
-from detect.eprocess import expected_stop, log_e_path
-from detect.nulls import log_tails
-from detect.scores import Reason, select_pairs
+from detect.sequential.eprocess import expected_stop, log_e_path
+from detect.tails.nulls import log_tails
 from watermark.config import PRESETS, WatermarkConfig
 from watermark.prf import Prf
 from watermark.schemes import Scheme

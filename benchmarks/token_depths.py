@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.marked_texts import marked_texts
 from benchmarks.record import write_result
-from detect.alternatives import TYPICAL
+from detect.scoring.alternatives import TYPICAL
 
 EDGES = (0.1, 0.35, 0.75, 1.25, 2.0, 3.0, 4.0, 5.0, 6.0, 7.5)
 

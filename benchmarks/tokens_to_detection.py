@@ -16,17 +16,21 @@ import numpy as np
 
 from benchmarks.marked_texts import MarkedText, marked_texts
 from benchmarks.record import write_result
-from detect.alternatives import TYPICAL, minimax
-from detect.mixed_sums import mixed_tail
-from detect.nulls import log_tails
-from detect.reference_scores import levels_of, reference_tables
-from detect.score_tables import Scorer, score_table
-from detect.scores import select_pairs
+from detect.scoring.alternatives import TYPICAL, minimax
+from detect.scoring.reference_scores import levels_of, reference_tables
+from detect.scoring.score_tables import Scorer, score_table
+from detect.scoring.scores import select_pairs
+from detect.tails.mixed_sums import mixed_tail
+from detect.tails.nulls import log_tails
 from watermark.config import WatermarkConfig, preset
 from watermark.prf import Prf
 
 LOG_ALPHA = math.log(1e-6)
-PRESETS = ("default", "gumbel")
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "default": ("default", {}),
+    "gumbel": ("gumbel", {}),
+    "gumbel, temperature 0.7": ("gumbel", {"temperature": 0.7, "n_texts": 100, "n_tokens": 400}),
+}
 
 
 class Words(NamedTuple):
@@ -101,10 +105,10 @@ def _quantiles(tokens: np.ndarray, first: list[int | None]) -> dict[str, Any]:
     }
 
 
-def _measure(name: str, n_texts: int, seed: int) -> dict[str, Any]:
-    config = preset(name)
-    texts = [_words(config, t) for t in marked_texts(name, seed=seed)[:n_texts]]
-    n_tokens = 500
+def _measure(name: str, drawing: dict[str, Any], n_texts: int, seed: int) -> dict[str, Any]:
+    config, drawn = preset(name), marked_texts(name, seed=seed, **drawing)
+    texts = [_words(config, t) for t in drawn[:n_texts]]
+    n_tokens = len(drawn[0].token_ids)
     tables: dict[str, Callable[[], Scorer]] = {"-ln(1-u)": lambda: config.scheme}
     for delta in (0.001, 0.01, 0.1):
         tables[f"h_{delta:g}"] = lambda d=delta: score_table(  # type: ignore[misc]
@@ -142,12 +146,14 @@ def _with_ratios(tokens: np.ndarray, plain: np.ndarray, first: list[int | None])
 
 
 @click.command()
-@click.option("--preset", "names", multiple=True, type=click.Choice(PRESETS), default=PRESETS)
+@click.option(
+    "--case", "cases", multiple=True, type=click.Choice(list(CASES)), default=tuple(CASES)
+)
 @click.option("--texts", "n_texts", default=400, show_default=True)
 @click.option("--seed", default=0, show_default=True)
-def main(names: tuple[str, ...], n_texts: int, seed: int) -> None:
+def main(cases: tuple[str, ...], n_texts: int, seed: int) -> None:
     """Measure tokens to detection."""
-    measured = {name: _measure(name, n_texts, seed) for name in names}
+    measured = {case: _measure(*CASES[case], n_texts, seed) for case in cases}
     click.echo(f"wrote {write_result('tokens_to_detection', seed=seed, measured=measured)}")
 
 

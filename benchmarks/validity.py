@@ -21,14 +21,14 @@ import numpy as np
 from scipy.stats import binomtest
 
 from benchmarks.record import write_result
-from detect.alternatives import TYPICAL, minimax
-from detect.convolution import convolution_log_tails
 from detect.decoys import decoy_keys
-from detect.nulls import log_tails
-from detect.reference_scores import levels_of, reference_tables
-from detect.score_tables import Scorer, score_table
-from detect.scores import Selection, select_pairs
-from detect.weighted import weighted_tail
+from detect.scoring.alternatives import TYPICAL, minimax
+from detect.scoring.reference_scores import levels_of, reference_tables
+from detect.scoring.score_tables import Scorer, score_table
+from detect.scoring.scores import Selection, select_pairs
+from detect.tails.convolution import convolution_log_tails
+from detect.tails.nulls import log_tails
+from detect.tails.weighted import weighted_tail
 from watermark.config import PRESETS, WatermarkConfig
 from watermark.contexts import group_rows
 from watermark.kernels.numba_prf import words_for_keys

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from detect.decoys import decoy_statistics
 from detect.multiplicity import bonferroni
-from detect.nulls import log_tails
-from detect.score_tables import Scorer
-from detect.scores import Selection
+from detect.scoring.score_tables import Scorer
+from detect.scoring.scores import Selection
+from detect.tails.nulls import log_tails
 from watermark.errors import ResultError
 from watermark.keys import SecretKey
 from watermark.prf import Prf

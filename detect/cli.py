@@ -63,7 +63,7 @@ def detect(
     provider = load_tokenizer(tokenizer)
     log_probs = None
     if reference:
-        from detect.probing import read_as_reference
+        from detect.suspect.probing import read_as_reference
 
         log_probs = read_as_reference(reference, provider, prompt, written, temperature)
     result = assess_text(
@@ -145,7 +145,7 @@ def scan(
 @click.option("--top-k", default=0, show_default=True, type=click.IntRange(0), help="0 keeps all.")
 def probe(suspect: str, **options: Any) -> None:
     """Test a model (SUSPECT: folder, Hub id or smollm2) for inherited signal."""
-    from detect.probing import ProbeRequest, run_probe
+    from detect.suspect.probing import ProbeRequest, run_probe
 
     needed = "prompts_path" if options["access"] == "text" else "reading_path"
     if options[needed] is None:

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from detect.documents import Document
 from detect.finding import Finding, Plan, assess_scores
 from detect.multiplicity import holm
-from detect.nulls import log_tails
 from detect.results import ALPHA, Tail, Verdict, decide, json_p
-from detect.scorers import choose_scorer
-from detect.scores import Selection, score_pairs, select_pairs
+from detect.scoring.scorers import choose_scorer
+from detect.scoring.scores import Selection, score_pairs, select_pairs
+from detect.tails.nulls import log_tails
 from detect.text import DIRECT_EFFECT, binding_limits
 from watermark.config import WatermarkConfig
 from watermark.contexts import group_rows
@@ -143,7 +143,7 @@ def scan_corpus(
         alpha: level of a positive verdict.
         n_decoys: decoy keys for the pool.
         seed: of the decoy keys.
-        score: name of the score (`detect.scorers.SCORES`); None is the default.
+        score: name of the score (`detect.scoring.scorers.SCORES`); None is the default.
         on_document: called after each document with its number of tokens.
 
     Returns:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
-from detect.score_tables import Scorer
+from detect.scoring.score_tables import Scorer
 from watermark.contexts import group_rows
 from watermark.prf import words_for_keys
 

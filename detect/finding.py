@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detect.decoys import DecoyResult, run_decoys
-from detect.mixed_sums import MixedLaw
-from detect.nulls import log_tails, tail
 from detect.results import Tail, Verdict, decide, json_p, n_needed
-from detect.score_tables import Scorer
+from detect.scoring.score_tables import Scorer
+from detect.tails.mixed_sums import MixedLaw
+from detect.tails.nulls import log_tails, tail
 from watermark.config import WatermarkConfig
 from watermark.keys import SecretKey
 from watermark.schemes import Scheme

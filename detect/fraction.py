@@ -26,10 +26,10 @@ from detect.fraction_interval import (
     measure_strength,
 )
 from detect.higher_criticism import HigherCriticism, higher_criticism
-from detect.nulls import log_tails, tail
 from detect.results import ALPHA, CONTROL_FIRES_AT, format_p
-from detect.scorers import choose_scorer
-from detect.scores import score_pairs, select_pairs
+from detect.scoring.scorers import choose_scorer
+from detect.scoring.scores import score_pairs, select_pairs
+from detect.tails.nulls import log_tails, tail
 from detect.text import DIRECT_EFFECT, binding_limits
 from watermark.config import WatermarkConfig
 from watermark.contexts import first_occurrences
@@ -136,7 +136,7 @@ def assess_fraction(
         alpha: level of a positive verdict.
         n_decoys: decoy keys for the pool.
         seed: of the documents' random order and the decoy keys.
-        score: name of the score (`detect.scorers.SCORES`); None is the default for weak signals.
+        score: name of the score (`detect.scoring.scorers.SCORES`); None is that for weak signals.
         on_document: called after each document with its number of tokens.
 
     Returns:

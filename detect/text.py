@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detect.finding import Finding, Plan, assess_scores
-from detect.nulls import log_tails
-from detect.reference_scores import ReferenceScorer, levels_of, reference_tables
 from detect.results import ALPHA
-from detect.score_tables import Scorer
-from detect.scorers import choose_scorer
-from detect.scores import Reason, Selection, score_pairs, select_pairs
+from detect.scoring.reference_scores import ReferenceScorer, levels_of, reference_tables
+from detect.scoring.score_tables import Scorer
+from detect.scoring.scorers import choose_scorer
+from detect.scoring.scores import Reason, Selection, score_pairs, select_pairs
+from detect.tails.nulls import log_tails
 from watermark.config import WatermarkConfig
 from watermark.errors import ConfigError, DocumentError
 from watermark.keys import SecretKey
@@ -120,9 +120,10 @@ def assess_text(
         alpha: level of a positive verdict.
         n_decoys: decoy keys.
         seed: of the decoy keys.
-        score: name of the score (`detect.scorers.SCORES`); None is the default.
+        score: name of the score (`detect.scoring.scorers.SCORES`); None is the default.
         log_probs: float64, shape (T,), of the text's tokens under a reference model
-            (`detect.reference_text`), or None; with them the score is their likelihood ratio.
+            (`detect.scoring.reference_text`), or None; the score then is their
+            likelihood ratio.
 
     Returns:
         The result; an empty text is INCONCLUSIVE.
@@ -173,7 +174,7 @@ def assess_tokens(
         alpha: level of a positive verdict.
         n_decoys: decoy keys.
         seed: of the decoy keys.
-        score: name of the score (`detect.scorers.SCORES`); None is the default.
+        score: name of the score (`detect.scoring.scorers.SCORES`); None is the default.
         log_probs: as in `assess_text`.
 
     Returns:

@@ -8,7 +8,7 @@ import click
 
 from detect.commands.options import PATH, deployment_options, result_options, show
 from detect.results import format_p
-from detect.scorers import SCORES
+from detect.scoring.scorers import SCORES
 from watermark.cli import SEED, chosen_config, progress
 from watermark.files import atomic_writer
 from watermark.keys import load_key
@@ -43,7 +43,7 @@ __all__ = ["calibrate"]
 @result_options
 def calibrate(corpus: str, **options: Any) -> None:
     """Measure false positives on clean text of your own (CORPUS: as in scan)."""
-    from detect.calibration import calibrate as run
+    from detect.calibrating.calibration import calibrate as run
     from detect.documents import Columns, read_documents
     from watermark.tokens import load_tokenizer
 

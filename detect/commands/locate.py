@@ -9,7 +9,7 @@ import click
 
 from detect.commands.options import PATH, alpha_option, deployment_options, result_options, show
 from detect.results import format_p
-from detect.scorers import SCORES
+from detect.scoring.scorers import SCORES
 from watermark.cli import chosen_config
 from watermark.files import atomic_writer, read_text_file
 from watermark.keys import load_key
@@ -41,7 +41,7 @@ def locate(
     picture: Path | None,
 ) -> None:
     """Find the marked segments of a long, mixed text (FILE, or - for standard input)."""
-    from detect.localisation import locate_text
+    from detect.segments.localisation import locate_text
     from watermark.tokens import load_tokenizer
 
     result = locate_text(

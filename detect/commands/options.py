@@ -9,7 +9,7 @@ from typing import Any, Final
 import click
 
 from detect.results import ALPHA, format_p
-from detect.scorers import SCORES
+from detect.scoring.scorers import SCORES
 from watermark.cli import SEED, FiniteRange, config_options
 from watermark.files import atomic_writer, dump_json
 

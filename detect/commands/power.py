@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from detect.commands.options import PATH, alpha_option, result_options, show
-from detect.scorers import SCORES
+from detect.scoring.scorers import SCORES
 from watermark.cli import FiniteRange, chosen_config, config_options
 from watermark.errors import ConfigError
 
 if TYPE_CHECKING:
-    from detect.pilots import EffectPilot, TextPilot
-    from detect.scorers import Use
+    from detect.planning.pilots import EffectPilot, TextPilot
+    from detect.scoring.scorers import Use
     from watermark.config import WatermarkConfig
 
 __all__ = ["power"]
@@ -70,9 +70,9 @@ _SHARE = FiniteRange(0, 1, min_open=True, max_open=True)
 @result_options
 def power(**options: Any) -> None:
     """Tell how many tokens or answers a test needs, and what stays out of reach."""
-    from detect.planning import plan_power
-    from detect.power_plan import PowerRequest
-    from detect.scorers import choose_scorer
+    from detect.planning.planning import plan_power
+    from detect.planning.power_plan import PowerRequest
+    from detect.scoring.scorers import choose_scorer
 
     access = options["access"]
     config = chosen_config(options["preset_name"], options["config_path"])
@@ -99,7 +99,7 @@ def _use(access: str) -> Use:
 
 
 def _entropy(options: dict[str, Any]) -> float:
-    from detect.entropies import MODEL_ENTROPY, entropy_at
+    from detect.planning.entropies import MODEL_ENTROPY, entropy_at
 
     entropy, temperature = options["entropy"], options["temperature"]
     if entropy is not None and temperature is not None:
@@ -112,7 +112,7 @@ def _entropy(options: dict[str, Any]) -> float:
 
 
 def _pilot(options: dict[str, Any], config: WatermarkConfig) -> TextPilot | EffectPilot:
-    from detect.pilots import pilot_of_result, score_documents
+    from detect.planning.pilots import pilot_of_result, score_documents
     from watermark.files import read_json
 
     path: Path = options["pilot"]
@@ -123,7 +123,7 @@ def _pilot(options: dict[str, Any], config: WatermarkConfig) -> TextPilot | Effe
             raise click.UsageError("a JSON result has its own score; leave out --score")
         return pilot_of_result(read_json(path), config)
     from detect.documents import read_documents
-    from detect.scorers import choose_scorer
+    from detect.scoring.scorers import choose_scorer
     from watermark.keys import load_key
     from watermark.tokens import check_fingerprint, load_tokenizer
 

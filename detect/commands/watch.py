@@ -21,7 +21,7 @@ from watermark.files import atomic_writer, dump_json, read_json
 from watermark.keys import load_key
 
 if TYPE_CHECKING:
-    from detect.watching import Answer, Deployment, Watch
+    from detect.sequential.watching import Answer, Deployment, Watch
     from watermark.tokens import TextTokenizer
 
 __all__ = ["watch"]
@@ -57,7 +57,7 @@ def watch(
     answers, and perhaps an "id". The test may be looked at after every answer and stopped at any
     time. Answers that the state has seen are skipped: the same file may be read again.
     """
-    from detect.watching import Deployment
+    from detect.sequential.watching import Deployment
     from watermark.tokens import load_tokenizer
 
     config, key = chosen_config(preset_name, config_path), load_key(key_path)
@@ -82,7 +82,7 @@ def watch(
 
 
 def _opened(deployment: Deployment, path: Path | None) -> Watch:
-    from detect.watching import Watch
+    from detect.sequential.watching import Watch
 
     if path is None:
         return Watch.begun(deployment)
@@ -123,7 +123,7 @@ def _summary(payload: dict[str, Any]) -> str:
 
 def _answers(source: str, tokenizer: TextTokenizer) -> Iterator[Answer]:
     """Read answers as their lines come in."""
-    from detect.watching import Answer
+    from detect.sequential.watching import Answer
 
     for number, line in _lines(source):
         place = f"{source}, line {number}"

@@ -12,7 +12,7 @@ from typing import Any, Final, final
 
 from detect.finding import Plan
 from detect.results import ALPHA, format_p
-from detect.score_tables import Scorer
+from detect.scoring.score_tables import Scorer
 from watermark.config import WatermarkConfig, load_config, preset
 from watermark.errors import ConfigError
 from watermark.files import atomic_writer, dump_json, read_json

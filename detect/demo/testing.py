@@ -12,17 +12,17 @@ import numpy as np
 from detect.corpus import CorpusResult, scan_corpus
 from detect.demo.folder import N_DECOYS, Run, read_rows
 from detect.documents import Document
-from detect.inheritance import (
+from detect.results import format_p
+from detect.scoring.scorers import choose_scorer
+from detect.suspect.inheritance import (
     TEXT_EFFECT,
     WEIGHTS_EFFECT,
     Outcome,
     assess_answers,
     assess_reading,
 )
-from detect.probe import Control, ProbeResult, conclude
-from detect.results import format_p
-from detect.scorers import choose_scorer
-from detect.suspects import ReadingText, SuspectAnswer, TransformersSuspect
+from detect.suspect.probe import Control, ProbeResult, conclude
+from detect.suspect.suspects import ReadingText, SuspectAnswer, TransformersSuspect
 from watermark.cli import progress
 
 __all__ = ["mixed_corpus", "probe_by_text", "probe_by_weights", "single_answers"]

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from detect.calibration import Calibration
-from detect.pieces import CRITERIA
+from detect.calibrating.calibration import Calibration
+from detect.calibrating.pieces import CRITERIA
+from detect.calibrating.trials import EdfPoint, Trials
 from detect.reporting.page import _environment
-from detect.trials import EdfPoint, Trials
 
 __all__ = ["render_calibration"]
 

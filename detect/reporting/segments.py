@@ -15,15 +15,15 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from detect.localisation import LocatedText, Segment
-from detect.nulls import log_tails
 from detect.reporting.colours import ColouredToken, Colouring, colour_tokens
 from detect.reporting.page import _environment
 from detect.reporting.plots import Scale, Tick, _ticks, evidence_scale
 from detect.reporting.reader import TokenView
 from detect.reporting.words import reading, visible
-from detect.scores import Reason
-from detect.windows import WindowTable
+from detect.scoring.scores import Reason
+from detect.segments.localisation import LocatedText, Segment
+from detect.segments.windows import WindowTable
+from detect.tails.nulls import log_tails
 from watermark.schemes.laws import Tabulated
 
 __all__ = ["render_segments"]

@@ -9,8 +9,8 @@ import pytest
 
 from detect.attribution import attribute, prf_keys
 from detect.decoys import decoy_keys
-from detect.scorers import choose_scorer
-from detect.scores import score_pairs, select_pairs
+from detect.scoring.scorers import choose_scorer
+from detect.scoring.scores import score_pairs, select_pairs
 from tests.detect.synthetic import marked_ids
 from watermark.config import preset
 from watermark.errors import ResultError

@@ -10,7 +10,7 @@ import pytest
 from detect.documents import Document
 from detect.fraction import FractionResult, assess_fraction
 from detect.fraction_interval import FractionInterval
-from detect.scores import score_pairs, select_pairs
+from detect.scoring.scores import score_pairs, select_pairs
 from tests.detect.synthetic import marked_ids
 from watermark.config import WatermarkConfig, preset
 from watermark.contexts import first_occurrences

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from detect.higher_criticism import higher_criticism, log_crossing
-from detect.nulls import log_tails
+from detect.tails.nulls import log_tails
 from watermark.schemes.laws import Bernoulli
 
 

@@ -1,7 +1,7 @@
 """The null law of one token's score, as a scheme declares it.
 
 Under the null hypothesis a word is a uniform 32-bit integer, so that the score of a token has a
-known law whatever the text. `detect.nulls` turns laws into tails of sums.
+known law whatever the text. `detect.tails.nulls` turns laws into tails of sums.
 """
 
 from __future__ import annotations

@@ -12,9 +12,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from detect.commands.locate import locate
-from detect.localisation import locate_text
 from detect.reporting import segments as picture
 from detect.reporting.segments import render_segments
+from detect.segments.localisation import locate_text
 from tests.detect.synthetic import marked_ids
 from watermark.config import preset
 from watermark.errors import DocumentError

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from detect.calibrators import default_calibrator
 from detect.commands.watch import watch
-from detect.eprocess import log_e_path
-from detect.watching import Answer, Deployment, Watch
+from detect.sequential.calibrators import default_calibrator
+from detect.sequential.eprocess import log_e_path
+from detect.sequential.watching import Answer, Deployment, Watch
 from tests.detect.synthetic import marked_ids
 from watermark.config import preset
 from watermark.contexts import first_occurrences, windows

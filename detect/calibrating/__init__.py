@@ -1,0 +1,1 @@
+"""False positives on text of one's own, counted."""

@@ -1,0 +1,1 @@
+"""How many tokens or answers a test needs, before any is spent."""

@@ -1,0 +1,168 @@
+"""Token ids and a key in; a score, or the reason why there is none, for each token out.
+
+Which tokens are scored depends on the text alone, never on the key: that is what makes the null
+hold for any text. Repeats of a (context, token) pair have the same word, so that counting one
+twice would count one piece of evidence twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detect.scoring.score_tables import Scorer
+from watermark.config import WatermarkConfig
+from watermark.contexts import first_occurrences, group_rows, windows
+from watermark.errors import DocumentError
+from watermark.prf import Prf
+
+__all__ = ["Reason", "Selection", "score_pairs", "select_pairs"]
+
+
+class Reason(IntEnum):
+    """Why a token was scored or not. The first reason that applies is given."""
+
+    SCORED = 0
+    NO_CONTEXT = 1
+    SPECIAL_TOKEN = 2
+    SPECIAL_CONTEXT = 3
+    CONTEXT_IN_PROMPT = 4
+    REPEATED_CONTEXT = 5
+    REPEATED_PAIR = 6
+
+    @property
+    def label(self) -> str:
+        """Its name in results."""
+        return self.name.lower()
+
+
+@final
+@dataclass(frozen=True)
+class Selection:
+    """Which tokens of one text are scored.
+
+    Attributes:
+        token_ids: int64, shape (T,), all tokens.
+        reasons: int8, shape (T,), a `Reason` for each.
+        contexts: int64, shape (n, h), contexts of the scored tokens, in text order.
+        tokens: int64, shape (n,), the scored tokens.
+    """
+
+    token_ids: NDArray[np.int64]
+    reasons: NDArray[np.int8]
+    contexts: NDArray[np.int64]
+    tokens: NDArray[np.int64]
+
+    @property
+    def n_tokens(self) -> int:
+        """All tokens."""
+        return len(self.token_ids)
+
+    @property
+    def n_scored(self) -> int:
+        """Tokens in the statistic."""
+        return len(self.tokens)
+
+    def reason_counts(self) -> dict[str, int]:
+        """Count the unscored tokens by reason; reasons that never occur are left out."""
+        counts = np.bincount(self.reasons, minlength=len(Reason)).tolist()
+        return {r.label: counts[r] for r in Reason if r is not Reason.SCORED and counts[r]}
+
+
+def select_pairs(
+    token_ids: NDArray[np.int64],
+    context_width: int,
+    *,
+    prompt_ids: NDArray[np.int64] | None = None,
+    special_ids: Iterable[int] = (),
+    drop_repeated_contexts: bool,
+) -> Selection:
+    """Decide which tokens of a text may be scored.
+
+    Args:
+        token_ids: int64, shape (T,), the text in the provider's tokens.
+        context_width: h.
+        prompt_ids: int64, what the writer could copy from; contexts that occur in it are dropped,
+            with h = 0 tokens that occur in it.
+        special_ids: ids that carry no text; neither they nor contexts with them are scored.
+        drop_repeated_contexts: True for text that may be marked directly (a repeated context is
+            not marked again), False for a suspect's text, where only repeated pairs are dropped.
+            With h = 0 only repeated pairs are dropped.
+
+    Returns:
+        The selection.
+
+    Raises:
+        DocumentError: ids below 0 or beyond 32 bits.
+    """
+    token_ids = _checked(token_ids)
+    h = context_width
+    contexts, tokens = windows(token_ids, h), token_ids[h:]
+    special = np.fromiter(special_ids, np.int64)
+    reasons = np.zeros(len(token_ids), np.int8)
+    reasons[:h] = Reason.NO_CONTEXT
+    scored = reasons[h:]
+    _drop(scored, np.isin(tokens, special), Reason.SPECIAL_TOKEN)
+    in_context: NDArray[np.bool_] = np.any(np.isin(contexts, special), axis=1)
+    _drop(scored, in_context, Reason.SPECIAL_CONTEXT)
+    if prompt_ids is not None:
+        # Without context every copied token keeps its word, so that the token itself is the rule.
+        seen = _occurs_in(contexts if h else tokens[:, None], _checked(prompt_ids))
+        _drop(scored, seen, Reason.CONTEXT_IN_PROMPT)
+    if drop_repeated_contexts and h:
+        # A context counts as met even where its own token was not scored: it was marked there.
+        _drop(scored, ~first_occurrences(contexts), Reason.REPEATED_CONTEXT)
+    kept = np.flatnonzero(scored == Reason.SCORED)
+    new = first_occurrences(np.column_stack([contexts[kept], tokens[kept]]))
+    scored[kept[~new]] = Reason.REPEATED_PAIR
+    kept = kept[new]
+    return Selection(token_ids, reasons, contexts[kept], tokens[kept])
+
+
+def score_pairs(
+    selection: Selection, config: WatermarkConfig, prf: Prf, scorer: Scorer | None = None
+) -> NDArray[np.float64]:
+    """Score the selected pairs.
+
+    Args:
+        selection: what to score.
+        config: the deployment.
+        prf: the PRF under the key.
+        scorer: what scores words; None is the scheme itself.
+
+    Returns:
+        float64, shape (n,), scores in text order.
+    """
+    hashes = prf.context_hashes(np.ascontiguousarray(selection.contexts))
+    scorer = scorer or config.scheme
+    streams = range(scorer.n_streams)
+    words = np.stack([prf.words(hashes, selection.tokens, stream) for stream in streams])
+    return scorer.score(words)
+
+
+def _drop(reasons: NDArray[np.int8], mask: NDArray[np.bool_], reason: Reason) -> None:
+    reasons[mask & (reasons == Reason.SCORED)] = reason
+
+
+def _occurs_in(contexts: NDArray[np.int64], text: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Tell which contexts are runs of tokens of a text (also at its very end)."""
+    h = contexts.shape[1]
+    if len(text) < h:
+        return np.zeros(len(contexts), np.bool_)
+    runs = np.lib.stride_tricks.sliding_window_view(text, h)
+    _, group = group_rows(np.concatenate([runs, contexts]))
+    return np.isin(group[len(runs) :], group[: len(runs)])
+
+
+def _checked(token_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    ids = np.asarray(token_ids, np.int64)
+    if ids.ndim != 1:
+        raise DocumentError(f"token ids must be one flat list, got {ids.ndim} dimensions")
+    if ids.size and (ids.min() < 0 or ids.max() >= 1 << 32):
+        raise DocumentError(f"token ids must lie in [0, 2^32), got {ids.min()} to {ids.max()}")
+    return ids

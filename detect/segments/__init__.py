@@ -1,0 +1,1 @@
+"""Which parts of a long, mixed text are marked."""

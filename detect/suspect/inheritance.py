@@ -1,0 +1,242 @@
+"""Did a model learn from marked answers? Two tests of inherited signal.
+
+H0: the suspect is independent of the key. Alternative: it prefers, in contexts that it met in
+training, the tokens that the mark preferred.
+
+- By text: its answers to prompts; each distinct (context, token) pair is scored once, with equal
+  weight. Exact.
+- By weights: its next-token distributions on unmarked texts, less those of a clean reference
+  (`detect.suspect.reading`). A weighted sum: saddlepoint value, Chernoff ceiling.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detect.decoys import run_decoys
+from detect.finding import Curve, Finding, Plan, assess_scores, settle
+from detect.multiplicity import holm
+from detect.scoring.scores import Selection, score_pairs, select_pairs
+from detect.suspect.reading import PairWeights, Reader, read_pairs
+from detect.suspect.suspects import ReadingText, SuspectAnswer
+from detect.tails.nulls import log_tails
+from detect.tails.weighted import weighted_tail
+from watermark.errors import ResultError
+from watermark.prf import Prf
+from watermark.tokens import TextTokenizer, check_fingerprint
+
+__all__ = ["TEXT_EFFECT", "WEIGHTS_EFFECT", "Outcome", "assess_answers", "assess_reading"]
+
+# Published inheritance, all training data marked, h = 2, in null standard deviations: Gumbel by
+# text 0.051 a pair; open weights, full fine-tuning 0.119 a distinct context (Sander et al. 2024).
+TEXT_EFFECT: Final = 0.051
+WEIGHTS_EFFECT: Final = 0.119
+_CURVE_POINTS = 24
+# A reading text this unlikely under the null is marked, and must not be read here.
+_MARKED_BELOW = 1e-4
+
+
+class Outcome(NamedTuple):
+    """A finding with what was looked at to reach it.
+
+    Attributes:
+        finding: the test.
+        n_tokens: tokens of the answers or reading texts.
+        reasons: unscored ones, by reason.
+        spread: by weights, what the pairs come from; None by text.
+    """
+
+    finding: Finding
+    n_tokens: int
+    reasons: dict[str, int]
+    spread: dict[str, float] | None = None
+
+
+def assess_answers(
+    plan: Plan, tokenizer: TextTokenizer, answers: Sequence[SuspectAnswer]
+) -> Outcome:
+    """Test a suspect's answers for inherited signal.
+
+    Contexts that occur in an answer's own prompt are dropped: what could be copied is no evidence.
+    The text is cut by the provider's tokenizer, whatever the suspect's own one is.
+
+    Args:
+        plan: what was fixed beforehand.
+        tokenizer: the provider's tokenizer.
+        answers: the suspect's answers to prompts that were chosen beforehand.
+
+    Returns:
+        The finding over all distinct pairs; unscored tokens by reason.
+
+    Raises:
+        FingerprintError: the config is bound to another tokenizer.
+    """
+    check_fingerprint(tokenizer, plan.config.tokenizer)
+    selections = [_select(plan, tokenizer, answer) for answer in answers]
+    reasons: Counter[str] = Counter()
+    for selection in selections:
+        reasons.update(selection.reason_counts())
+    prf = Prf.from_key(plan.key)
+    h = plan.config.context_width
+    contexts = np.concatenate([np.empty((0, h), np.int64), *(s.contexts for s in selections)])
+    tokens = np.concatenate([np.empty(0, np.int64), *(s.tokens for s in selections)])
+    new = _distinct(contexts, tokens)
+    if len(tokens) > len(new):
+        reasons["pair_in_earlier_answer"] = len(tokens) - len(new)
+    pooled = Selection(np.empty(0, np.int64), np.empty(0, np.int8), contexts[new], tokens[new])
+    scores = score_pairs(pooled, plan.config, prf, plan.scoring)
+    finding = assess_scores(plan, pooled.contexts, pooled.tokens, scores)
+    return Outcome(finding, sum(s.n_tokens for s in selections), dict(reasons))
+
+
+def _select(plan: Plan, tokenizer: TextTokenizer, answer: SuspectAnswer) -> Selection:
+    return select_pairs(
+        tokenizer.encode(answer.text),
+        plan.config.context_width,
+        prompt_ids=tokenizer.encode(answer.prompt),
+        special_ids=tokenizer.special_ids,
+        drop_repeated_contexts=False,
+    )
+
+
+def _distinct(contexts: NDArray[np.int64], tokens: NDArray[np.int64]) -> NDArray[np.int64]:
+    from watermark.contexts import group_rows
+
+    return group_rows(np.column_stack([contexts, tokens]))[0]
+
+
+def assess_reading(
+    plan: Plan,
+    tokenizer: TextTokenizer,
+    suspect: Reader,
+    reference: Reader | None,
+    texts: Sequence[ReadingText],
+    on_positions: Callable[[int], object] = lambda n: None,
+) -> Outcome:
+    """Test a suspect's next-token distributions for inherited signal.
+
+    Args:
+        plan: what was fixed beforehand.
+        tokenizer: the provider's tokenizer, which the suspect shares.
+        suspect: the model under test.
+        reference: a clean model, often the public base that the suspect started from, or None.
+        texts: unmarked reading texts, chosen without regard to the key.
+        on_positions: called with the number of positions read since the last call.
+
+    Returns:
+        The finding over distinct pairs with their weights; left-out positions by reason.
+
+    Raises:
+        FingerprintError: another tokenizer or vocabulary.
+        ResultError: the reading texts are marked under the key themselves.
+    """
+    check_fingerprint(tokenizer, plan.config.tokenizer)
+    if plan.config.context_width == 0:
+        raise ResultError(
+            "a mark without context (h = 0) cannot be tested with weights: a model that repeats "
+            "tokens of a marked prompt would be accused. Probe with --access text"
+        )
+    _refuse_marked(plan, tokenizer, texts)
+    pairs = read_pairs(
+        suspect,
+        reference,
+        texts,
+        context_width=plan.config.context_width,
+        special_ids=tokenizer.special_ids,
+        on_positions=on_positions,
+    )
+    spread = {
+        "n_positions": pairs.n_positions,
+        "n_contexts": pairs.n_contexts,
+        "n_effective": round(pairs.n_effective, 1),
+    }
+    n_tokens = sum(len(t.token_ids) for t in texts)
+    return Outcome(_assess_pairs(plan, pairs), n_tokens, pairs.reasons, spread)
+
+
+def _refuse_marked(plan: Plan, tokenizer: TextTokenizer, texts: Sequence[ReadingText]) -> None:
+    h = plan.config.context_width
+    rows = [
+        select_pairs(
+            np.array(t.token_ids, np.int64),
+            h,
+            special_ids=tokenizer.special_ids,
+            drop_repeated_contexts=True,
+        )
+        for t in texts
+    ]
+    contexts = np.concatenate([np.empty((0, h), np.int64), *(r.contexts for r in rows)])
+    tokens = np.concatenate([np.empty(0, np.int64), *(r.tokens for r in rows)])
+    new = _distinct(contexts, tokens)
+    pooled = Selection(np.empty(0, np.int64), np.empty(0, np.int8), contexts[new], tokens[new])
+    scores = score_pairs(pooled, plan.config, Prf.from_key(plan.key))
+    found = assess_scores(replace(plan, n_decoys=0), pooled.contexts, pooled.tokens, scores)
+    # One marked text among many drowns in the pool, but can rule the reading: each is looked at.
+    worst = min(found.tail.log10_p, _smallest_adjusted(plan, rows))
+    if worst < math.log10(_MARKED_BELOW):
+        raise ResultError(
+            f"the reading texts carry the mark themselves (log10 p = {worst:.1f}); "
+            "an innocent model that merely agrees with them would be accused. "
+            "Read human text or answers made with heirmark generate --unmarked"
+        )
+
+
+def _smallest_adjusted(plan: Plan, rows: Sequence[Selection]) -> float:
+    """Test each reading text by itself; log10 p of the most suspicious, by Holm's method."""
+    prf, law = Prf.from_key(plan.key), plan.scoring.law
+    if not rows:
+        return 0.0
+    sums = np.array([float(score_pairs(row, plan.config, prf).sum()) for row in rows])
+    sizes = np.array([row.n_scored for row in rows], np.int64)
+    return float(holm(log_tails(law, sums, sizes) / math.log(10)).min())
+
+
+def _assess_pairs(plan: Plan, pairs: PairWeights) -> Finding:
+    scheme = plan.config.scheme
+    selection = Selection(np.empty(0, np.int64), np.empty(0, np.int8), pairs.contexts, pairs.tokens)
+    centred = score_pairs(selection, plan.config, Prf.from_key(plan.key)) - scheme.law.mean
+    statistic = float(pairs.weights @ centred)
+    null = weighted_tail(scheme.law, pairs.weights, statistic)
+    decoys = None
+    if plan.n_decoys and len(centred):
+        decoys = run_decoys(
+            scheme,
+            pairs.contexts,
+            pairs.tokens,
+            statistic,
+            n_decoys=plan.n_decoys,
+            seed=plan.seed,
+            weights=pairs.weights,
+        )
+    # The published effect is one of contexts: hundreds of pairs share the evidence of one.
+    verdict, warnings = settle(plan, null, decoys, pairs.n_contexts)
+    if not len(centred):
+        warnings = (
+            *warnings,
+            "No pair has any weight: the suspect equals its reference, or nothing was read.",
+        )
+    curve = _weighted_curve(plan, pairs.weights, centred)
+    return Finding(plan, statistic, len(centred), null, decoys, verdict, curve, warnings)
+
+
+def _weighted_curve(
+    plan: Plan, weights: NDArray[np.float64], centred: NDArray[np.float64]
+) -> Curve | None:
+    """Evidence of the pairs with the largest weights: an order that no word decides."""
+    if not len(weights):
+        return None
+    order = np.argsort(-np.abs(weights), kind="stable")
+    sums = np.cumsum((weights * centred)[order])
+    ends = np.unique(np.geomspace(1, len(order), _CURVE_POINTS).round().astype(np.int64))
+    logs = [
+        weighted_tail(plan.config.scheme.law, weights[order[:end]], float(sums[end - 1])).log10_p
+        for end in ends
+    ]
+    return Curve(tuple(ends.tolist()), tuple(round(x, 4) for x in logs))

@@ -1,0 +1,189 @@
+"""Run a probe from the command line: load the models, ask them, set the controls beside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detect.finding import Plan
+from detect.planning.effects import inherited_effect
+from detect.scoring.scorers import choose_scorer
+from detect.suspect.inheritance import (
+    TEXT_EFFECT,
+    WEIGHTS_EFFECT,
+    Outcome,
+    assess_answers,
+    assess_reading,
+)
+from detect.suspect.probe import Access, Control, ProbeResult, conclude
+from detect.suspect.suspects import ReadingText, TransformersSuspect
+from watermark.config import WatermarkConfig
+from watermark.errors import FingerprintError, MissingExtraError
+from watermark.files import read_prompts, read_records
+from watermark.keys import SecretKey
+from watermark.models import resolve_model
+from watermark.tokens import TextTokenizer, load_tokenizer
+
+__all__ = ["ProbeRequest", "read_as_reference", "run_probe"]
+
+Progress = Callable[[int | None, str, str], AbstractContextManager[Any]]
+
+
+@final
+@dataclass(frozen=True)
+class ProbeRequest:
+    """What is to be probed, and how; the fields are the command's options."""
+
+    suspect: str
+    access: Access
+    controls: tuple[str, ...]
+    reference: str | None
+    config: WatermarkConfig
+    key: SecretKey
+    tokenizer: str
+    alpha: float
+    n_decoys: int
+    seed: int
+    score: str | None
+    max_new_tokens: int
+    temperature: float
+    top_k: int
+
+    @property
+    def plan(self) -> Plan:
+        """The statistical half of it."""
+        known = inherited_effect(self.config, self.access, 1.0).size
+        effect = min(TEXT_EFFECT if self.access == "text" else WEIGHTS_EFFECT, known)
+        plan = Plan(self.config, self.key, self.alpha, effect, self.n_decoys, self.seed)
+        if self.access == "weights":
+            return plan
+        scorer = choose_scorer(self.score, self.config.scheme, "inherited")
+        return replace(plan, scorer=scorer)
+
+
+def run_probe(
+    request: ProbeRequest,
+    prompts_path: str | None,
+    reading_path: str | None,
+    progress: Progress,
+) -> ProbeResult:
+    """Probe a suspect and its controls.
+
+    Args:
+        request: what and how.
+        prompts_path: with text access, the prompts.
+        reading_path: with weights access, the reading texts.
+        progress: makes progress bars.
+
+    Returns:
+        The result.
+    """
+    if request.access == "text":
+        return _by_text(request, read_prompts(prompts_path or "-"), progress)
+    return _by_weights(request, read_records(reading_path or "-", ("prompt", "text")), progress)
+
+
+def read_as_reference(
+    name: str, tokenizer: TextTokenizer, prompt: str | None, text: str, temperature: float
+) -> NDArray[np.float64]:
+    """Open a reference model and let it read one text.
+
+    Args:
+        name: "smollm2", a folder or a Hub id.
+        tokenizer: the provider's, which the model must share.
+        prompt: what the text answers, if known.
+        text: the text.
+        temperature: at which it is presumed to have been drawn.
+
+    Returns:
+        float64, shape (T,), ln p of each token.
+
+    Raises:
+        FingerprintError: the model has another tokenizer.
+    """
+    from detect.scoring.reference_text import token_log_probs
+
+    model = _open(name)
+    _check_same_tokenizer(model, tokenizer)
+    read = ReadingText(model.chat_ids(prompt or ""), tuple(tokenizer.encode(text).tolist()))
+    return token_log_probs(model, read, temperature=temperature)
+
+
+def _open(name: str) -> TransformersSuspect:
+    folder = resolve_model(name)
+    try:
+        return TransformersSuspect(folder, name=Path(name).name)
+    except ImportError as error:
+        raise MissingExtraError(error.name or "transformers", "hf") from None
+
+
+def _by_text(request: ProbeRequest, prompts: Sequence[str], progress: Progress) -> ProbeResult:
+    from watermark.generation import Sampling
+
+    tokenizer = load_tokenizer(request.tokenizer)
+    sampling = Sampling(
+        max_new_tokens=request.max_new_tokens,
+        temperature=request.temperature,
+        top_k=request.top_k,
+        seed=request.seed,
+    )
+
+    def tested(name: str) -> Outcome:
+        total = len(prompts) * request.max_new_tokens
+        with progress(total, f"asking {Path(name).name}", "tok") as bar:
+            answers = _open(name).answers(prompts, sampling, bar.update)
+        return assess_answers(request.plan, tokenizer, answers)
+
+    controls = [Control(Path(name).name, "control", tested(name)) for name in request.controls]
+    return conclude(
+        Path(request.suspect).name, "text", tested(request.suspect), controls, len(prompts)
+    )
+
+
+def _by_weights(
+    request: ProbeRequest, rows: Sequence[tuple[str, ...]], progress: Progress
+) -> ProbeResult:
+    tokenizer = load_tokenizer(request.tokenizer)
+    reference = None
+    if request.reference:
+        reference = _open(request.reference)
+        _check_same_tokenizer(reference, tokenizer)
+
+    def tested(name: str) -> Outcome:
+        suspect = _open(name)
+        _check_same_tokenizer(suspect, tokenizer)
+        texts = [
+            ReadingText(suspect.chat_ids(prompt), tuple(tokenizer.encode(text).tolist()))
+            for prompt, text in rows
+        ]
+        clean = None if name == request.reference else reference
+        total = sum(len(t.token_ids) for t in texts)
+        with progress(total, f"reading with {suspect.name}", "tok") as bar:
+            return assess_reading(request.plan, tokenizer, suspect, clean, texts, bar.update)
+
+    controls = [
+        Control(
+            Path(name).name,
+            "control",
+            tested(name),
+            "read without a reference: it is the reference" if name == request.reference else "",
+        )
+        for name in request.controls
+    ]
+    return conclude(
+        Path(request.suspect).name, "weights", tested(request.suspect), controls, len(rows)
+    )
+
+
+def _check_same_tokenizer(model: TransformersSuspect, tokenizer: TextTokenizer) -> None:
+    if model.tokenizer.fingerprint != tokenizer.fingerprint:
+        raise FingerprintError(
+            f"{model.name} has another tokenizer than the provider; its distributions cannot be "
+            "scored. Probe with --access text, test texts without --reference"
+        )

@@ -1,0 +1,122 @@
+"""The probe as the command runs it: files in, models opened, controls beside, refusals."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tqdm import tqdm
+
+from detect.suspect.probing import ProbeRequest, run_probe
+from tests.conftest import PARAGRAPH
+from watermark.config import preset
+from watermark.errors import DocumentError, FingerprintError
+from watermark.keys import SecretKey
+
+
+@contextmanager
+def silent(total: int | None, description: str, unit: str) -> Iterator[Any]:
+    with tqdm(disable=True) as bar:
+        yield bar
+
+
+def _request(suspect: Path, tokenizer: Path, **changes: Any) -> ProbeRequest:
+    request = ProbeRequest(
+        suspect=str(suspect),
+        access="text",
+        controls=(str(suspect),),
+        reference=None,
+        config=preset("default"),
+        key=SecretKey(bytes(32)),
+        tokenizer=str(tokenizer),
+        alpha=1e-6,
+        n_decoys=99,
+        seed=3,
+        score=None,
+        max_new_tokens=24,
+        temperature=1.0,
+        top_k=0,
+    )
+    return replace(request, **changes)
+
+
+@pytest.fixture
+def sibling(model_folder: Path, tmp_path: Path) -> Path:
+    """A model with other weights and the same tokenizer."""
+    import torch
+    from transformers import LlamaForCausalLM
+
+    folder = Path(shutil.copytree(model_folder, tmp_path / "sibling"))
+    model = LlamaForCausalLM.from_pretrained(folder)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(torch.randn_like(weight), alpha=0.05)
+    model.save_pretrained(folder)
+    return folder
+
+
+def _reading(folder: Path) -> str:
+    path = folder / "reading.jsonl"
+    rows = [{"prompt": f"Prompt {i}", "text": PARAGRAPH[i : i + 120]} for i in range(0, 150, 30)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def test_an_innocent_model_is_not_accused_by_text(
+    model_folder: Path, tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "prompts.txt"
+    path.write_text("Count the nets.\nWho was quiet?\n")
+    payload = run_probe(_request(model_folder, tokenizer_folder), str(path), None, silent).to_dict()
+    assert payload["suspect"] == payload["controls"][0]["name"] == "tiny"
+    assert payload["verdict"] != "signal"
+    assert payload["n_scored"] > 0
+    assert payload["p_value"] > 1e-4
+    assert payload["controls"][0]["log10_p"] == payload["log10_p"]
+
+
+def test_an_innocent_model_is_not_accused_by_weights(
+    model_folder: Path, sibling: Path, tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    request = _request(
+        sibling,
+        tokenizer_folder,
+        access="weights",
+        reference=str(model_folder),
+        controls=(str(model_folder),),
+    )
+    payload = run_probe(request, None, _reading(tmp_path), silent).to_dict()
+    assert payload["verdict"] != "signal"
+    assert payload["p_value"] > 1e-4
+    assert "it is the reference" in payload["controls"][0]["note"]
+    assert payload["spread"]["n_contexts"] > 20
+
+
+def test_another_tokenizer_is_refused_by_weights(
+    model_folder: Path, tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    content = json.loads((tokenizer_folder / "tokenizer.json").read_text())
+    (tmp_path / "tokenizer.json").write_text(json.dumps({**content, "pre_tokenizer": None}))
+    request = _request(model_folder, tmp_path, access="weights")
+    with pytest.raises(FingerprintError, match="--access text"):
+        run_probe(request, None, _reading(tmp_path), silent)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("", "is empty"), ('{"prompt": "x", "text": 3}\n', "line 1"), ("{oops\n", "line 1")],
+)
+def test_damaged_reading_files_are_named(
+    content: str, message: str, model_folder: Path, tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "reading.jsonl"
+    path.write_text(content)
+    request = _request(model_folder, tokenizer_folder, access="weights")
+    with pytest.raises(DocumentError, match=message):
+        run_probe(request, None, str(path), silent)

@@ -1,0 +1,226 @@
+"""Weights of pairs: which contexts count, what is cut off, and what it all comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from detect.finding import Plan
+from detect.scoring.scores import Selection, score_pairs
+from detect.suspect import reading
+from detect.suspect.inheritance import assess_reading
+from detect.suspect.probe import Control, conclude
+from detect.suspect.reading import PairWeights, read_pairs
+from detect.suspect.suspects import Positions, ReadingText
+from detect.tails.weighted import weighted_tail
+from tests.detect.synthetic import ToyReader, marked_ids
+from watermark.config import PRESETS, preset
+from watermark.errors import ResultError
+from watermark.keys import SecretKey
+from watermark.prf import Prf
+from watermark.tokens import TextTokenizer
+
+KEY = SecretKey(bytes(range(32)))
+CONFIG = preset("default")
+SPECIAL = frozenset({0, 1})
+TEXTS = [
+    ReadingText((2, 3, 4), tuple(marked_ids(CONFIG, None, 40, vocabulary=60, seed=i).tolist()))
+    for i in range(12)
+]
+
+
+def _read(
+    suspect: ToyReader, reference: ToyReader | None, texts: Sequence[ReadingText], h: int = 2
+) -> PairWeights:
+    return read_pairs(suspect, reference, texts, context_width=h, special_ids=SPECIAL)
+
+
+def _contexts(pairs: PairWeights) -> set[tuple[int, ...]]:
+    return set(map(tuple, pairs.contexts.tolist()))
+
+
+def _p_values(pairs: PairWeights, name: str, n: int) -> NDArray[np.float64]:
+    config, rng = preset(name), np.random.default_rng(7)
+    selection = Selection(np.empty(0, np.int64), np.empty(0, np.int8), pairs.contexts, pairs.tokens)
+    found = []
+    for _ in range(n):
+        prf = Prf.from_key(SecretKey(rng.bytes(32)))
+        centred = score_pairs(selection, config, prf) - config.scheme.law.mean
+        statistic = float(pairs.weights @ centred)
+        found.append(weighted_tail(config.scheme.law, pairs.weights, statistic).p_value)
+    return np.sort(found)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_innocent_weights_have_uniform_p_values_under_every_preset(name: str) -> None:
+    """100 keys, both signs of weight; Kolmogorov-Smirnov at 1e-6 (2.7 / sqrt(n))."""
+    config = preset(name)
+    suspect, reference = ToyReader(config, seed=1), ToyReader(config, seed=2)
+    pairs = _read(suspect, reference, TEXTS[:3], config.context_width)
+    assert (pairs.weights > 0).any()
+    assert (pairs.weights < 0).any()
+    p = _p_values(pairs, name, 100)
+    assert np.abs(p - np.arange(1, 101) / 100).max() < 2.7 / 100**0.5
+
+
+def test_pairs_counted_apart_instead_of_added_up_accuse_the_innocent() -> None:
+    """The same pairs 16 times, taken for different ones: a quarter of the keys below 1e-3 / 2."""
+    once = _read(ToyReader(CONFIG, seed=1), ToyReader(CONFIG, seed=2), TEXTS[:3])
+    broken = PairWeights(
+        np.tile(once.contexts, (16, 1)),
+        np.tile(once.tokens, 16),
+        np.tile(once.weights, 16),
+        0,
+        0,
+        {},
+    )
+    # Under the right law P(p <= 0.001) is 0.001: 5 or more of 60 keys come by chance at 5e-9.
+    assert (_p_values(broken, "default", 60) <= 1e-3).sum() >= 5
+    assert (_p_values(once, "default", 60) <= 1e-3).sum() < 5
+
+
+def test_what_the_prompt_shows_is_not_read_whatever_follows() -> None:
+    """Context (5, 6) stands in the prompt; the token after it, special or not, cannot hide that."""
+    reader = ToyReader(CONFIG, seed=1)
+    for following in (8, 0):
+        text = ReadingText((4, 5, 6, 7), (9, 5, 6, following, 20, 21, 22))
+        pairs = _read(reader, None, [text])
+        assert (5, 6) not in _contexts(pairs)
+        assert (9, 5) in _contexts(pairs)
+        assert pairs.reasons["context_in_prompt"] == 1
+    assert not np.isin(pairs.contexts, [0, 1]).any()
+    assert pairs.reasons == {"no_context": 2, "special_context": 2, "context_in_prompt": 1}
+    assert pairs.n_positions + sum(pairs.reasons.values()) == 7
+
+
+def test_a_copied_continuation_of_a_marked_prompt_accuses_where_the_rule_is_broken() -> None:
+    """An innocent that copies from its prompt: caught by dropping contexts the prompt shows."""
+    marked = tuple(marked_ids(CONFIG, KEY, 200, vocabulary=60, seed=3).tolist())
+
+    class Copying(ToyReader):
+        def read(self, texts: Sequence[ReadingText]) -> Iterator[Positions]:
+            for positions in super().read(texts):
+                ids = list(texts[positions.index].token_ids)
+                copied = 0.2 * positions.probabilities
+                copied[range(len(ids)), ids] += 0.8
+                yield Positions(positions.index, copied)
+
+    innocent = Copying(CONFIG, seed=1)
+    kept = _read(innocent, None, [ReadingText(marked, marked)])
+    assert kept.n_positions == 0
+    broken = _read(innocent, None, [ReadingText((2,), marked)])
+    selection = Selection(
+        np.empty(0, np.int64), np.empty(0, np.int8), broken.contexts, broken.tokens
+    )
+    centred = score_pairs(selection, CONFIG, Prf.from_key(KEY)) - 1
+    law = CONFIG.scheme.law
+    found = weighted_tail(law, broken.weights, float(broken.weights @ centred))
+    assert found.log10_p_ceiling < -6
+
+
+@pytest.mark.parametrize("with_reference", [True, False])
+def test_the_largest_differences_are_kept(
+    with_reference: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By hand: one position, five tokens kept of 60."""
+    monkeypatch.setattr(reading, "KEPT_PER_POSITION", 5)
+    suspect, reference = ToyReader(CONFIG, seed=1), ToyReader(CONFIG, seed=2)
+    text = ReadingText((2,), (10, 11, 12))
+    pairs = _read(suspect, reference if with_reference else None, [text])
+    weights = next(suspect.read([text])).probabilities[2].double()
+    if with_reference:
+        weights = weights - next(reference.read([text])).probabilities[2].double()
+    weights[[0, 1]] = 0
+    expected = weights.abs().argsort(descending=True)[:5]
+    assert sorted(pairs.tokens.tolist()) == sorted(expected.tolist())
+    assert np.allclose(pairs.weights, weights[pairs.tokens].numpy(), atol=1e-7)
+    assert pairs.contexts.tolist() == [[10, 11]] * 5
+    assert (pairs.n_positions, pairs.n_contexts) == (1, 1)
+
+
+def test_readers_must_agree_on_the_order() -> None:
+    class Backwards(ToyReader):
+        def read(self, texts: Sequence[ReadingText]) -> Iterator[Positions]:
+            yield from reversed(list(super().read(texts)))
+
+    with pytest.raises(ValueError, match="same order"):
+        _read(ToyReader(CONFIG, seed=1), Backwards(CONFIG, seed=2), TEXTS)
+
+
+def test_the_effective_number_counts_equal_weights() -> None:
+    def pairs(weights: list[float]) -> PairWeights:
+        n = len(weights)
+        return PairWeights(np.zeros((n, 2), np.int64), np.arange(n), np.array(weights), 1, 1, {})
+
+    assert pairs([0.5, -0.5, 0.5]).n_effective == pytest.approx(3)
+    assert pairs([1.0, 1e-6, 1e-6]).n_effective == pytest.approx(1)
+    assert pairs([]).n_effective == 0
+
+
+def test_a_probe_by_weights_says_what_its_pairs_come_from(tokenizer: TextTokenizer) -> None:
+    plan = Plan(CONFIG, KEY, 1e-6, 0.1, 0, 0)
+    tested = assess_reading(
+        plan, tokenizer, ToyReader(CONFIG, seed=1), ToyReader(CONFIG, seed=2), TEXTS
+    )
+    result = conclude("suspect", "weights", tested, [Control("a", "base", tested)], 12).to_dict()
+    spread = result["spread"]
+    assert spread["n_positions"] + sum(result["reasons"].values()) == result["n_tokens"] == 480
+    assert spread["n_contexts"] <= spread["n_positions"]
+    assert 1 < spread["n_effective"] < result["n_scored"]
+    assert any("unmarked reading texts" in sentence for sentence in result["limits"])
+
+
+def test_a_negative_verdict_needs_contexts_not_pairs(tokenizer: TextTokenizer) -> None:
+    """Hundreds of pairs share one context's evidence: 10,000 pairs of 440 contexts are too few."""
+    plan = Plan(CONFIG, KEY, 1e-6, 0.119, 0, 0)
+    reader = ToyReader(CONFIG, seed=1)
+    finding = assess_reading(plan, tokenizer, reader, None, TEXTS).finding
+    assert finding.n_scored > plan.n_powered
+    assert finding.verdict.value == "inconclusive"
+
+
+def test_texts_shorter_than_the_context_give_nothing() -> None:
+    texts = [ReadingText((2,), ()), ReadingText((2,), (3,)), ReadingText((2,), (3, 4))]
+    pairs = _read(ToyReader(CONFIG, seed=1), None, texts[1:])
+    assert len(pairs.weights) == pairs.n_positions == pairs.n_contexts == 0
+    assert pairs.reasons == {"no_context": 3}
+
+    class Empty(ToyReader):
+        def read(self, texts: Sequence[ReadingText]) -> Iterator[Positions]:
+            yield Positions(0, torch.empty(0, 60))
+
+    assert _read(Empty(CONFIG, seed=1), None, texts[:1]).n_positions == 0
+
+
+def test_a_marked_passage_repeated_in_one_text_is_refused(tokenizer: TextTokenizer) -> None:
+    """It drowns in the pool, but a model that copies it would be accused: a finding of a review."""
+    rng = np.random.default_rng(3)
+    passage = marked_ids(CONFIG, KEY, 60, vocabulary=60, seed=8).tolist()
+    loop = ReadingText((1,), tuple(passage * 10))
+    others = [ReadingText((1,), tuple(rng.integers(2, 400, 300).tolist())) for _ in range(24)]
+    plan = Plan(CONFIG, KEY, 1e-6, 0.119, 0, 0)
+    reader = ToyReader(CONFIG, seed=1)
+    with pytest.raises(ResultError, match="carry the mark themselves"):
+        assess_reading(plan, tokenizer, reader, None, [*others, loop])
+
+
+def test_a_context_met_before_in_the_same_text_is_not_read(tokenizer: TextTokenizer) -> None:
+    line = (7, 8, 9, 10, 11)
+    pairs = read_pairs(
+        ToyReader(CONFIG, seed=1), None, [ReadingText((1,), line * 4)],
+        context_width=2, special_ids=frozenset(),
+    )  # fmt: skip
+    assert pairs.n_positions == pairs.n_contexts == len(line)
+    assert pairs.reasons["repeated_context"] == 20 - 2 - len(line)
+
+
+def test_a_mark_without_context_is_refused_by_weights(tokenizer: TextTokenizer) -> None:
+    plan = Plan(preset("unigram"), KEY, 1e-6, 0.119, 0, 0)
+    with pytest.raises(ResultError, match="Probe with --access text"):
+        assess_reading(
+            plan, tokenizer, ToyReader(CONFIG, seed=1), None, [ReadingText((1,), (2, 3, 4, 5))]
+        )
