@@ -32,9 +32,7 @@ def write_result(name: str, *, seed: int, measured: dict[str, Any]) -> Path:
     """
     payload = {
         "benchmark": name,
-        "command": " ".join(
-            ["python", "-m", f"benchmarks.{name}", *map(shlex.quote, sys.argv[1:])]
-        ),
+        "command": " ".join(["python", "-m", f"benchmarks.{name}", *map(_argument, sys.argv[1:])]),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "commit": _git("rev-parse", "HEAD"),
         "uncommitted_changes": bool(_git("status", "--porcelain", "--", ":/watermark", ":/detect")),
@@ -46,6 +44,11 @@ def write_result(name: str, *, seed: int, measured: dict[str, Any]) -> Path:
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps(payload, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     return path
+
+
+def _argument(text: str) -> str:
+    """Quote an argument; of a path on this machine only its name is anybody's business."""
+    return shlex.quote(Path(text).name if Path(text).is_absolute() else text)
 
 
 def machine() -> dict[str, Any]:

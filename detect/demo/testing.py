@@ -14,6 +14,7 @@ from detect.demo.folder import N_DECOYS, Run, read_rows
 from detect.documents import Document
 from detect.results import format_p
 from detect.scoring.scorers import choose_scorer
+from detect.scoring.scores import score_pairs, select_pairs
 from detect.suspect.inheritance import (
     TEXT_EFFECT,
     WEIGHTS_EFFECT,
@@ -23,7 +24,10 @@ from detect.suspect.inheritance import (
 )
 from detect.suspect.probe import Control, ProbeResult, conclude
 from detect.suspect.suspects import ReadingText, SuspectAnswer, TransformersSuspect
+from detect.tails.nulls import log_tails
 from watermark.cli import progress
+from watermark.contexts import group_rows
+from watermark.prf import Prf
 
 __all__ = ["mixed_corpus", "probe_by_text", "probe_by_weights", "single_answers"]
 
@@ -38,16 +42,38 @@ def single_answers(run: Run, marked: Rows, plain: Rows) -> None:
         each = np.array([d.log10_p for d in result.documents])
         payload = _without_documents(result)
         payload["median_log10_p"] = median(each.tolist())
-        payload["uniformity_p_value"] = _uniformity(10**each)
+        payload["uniformity_p_value"] = _uniformity(run, rows)
         run.found(f"{name} answers of the teacher", time.monotonic() - started, payload)
         run.say(f"    single answers: median p = {format_p(payload['median_log10_p'])}")
 
 
-def _uniformity(p_values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> float:
-    """Kolmogorov-Smirnov test of uniform p-values (scipy), two-sided."""
+def _uniformity(run: Run, rows: Rows) -> float:
+    """Kolmogorov-Smirnov test of uniform p-values of single answers (scipy), two-sided.
+
+    A pair that several answers share counts in the first only: otherwise their p-values depend on
+    each other, and the test, which takes them for independent, would cry wolf.
+    """
     from scipy.stats import kstest
 
-    return float(kstest(p_values, "uniform").pvalue)
+    scorer = choose_scorer(None, run.config.scheme, "direct")
+    selections = [
+        select_pairs(
+            run.tokenizer.encode(row["text"]),
+            run.config.context_width,
+            special_ids=run.tokenizer.special_ids,
+            drop_repeated_contexts=True,
+        )
+        for row in rows
+    ]
+    prf = Prf.from_key(run.key)
+    scores = [score_pairs(selection, run.config, prf, scorer) for selection in selections]
+    pairs = [np.column_stack([selection.contexts, selection.tokens]) for selection in selections]
+    answer = np.repeat(np.arange(len(rows)), [len(s) for s in scores])
+    first, _ = group_rows(np.concatenate(pairs))
+    n = np.bincount(answer[first], minlength=len(rows))
+    sums = np.bincount(answer[first], np.concatenate(scores)[first], len(rows))
+    p_values = np.exp(log_tails(scorer.law, sums, n))
+    return float(kstest(p_values[n > 0], "uniform").pvalue)
 
 
 def mixed_corpus(run: Run, marked: Rows, plain: Rows) -> None:

@@ -66,7 +66,7 @@ _DEMO = "SmolLM2-135M-Instruct, 400 marked answers, 10 layers trained once, lear
 EFFECTS: Final = (
     Effect("text", "gumbel", 2, 1.0, 0.0657, f"{_DEMO}; 250 answers", _OURS, score="weak"),
     Effect(
-        "weights", "gumbel", 2, 1.0, 0.0688,
+        "weights", "gumbel", 2, 1.0, 0.0669,
         f"{_DEMO}; whole distribution less the base's, a token of 120 unmarked texts", _OURS,
     ),
     Effect("text", "gumbel", 1, 1.0, 0.084, _CLOSED, _SANDER),
