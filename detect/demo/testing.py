@@ -70,8 +70,8 @@ def _uniformity(run: Run, rows: Rows) -> float:
     pairs = [np.column_stack([selection.contexts, selection.tokens]) for selection in selections]
     answer = np.repeat(np.arange(len(rows)), [len(s) for s in scores])
     first, _ = group_rows(np.concatenate(pairs))
-    n = np.bincount(answer[first], minlength=len(rows))
-    sums = np.bincount(answer[first], np.concatenate(scores)[first], len(rows))
+    n = np.bincount(answer[first], minlength=len(rows)).astype(np.int64)
+    sums = np.bincount(answer[first], np.concatenate(scores)[first], len(rows)).astype(np.float64)
     p_values = np.exp(log_tails(scorer.law, sums, n))
     return float(kstest(p_values[n > 0], "uniform").pvalue)
 
