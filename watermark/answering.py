@@ -56,7 +56,7 @@ def answer_prompts(
     try:
         from transformers import AutoTokenizer
 
-        from watermark.generation import Sampling, chat_prompt, sample_answers
+        from watermark.generation import Sampling, sample_answers
         from watermark.marking import Marker
     except ImportError as error:
         raise MissingExtraError(error.name or "torch", "hf") from None
@@ -68,19 +68,9 @@ def answer_prompts(
         config = config.bound_to(tokens.fingerprint)
         marker = Marker(config, key)
     chat = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    try:
-        asked = [chat_prompt(chat, prompt) for prompt in prompts]
-    except Exception as error:
-        # A template is the model's own: it can fail in any way the template language allows.
-        raise ModelError(
-            f"{folder.name} has no chat template that can be used "
-            f"({str(error).partition('!')[0][:200]}); give a chat model"
-        ) from None
-    if chat.eos_token_id is None:
-        raise ModelError(f"{folder.name} does not say which token ends an answer (eos_token)")
     answers = sample_answers(
         load_model(folder),
-        asked,
+        _formatted(chat, prompts, folder.name),
         Sampling(**sampling),
         end_ids=[chat.eos_token_id],
         marker=marker,
@@ -94,3 +84,19 @@ def answer_prompts(
         for p, a in zip(prompts, answers, strict=True)
     ]
     return Answered(rows, config)
+
+
+def _formatted(chat: Any, prompts: Sequence[str], name: str) -> list[list[int]]:
+    """Put prompts into the model's chat format; refuse a model that cannot chat."""
+    from watermark.generation import chat_prompt
+
+    if chat.eos_token_id is None:
+        raise ModelError(f"{name} does not say which token ends an answer (eos_token)")
+    try:
+        return [chat_prompt(chat, prompt) for prompt in prompts]
+    except Exception as error:
+        # A template is the model's own: it can fail in any way the template language allows.
+        raise ModelError(
+            f"{name} has no chat template that can be used "
+            f"({str(error).partition('!')[0][:200]}); give a chat model"
+        ) from None

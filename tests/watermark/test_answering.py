@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -58,3 +60,17 @@ def test_a_config_bound_to_another_tokenizer_is_refused(model_folder: Path) -> N
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError):
         answer_prompts(tmp_path, PROMPTS)
+
+
+@pytest.mark.parametrize("missing", ["chat_template", "eos_token"])
+def test_a_model_that_cannot_chat_is_refused(
+    model_folder: Path, tmp_path: Path, missing: str
+) -> None:
+    folder = Path(shutil.copytree(model_folder, tmp_path / "mute"))
+    path = folder / "tokenizer_config.json"
+    settings = json.loads(path.read_text())
+    del settings[missing]
+    path.write_text(json.dumps(settings))
+    (folder / "chat_template.jinja").unlink(missing_ok=True)
+    with pytest.raises(ModelError, match=r"chat template|ends an answer"):
+        answer_prompts(folder, ["Hello"], max_new_tokens=2)
