@@ -2,7 +2,7 @@
 
 Each text of the real model is marked under the key of one of 25,000 accounts and tested under all
 of them, at a family-wise level of 1e-6. Wrong accounts: the same search, with the right key left
-out, over many pieces of marked and unmarked text.
+out, over many pieces of text.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def _right(name: str, keys: np.ndarray, n_texts: int, seed: int) -> dict[str, An
 def _wrong(name: str, keys: np.ndarray, n_pieces: int, length: int, seed: int) -> dict[str, Any]:
     config = preset(name)
     scorer = choose_scorer(None, config.scheme, "direct")
-    texts = [*marked_texts(name, seed=seed), *marked_texts(None, seed=seed)]
+    texts = [*marked_texts(name, seed=seed), *marked_texts("default", seed=seed)]
     best, named = [], 0
     for i in range(n_pieces):
         text = texts[i % len(texts)]
