@@ -1,6 +1,6 @@
 """Pictures of the committed results for docs/statistics.md: `python -m benchmarks.plots`.
 
-Needs matplotlib (`pip install 'heirmark[bench]'`). Reads benchmarks/results/*.json only.
+Needs matplotlib (`pip install -e '.[bench]'`). Reads benchmarks/results/*.json only.
 """
 
 from __future__ import annotations

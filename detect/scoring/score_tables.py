@@ -31,7 +31,7 @@ from watermark.schemes.laws import ScoreLaw, Tabulated
 
 __all__ = ["ScoreTable", "Scorer", "score_table"]
 
-# Steps of the lattice in a standard deviation: rounding then costs less than 1e-4 of the power.
+# Steps of the lattice in a standard deviation: rounding costs power only, and little of it.
 _STEPS_PER_DEVIATION = 32
 
 
