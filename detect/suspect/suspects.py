@@ -18,7 +18,14 @@ if TYPE_CHECKING:
 
     from watermark.generation import Sampling
 
-__all__ = ["Positions", "ReadingText", "Suspect", "SuspectAnswer", "TransformersSuspect"]
+__all__ = [
+    "Positions",
+    "ReadingText",
+    "ReportedPosition",
+    "Suspect",
+    "SuspectAnswer",
+    "TransformersSuspect",
+]
 
 # Texts side by side, and positions of a batch with its padding: at 50,000 tokens of vocabulary in
 # bf16 the logits of a full batch are 200 MB. One longer text is read alone.
@@ -28,11 +35,34 @@ _READING_POSITIONS = 2_048
 
 @final
 @dataclass(frozen=True)
+class ReportedPosition:
+    """What a suspect reported of one token of its answer.
+
+    Attributes:
+        start: where the drawn token begins in the answer's UTF-8 bytes.
+        tokens: the likeliest tokens there, as bytes, in the suspect's own vocabulary.
+        log_probs: natural log of each one's probability.
+    """
+
+    start: int
+    tokens: tuple[bytes, ...]
+    log_probs: tuple[float, ...]
+
+
+@final
+@dataclass(frozen=True)
 class SuspectAnswer:
-    """One exchange with a suspect, as text: `prompt` in its full chat form."""
+    """One exchange with a suspect, as text.
+
+    Attributes:
+        prompt: all that the answer could copy from, in its full chat form where that is known.
+        text: the answer.
+        reported: its positions in order, where the suspect offers log-probabilities.
+    """
 
     prompt: str
     text: str
+    reported: tuple[ReportedPosition, ...] = ()
 
 
 @final

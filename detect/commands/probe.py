@@ -1,0 +1,60 @@
+"""`heirmark probe`: test a model for inherited signal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from detect.commands.options import assessment_options, show
+from watermark.cli import FiniteRange, chosen_config, progress
+from watermark.keys import load_key
+
+__all__ = ["probe"]
+
+
+@click.command()
+@click.argument("suspect")
+@click.option("--access", type=click.Choice(["text", "weights"]), default="text", show_default=True)
+@click.option("--control", "controls", multiple=True, help="A clean model; may be repeated.")
+@click.option("--reference", help="With weights: a clean model, often the suspect's public base.")
+@click.option("--prompts", "prompts_path", help="With text: prompts for the suspect, one a line.")
+@click.option(
+    "--reading",
+    "reading_path",
+    help='With weights: unmarked texts, JSONL with "prompt" and "text".',
+)
+@assessment_options
+@click.option("--max-new-tokens", default=96, show_default=True, type=click.IntRange(1))
+@click.option("--temperature", default=1.0, show_default=True, type=FiniteRange(0, min_open=True))
+@click.option("--top-k", default=0, show_default=True, type=click.IntRange(0), help="0 keeps all.")
+def probe(suspect: str, **options: Any) -> None:
+    """Test a model (SUSPECT: folder, Hub id or smollm2) for inherited signal."""
+    from detect.suspect.probing import ProbeRequest, run_probe
+
+    needed = "prompts_path" if options["access"] == "text" else "reading_path"
+    if options[needed] is None:
+        option = "--prompts" if needed == "prompts_path" else "--reading"
+        raise click.UsageError(f"--access {options['access']} needs {option} FILE")
+    if options["access"] == "weights" and options["score"]:
+        raise click.UsageError(
+            "--score is for --access text; weights have a statistic of their own"
+        )
+    request = ProbeRequest(
+        suspect=suspect,
+        access=options["access"],
+        controls=options["controls"],
+        reference=options["reference"],
+        config=chosen_config(options["preset_name"], options["config_path"]),
+        key=load_key(options["key_path"]),
+        tokenizer=options["tokenizer"],
+        alpha=options["alpha"],
+        n_decoys=options["n_decoys"],
+        seed=options["seed"],
+        score=options["score"],
+        max_new_tokens=options["max_new_tokens"],
+        temperature=options["temperature"],
+        top_k=options["top_k"],
+    )
+    result = run_probe(request, options["prompts_path"], options["reading_path"], progress)
+    show(result.to_dict(), options["as_json"], options["output"])
