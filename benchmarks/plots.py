@@ -28,11 +28,9 @@ def _measured(name: str) -> dict[str, Any]:
 
 def validity(axes: Axes) -> None:
     """Rate of p <= alpha over alpha, one line for every preset and score."""
-    measured = _measured("validity")
-    names = list(measured)
-    for preset, tests in measured.items():
-        if not isinstance(tests, dict):
-            continue
+    names = sorted(path.stem for path in (RESULTS / "validity").glob("*.json"))
+    for preset in names:
+        tests = _measured(f"validity/{preset}")["tests"]
         for number, result in enumerate(tests.values()):
             levels = [x["alpha"] for x in result["levels"]]
             ratios = [x["rate"] / x["alpha"] for x in result["levels"]]

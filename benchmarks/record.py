@@ -19,13 +19,17 @@ RESULTS = Path(__file__).parent / "results"
 _PACKAGES = ("numpy", "scipy", "numba", "torch", "transformers", "tokenizers")
 
 
-def write_result(name: str, *, seed: int, measured: dict[str, Any]) -> Path:
+def write_result(
+    name: str, *, seed: int, measured: dict[str, Any], case: str | None = None
+) -> Path:
     """Write one result file.
 
     Args:
-        name: file name without suffix, the question asked.
+        name: the benchmark's module, the question asked; the file's name without suffix.
         seed: what made the random numbers.
         measured: the numbers.
+        case: for a benchmark whose cases are run one by one, this case's name: its file stands in
+            a folder of the benchmark's name.
 
     Returns:
         The file's path.
@@ -40,8 +44,8 @@ def write_result(name: str, *, seed: int, measured: dict[str, Any]) -> Path:
         "machine": machine(),
         "measured": measured,
     }
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
+    path = RESULTS / name / f"{case}.json" if case else RESULTS / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(payload, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     return path
 

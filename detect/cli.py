@@ -6,6 +6,7 @@ Exit codes: 0 done (whatever was found), 1 error, 2 wrong usage.
 from __future__ import annotations
 
 from pathlib import Path
+
 import click
 
 from detect.commands.calibrate import calibrate
