@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from watermark.errors import MissingExtraError
 from watermark.models import load_model
 
 __all__ = ["Example", "Recipe", "fine_tune"]
@@ -41,6 +42,8 @@ class Recipe:
         batch_tokens: tokens a step, padding included.
         trained_layers: how many of the last layers learn; None is all, embedding included.
         seed: of the order of examples.
+        lora_rank: adapters of this rank in every linear layer learn, and are merged at the end;
+            None for the weights themselves. Needs the package peft.
     """
 
     epochs: int = 1
@@ -48,6 +51,7 @@ class Recipe:
     batch_tokens: int = 2048
     trained_layers: int | None = None
     seed: int = 0
+    lora_rank: int | None = None
 
 
 def fine_tune(
@@ -73,6 +77,7 @@ def fine_tune(
         `out_folder`, a safetensors folder with the teacher's tokenizer.
     """
     model = load_model(model_folder, torch.float32, "sdpa").train()
+    adapted = _with_adapters(model, recipe.lora_rank) if recipe.lora_rank else None
     parameters = _trainable(model, recipe.trained_layers)
     batches = list(_batches(examples, recipe, end_id))
     optimizer = torch.optim.AdamW(parameters, lr=recipe.learning_rate, weight_decay=0.0)
@@ -86,6 +91,8 @@ def fine_tune(
         optimizer.step()
         schedule.step()
         on_tokens(int((labels != _IGNORED).sum()), float(loss.detach()))
+    if adapted is not None:
+        model = adapted.merge_and_unload()
     return _save(model, model_folder, out_folder)
 
 
@@ -95,6 +102,16 @@ def _loss(model: Any, ids: Tensor, labels: Tensor) -> Tensor:
     wanted = labels[:, 1:] != _IGNORED
     logits = model.lm_head(hidden[:, :-1][wanted])
     return torch.nn.functional.cross_entropy(logits.float(), labels[:, 1:][wanted])
+
+
+def _with_adapters(model: Any, rank: int) -> Any:
+    """Put low-rank adapters into the model's linear layers; its own weights are frozen."""
+    try:
+        from peft import LoraConfig, get_peft_model
+    except ImportError:
+        raise MissingExtraError("peft", "bench") from None
+    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear")
+    return get_peft_model(model, config)
 
 
 def _trainable(model: Any, trained_layers: int | None) -> list[Any]:

@@ -55,7 +55,7 @@ class Effect:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
-_OURS = "benchmarks/results/inheritance.json"
+_OURS = "benchmarks/results/demo.json"
 _SANDER = "Sander et al., NeurIPS 2024, arXiv 2402.14904; z / sqrt(n) derived from its p-values"
 _TEXTSEAL = "TextSeal 2026, arXiv 2605.12456; z / sqrt(n) derived from its figures"
 _LLAMA = "Llama-2-chat-7B to Llama-1-7B, Self-Instruct, 3 epochs"

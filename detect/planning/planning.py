@@ -25,7 +25,7 @@ from detect.planning.tilting import Alternative
 
 __all__ = ["plan_power"]
 
-# Scored pairs of a token of a student's answers: benchmarks/results/inheritance.json, 15,961 of
+# Scored pairs of a token of a student's answers: benchmarks/results/demo.json, 15,961 of
 # 21,628 at h = 2. Narrow prompts give fewer.
 _ANSWER_SHARE: Final = 0.74
 _RESAMPLES: Final = 40

@@ -4,7 +4,7 @@ H0: the suspect is independent of the key. Alternative: it prefers, in contexts 
 training, the tokens that the mark preferred.
 
 - By text: its answers to prompts; each distinct (context, token) pair is scored once, with equal
-  weight. Exact.
+  weight or with one by how often its context occurs in the provider's texts. Exact.
 - By weights: its next-token distributions on unmarked texts, less those of a clean reference
   (`detect.suspect.reading`). A weighted sum: saddlepoint value, Chernoff ceiling.
 """
@@ -12,7 +12,6 @@ training, the tokens that the mark preferred.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
@@ -21,18 +20,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detect.decoys import run_decoys
-from detect.finding import Curve, Finding, Plan, assess_scores, settle
+from detect.finding import Curve, Finding, Plan, assess_scores, assess_weighted_scores, settle
 from detect.multiplicity import holm
 from detect.scoring.scores import Selection, score_pairs, select_pairs
+from detect.suspect.answer_pairs import AnswerPairs, pool_answers
+from detect.suspect.context_counts import ContextCounts, context_weights
 from detect.suspect.reading import PairWeights, Reader, read_pairs
 from detect.suspect.suspects import ReadingText, SuspectAnswer
 from detect.tails.nulls import log_tails
 from detect.tails.weighted import weighted_tail
+from watermark.contexts import group_rows
 from watermark.errors import ResultError
 from watermark.prf import Prf
 from watermark.tokens import TextTokenizer, check_fingerprint
 
-__all__ = ["TEXT_EFFECT", "WEIGHTS_EFFECT", "Outcome", "assess_answers", "assess_reading"]
+__all__ = [
+    "TEXT_EFFECT",
+    "WEIGHTS_EFFECT",
+    "Outcome",
+    "assess_answers",
+    "assess_pairs",
+    "assess_pool",
+    "assess_reading",
+]
 
 # Published inheritance, all training data marked, h = 2, in null standard deviations: Gumbel by
 # text 0.051 a pair; open weights, full fine-tuning 0.119 a distinct context (Sander et al. 2024).
@@ -60,56 +70,43 @@ class Outcome(NamedTuple):
 
 
 def assess_answers(
-    plan: Plan, tokenizer: TextTokenizer, answers: Sequence[SuspectAnswer]
+    plan: Plan,
+    tokenizer: TextTokenizer,
+    answers: Sequence[SuspectAnswer],
+    counts: ContextCounts | None = None,
 ) -> Outcome:
     """Test a suspect's answers for inherited signal.
-
-    Contexts that occur in an answer's own prompt are dropped: what could be copied is no evidence.
-    The text is cut by the provider's tokenizer, whatever the suspect's own one is.
 
     Args:
         plan: what was fixed beforehand.
         tokenizer: the provider's tokenizer.
         answers: the suspect's answers to prompts that were chosen beforehand.
+        counts: how often contexts occur in texts that do not depend on the key: a pair's weight.
 
     Returns:
         The finding over all distinct pairs; unscored tokens by reason.
 
     Raises:
         FingerprintError: the config is bound to another tokenizer.
+        ResultError: counts of another context width.
     """
     check_fingerprint(tokenizer, plan.config.tokenizer)
-    selections = [_select(plan, tokenizer, answer) for answer in answers]
-    reasons: Counter[str] = Counter()
-    for selection in selections:
-        reasons.update(selection.reason_counts())
-    prf = Prf.from_key(plan.key)
-    h = plan.config.context_width
-    contexts = np.concatenate([np.empty((0, h), np.int64), *(s.contexts for s in selections)])
-    tokens = np.concatenate([np.empty(0, np.int64), *(s.tokens for s in selections)])
-    new = _distinct(contexts, tokens)
-    if len(tokens) > len(new):
-        reasons["pair_in_earlier_answer"] = len(tokens) - len(new)
-    pooled = Selection(np.empty(0, np.int64), np.empty(0, np.int8), contexts[new], tokens[new])
-    scores = score_pairs(pooled, plan.config, prf, plan.scoring)
-    finding = assess_scores(plan, pooled.contexts, pooled.tokens, scores)
-    return Outcome(finding, sum(s.n_tokens for s in selections), dict(reasons))
+    pairs = pool_answers(tokenizer, answers, plan.config.context_width)
+    return Outcome(assess_pool(plan, pairs, counts), pairs.n_tokens, pairs.reasons)
 
 
-def _select(plan: Plan, tokenizer: TextTokenizer, answer: SuspectAnswer) -> Selection:
-    return select_pairs(
-        tokenizer.encode(answer.text),
-        plan.config.context_width,
-        prompt_ids=tokenizer.encode(answer.prompt),
-        special_ids=tokenizer.special_ids,
-        drop_repeated_contexts=False,
-    )
-
-
-def _distinct(contexts: NDArray[np.int64], tokens: NDArray[np.int64]) -> NDArray[np.int64]:
-    from watermark.contexts import group_rows
-
-    return group_rows(np.column_stack([contexts, tokens]))[0]
+def assess_pool(plan: Plan, pairs: AnswerPairs, counts: ContextCounts | None = None) -> Finding:
+    """Test the distinct pairs of answers; see `assess_answers`."""
+    scores = score_pairs(pairs.as_selection(), plan.config, Prf.from_key(plan.key), plan.scoring)
+    if counts is None:
+        return assess_scores(plan, pairs.contexts, pairs.tokens, scores)
+    if counts.context_width != plan.config.context_width:
+        raise ResultError(
+            f"the counts are of contexts of {counts.context_width} tokens, and the mark's have "
+            f"{plan.config.context_width}; count again for this deployment"
+        )
+    weights = context_weights(counts.of(pairs.contexts))
+    return assess_weighted_scores(plan, pairs.contexts, pairs.tokens, scores, weights)
 
 
 def assess_reading(
@@ -158,7 +155,7 @@ def assess_reading(
         "n_effective": round(pairs.n_effective, 1),
     }
     n_tokens = sum(len(t.token_ids) for t in texts)
-    return Outcome(_assess_pairs(plan, pairs), n_tokens, pairs.reasons, spread)
+    return Outcome(assess_pairs(plan, pairs), n_tokens, pairs.reasons, spread)
 
 
 def _refuse_marked(plan: Plan, tokenizer: TextTokenizer, texts: Sequence[ReadingText]) -> None:
@@ -174,7 +171,7 @@ def _refuse_marked(plan: Plan, tokenizer: TextTokenizer, texts: Sequence[Reading
     ]
     contexts = np.concatenate([np.empty((0, h), np.int64), *(r.contexts for r in rows)])
     tokens = np.concatenate([np.empty(0, np.int64), *(r.tokens for r in rows)])
-    new = _distinct(contexts, tokens)
+    new = group_rows(np.column_stack([contexts, tokens]))[0]
     pooled = Selection(np.empty(0, np.int64), np.empty(0, np.int8), contexts[new], tokens[new])
     scores = score_pairs(pooled, plan.config, Prf.from_key(plan.key))
     found = assess_scores(replace(plan, n_decoys=0), pooled.contexts, pooled.tokens, scores)
@@ -198,7 +195,8 @@ def _smallest_adjusted(plan: Plan, rows: Sequence[Selection]) -> float:
     return float(holm(log_tails(law, sums, sizes) / math.log(10)).min())
 
 
-def _assess_pairs(plan: Plan, pairs: PairWeights) -> Finding:
+def assess_pairs(plan: Plan, pairs: PairWeights) -> Finding:
+    """Test the weighted pairs of reading texts; see `assess_reading`."""
     scheme = plan.config.scheme
     selection = Selection(np.empty(0, np.int64), np.empty(0, np.int8), pairs.contexts, pairs.tokens)
     centred = score_pairs(selection, plan.config, Prf.from_key(plan.key)) - scheme.law.mean

@@ -9,7 +9,7 @@ from detect import finding
 from detect.decoys import DecoyResult
 from detect.finding import Finding, Plan, settle
 from detect.results import Tail
-from detect.suspect import inheritance
+from detect.suspect import answer_pairs, inheritance
 from detect.suspect.inheritance import Outcome, assess_answers, assess_reading
 from detect.suspect.probe import Control, conclude
 from detect.suspect.reading import read_pairs
@@ -262,7 +262,7 @@ def test_pairs_counted_again_and_again_accuse_the_innocent(
         return sum(finding.verdict.value == "signal" for finding in found)
 
     assert guilty() == 0
-    monkeypatch.setattr(inheritance, "_distinct", lambda contexts, tokens: np.arange(len(tokens)))
+    monkeypatch.setattr(answer_pairs, "group_rows", lambda rows: (np.arange(len(rows)),))
     assert guilty() >= 3
 
 

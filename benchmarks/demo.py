@@ -61,7 +61,7 @@ def main(folder: Path, seed: int) -> None:
         "steps": [{k: s[k] for k in _STEP_KEYS if k in s} for s in payload["steps"]],
         "by_text_under_20_fresh_keys": fresh,
     }
-    click.echo(f"wrote {write_result('inheritance', seed=seed, measured=measured)}")
+    click.echo(f"wrote {write_result('demo', seed=seed, measured=measured)}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,10 @@
+"""The frozen benchmark of inherited watermarks: `python -m benchmarks.inheritance`.
+
+lessons   what the teacher says: answers under one key and scheme each, or under none
+grid      the rows: which student learns what, how, and what is done to it afterwards
+stages    the folder that keeps what is made, so that a stopped run goes on where it was
+students  training, and what a thief does to a student or to its data
+asking    what students answer, and their next-token distributions
+measuring the tests, ours and the published ones, on the same answers and texts
+traps     rules switched off: innocent students that then look guilty
+"""

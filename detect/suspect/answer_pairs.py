@@ -1,0 +1,81 @@
+"""From a suspect's answers to the distinct pairs that may be scored. No key is needed for that."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detect.scoring.scores import Selection, select_pairs
+from detect.suspect.suspects import SuspectAnswer
+from watermark.contexts import group_rows
+from watermark.tokens import TextTokenizer
+
+__all__ = ["AnswerPairs", "pool_answers"]
+
+
+@final
+@dataclass(frozen=True)
+class AnswerPairs:
+    """Distinct pairs of all answers, in the order of the answers.
+
+    Attributes:
+        contexts: int64, shape (n, h).
+        tokens: int64, shape (n,).
+        n_tokens: tokens of all answers.
+        reasons: unscored ones, by reason.
+    """
+
+    contexts: NDArray[np.int64]
+    tokens: NDArray[np.int64]
+    n_tokens: int
+    reasons: dict[str, int]
+
+    def as_selection(self) -> Selection:
+        """Return the pairs as what is scored."""
+        return Selection(np.empty(0, np.int64), np.empty(0, np.int8), self.contexts, self.tokens)
+
+
+def pool_answers(
+    tokenizer: TextTokenizer, answers: Sequence[SuspectAnswer], context_width: int
+) -> AnswerPairs:
+    """Collect the pairs of answers.
+
+    Contexts that occur in an answer's own prompt are dropped: what could be copied is no evidence.
+    The text is cut by the provider's tokenizer, whatever the suspect's own one is.
+
+    Args:
+        tokenizer: the provider's tokenizer.
+        answers: the suspect's answers.
+        context_width: h.
+
+    Returns:
+        The pairs; unscored tokens by reason.
+    """
+    texts = tokenizer.encode_many([answer.text for answer in answers])
+    prompts = tokenizer.encode_many([answer.prompt for answer in answers])
+    selections = [
+        select_pairs(
+            text,
+            context_width,
+            prompt_ids=prompt,
+            special_ids=tokenizer.special_ids,
+            drop_repeated_contexts=False,
+        )
+        for text, prompt in zip(texts, prompts, strict=True)
+    ]
+    reasons: Counter[str] = Counter()
+    for selection in selections:
+        reasons.update(selection.reason_counts())
+    h = context_width
+    contexts = np.concatenate([np.empty((0, h), np.int64), *(s.contexts for s in selections)])
+    tokens = np.concatenate([np.empty(0, np.int64), *(s.tokens for s in selections)])
+    new = group_rows(np.column_stack([contexts, tokens]))[0]
+    if len(tokens) > len(new):
+        reasons["pair_in_earlier_answer"] = len(tokens) - len(new)
+    n_tokens = sum(s.n_tokens for s in selections)
+    return AnswerPairs(contexts[new], tokens[new], n_tokens, dict(reasons))
