@@ -90,7 +90,7 @@ def native_dtype() -> torch.dtype:
     """
     import torch
 
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return torch.bfloat16 if capabilities.get("avx512_bf16") else torch.float32
 
 
