@@ -183,7 +183,8 @@ class _Contour(NamedTuple):
 
     def speeds(self, v: NDArray[np.float64]) -> NDArray[np.complex128]:
         """The derivatives d'(v), divided by i."""
-        return self.scale * np.cos(self.angle + 1j * v)
+        speeds: NDArray[np.complex128] = self.scale * np.cos(self.angle + 1j * v)
+        return speeds
 
 
 def _contour(saddle: _Saddle) -> _Contour:
@@ -200,12 +201,12 @@ def _integrate(contour: _Contour, saddle: _Saddle) -> Inverted:
     terms = _to_the_end(contour, saddle)
     if terms is None:
         return _NOT_FOUND
-    reach, step = len(terms) * _STEP, _STEP
+    n, step = len(terms), _STEP
     total, size = float(terms.real.sum() - terms[0].real / 2), float(np.abs(terms).sum())
     for _ in range(_MAX_HALVINGS):
-        terms = _terms(contour, saddle, np.arange(step / 2, reach, step))
+        terms = _terms(contour, saddle, step * (np.arange(n) + 0.5))
         coarser, total = 2 * total, total + float(terms.real.sum())
-        step, size = step / 2, size + float(np.abs(terms).sum())
+        n, step, size = 2 * n, step / 2, size + float(np.abs(terms).sum())
         change = abs(total - coarser)
         if change < _AGREED * total:
             error = change / total + saddle.rounding + 8 * _EPSILON * size / total
@@ -240,11 +241,11 @@ def _exponent(saddle: _Saddle, d: NDArray[np.complex128]) -> NDArray[np.complex1
     reach, m = float(np.abs(d).max()), len(saddle.a)
     n_near = int(np.searchsorted(-np.abs(saddle.a) * reach, -_SMALL)) if m > _MANY else m
     products = np.multiply.outer(d, saddle.a[:n_near])
-    exponent = saddle.slope * d - (np.log(1 - products) + products) @ saddle.counts[:n_near]
-    if n_near < m:
-        powers = _power_sums(saddle.a[n_near:] * reach, saddle.counts[n_near:])
-        exponent += np.polynomial.polynomial.polyval(d / reach, powers)
-    return exponent
+    near: NDArray[np.complex128] = (np.log(1 - products) + products) @ saddle.counts[:n_near]
+    if n_near == m:
+        return saddle.slope * d - near
+    powers = _power_sums(saddle.a[n_near:] * reach, saddle.counts[n_near:])
+    return saddle.slope * d - near + np.polynomial.polynomial.polyval(d / reach, powers)
 
 
 def _power_sums(x: NDArray[np.float64], counts: NDArray[np.float64]) -> NDArray[np.float64]:
