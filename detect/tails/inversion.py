@@ -204,7 +204,7 @@ def _integrate(contour: _Contour, saddle: _Saddle) -> Inverted:
     n, step = len(terms), _STEP
     total, size = float(terms.real.sum() - terms[0].real / 2), float(np.abs(terms).sum())
     for _ in range(_MAX_HALVINGS):
-        terms = _terms(contour, saddle, step * (np.arange(n) + 0.5))
+        terms = _terms(contour, saddle, np.arange(0.5, n, dtype=np.float64) * np.float64(step))
         coarser, total = 2 * total, total + float(terms.real.sum())
         n, step, size = 2 * n, step / 2, size + float(np.abs(terms).sum())
         change = abs(total - coarser)
@@ -218,8 +218,8 @@ def _to_the_end(contour: _Contour, saddle: _Saddle) -> NDArray[np.complex128] | 
     """Terms at steps of `_STEP` until they vanish; None if they do not."""
     terms = np.zeros(0, np.complex128)
     for start in range(0, _MAX_NODES, saddle.nodes_at_once):
-        nodes = _STEP * np.arange(start, start + saddle.nodes_at_once)
-        terms = np.append(terms, _terms(contour, saddle, nodes))
+        nodes = np.arange(start, start + saddle.nodes_at_once, dtype=np.float64)
+        terms = np.append(terms, _terms(contour, saddle, nodes * np.float64(_STEP)))
         negligible = np.abs(terms) < _NEGLIGIBLE * np.abs(terms[0])
         if negligible.any():
             return terms[: int(negligible.argmax()) + 1]
