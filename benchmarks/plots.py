@@ -46,7 +46,7 @@ def validity(axes: Axes) -> None:
 
 
 def two_moments(axes: Axes) -> None:
-    """How many times too small a two-moment fit is, and what the saddlepoint makes of it."""
+    """How many times too small a two-moment fit is, and what heirmark makes of it."""
     rows = _measured("far_tail")["two_moment_fit_of_two_keys"]
     for n in sorted({row["n"] for row in rows}):
         chosen = [row for row in rows if row["n"] == n]
@@ -54,7 +54,7 @@ def two_moments(axes: Axes) -> None:
         axes.plot(depth, [r["fit_too_small_by"] for r in chosen], "o-",
                   label=f"two-moment gamma fit, n = {n}")  # fmt: skip
         axes.plot(depth, [1 / r["ours_off_by_factor"] for r in chosen], "x--",
-                  label=f"saddlepoint, n = {n}")  # fmt: skip
+                  label=f"heirmark, n = {n}")  # fmt: skip
     axes.axhline(1.0, color=INK, lw=1)
     axes.set(yscale="log", xlabel="-log10 of the exact p-value", ylabel="p printed too small by")
     axes.legend(fontsize=7)

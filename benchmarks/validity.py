@@ -4,7 +4,7 @@ Texts: prose, code, mathematics, and heavy repetition (lists, templates, one lin
 Each is tested under thousands of keys that were never used, by every preset's own score and by the
 other scores, weighted sums included. H0 holds by construction, so that the share of p-values at or
 below alpha must not exceed alpha. Weighted sums without an exact tail are tested by their
-saddlepoint value and by their Chernoff ceiling.
+value (inverted, or a saddlepoint) and by their Chernoff ceiling.
 """
 
 from __future__ import annotations
