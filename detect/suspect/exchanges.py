@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, final
 
 import numpy as np
 
+from watermark.sampling import Sampling
+
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from watermark.generation import Sampling
 
 __all__ = [
     "Positions",
@@ -96,7 +96,7 @@ class Suspect(Protocol):
 
     def ask(
         self, prompts: Sequence[str], sampling: Sampling, known: Collection[int] = ()
-    ) -> Iterator[tuple[int, SuspectAnswer]]:
+    ) -> Generator[tuple[int, SuspectAnswer], None, None]:
         """Ask prompts, as far as their answers are not known.
 
         Args:

@@ -5,19 +5,18 @@ It is opened, never trusted: safetensors or GGUF only, none of its code is run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from detect.suspect.exchanges import Positions, ReadingText, SuspectAnswer, derived_seed
 from watermark.errors import FingerprintError, ModelError
+from watermark.sampling import Sampling
 from watermark.tokens import TextTokenizer, load_tokenizer
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from watermark.generation import Sampling
 
 __all__ = ["TransformersSuspect"]
 
@@ -86,7 +85,7 @@ class TransformersSuspect:
 
     def ask(
         self, prompts: Sequence[str], sampling: Sampling, known: Collection[int] = ()
-    ) -> Iterator[tuple[int, SuspectAnswer]]:
+    ) -> Generator[tuple[int, SuspectAnswer], None, None]:
         """Answer prompts block by block; see `Suspect`.
 
         A block has a seed of its own and is drawn whole, also if part of it is known: its answers
