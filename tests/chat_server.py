@@ -83,7 +83,6 @@ class ChatServer:
         self._barred = [i for i, token in enumerate(self._bytes) if not token.isascii()]
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         self._http.chat = self  # type: ignore[attr-defined]
-        self._http.handle_error = lambda *_: None  # type: ignore[method-assign]
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,))
 
     @property
@@ -129,8 +128,8 @@ class ChatServer:
     def _log_probs(self, ids: list[int], temperature: float) -> torch.Tensor:
         with self._computing, torch.inference_mode():
             logits = self._model(torch.tensor([ids])).logits[0, -1].float()
-        logits[self._barred] = -1e9
-        result: torch.Tensor = (logits / temperature).log_softmax(0)
+            logits[self._barred] = -1e9
+            result: torch.Tensor = (logits / temperature).log_softmax(0)
         return result
 
     def _entry(self, token: int, log_probs: torch.Tensor) -> dict[str, Any]:

@@ -183,7 +183,8 @@ class ChatClient:
                 content = self._read(response)
         except httpx.TransportError as error:
             raise _TransientError(f"{type(error).__name__} {error}".strip()) from None
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError, OverflowError) as error:
+            # The last two: a host or port that the resolver cannot even look up.
             raise ModelError(f"{self._endpoint.url}: {type(error).__name__}") from None
         if response.status_code != 200:
             raise self._failure(response, content)

@@ -37,7 +37,7 @@ def parse_reply(body: bytes, prompt: str, secret: str = "") -> SuspectAnswer:
     Raises:
         ModelError: not a chat completion, or log-probabilities that cannot be.
     """
-    payload = _without(_load(body), secret)
+    payload = _load(body, secret)
     choice = _first_choice(payload)
     text = _text(choice)
     model, reason = payload.get("model"), choice.get("finish_reason")
@@ -57,26 +57,34 @@ def error_message(body: bytes, secret: str = "") -> str:
         body: the response's body.
         secret: blotted out.
     """
-    said = _valid_unicode(body[:65_536].decode("utf-8", "replace"))
     try:
-        payload = _without(_load(body), secret)
+        said = _error_text(_load(body, secret))
     except ModelError:
-        payload = None
-    if isinstance(payload, dict):
-        error = payload.get("error", payload.get("detail", payload.get("message", payload)))
-        inner = error.get("message", error) if isinstance(error, dict) else error
-        said = inner if isinstance(inner, str) else json.dumps(inner)
-    if secret:
-        said = said.replace(secret, "[API key]")
-    return "".join(c if c.isprintable() else " " for c in said)[:300].strip()
+        said = _blotted(_valid_unicode(body[:65_536].decode("utf-8", "replace")), secret)
+    return _one_line(said)
 
 
-def _load(body: bytes) -> Any:
+def _one_line(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text[:300]).strip()
+
+
+def _error_text(payload: Any) -> str:
+    error = payload
+    for name in ("error", "detail", "message"):
+        if isinstance(error, dict):
+            error = error.get(name, error)
+    try:
+        return _valid_unicode(error if isinstance(error, str) else json.dumps(error))
+    except RecursionError:
+        return ""
+
+
+def _load(body: bytes, secret: str) -> Any:
     def refuse(constant: str) -> NoReturn:
         raise ValueError(f"{constant} is not JSON")
 
     try:
-        return json.loads(body.decode("utf-8"), parse_constant=refuse)
+        return _blotted(json.loads(body.decode("utf-8"), parse_constant=refuse), secret)
     except (ValueError, RecursionError) as error:
         raise ModelError(
             f"the endpoint's reply is not JSON ({str(error)[:100]}); is the address that of a chat "
@@ -84,12 +92,17 @@ def _load(body: bytes) -> Any:
         ) from None
 
 
-def _without(payload: Any, secret: str) -> Any:
+def _blotted(payload: Any, secret: str) -> Any:
+    """Hide a secret in every text of a JSON value."""
     if not secret:
         return payload
-    # Written out anew, so that no spelling of the characters hides it.
-    written, hidden = json.dumps(payload), json.dumps(secret)[1:-1]
-    return json.loads(written.replace(hidden, "[API key]")) if hidden in written else payload
+    if isinstance(payload, str):
+        return payload.replace(secret, "[API key]")
+    if isinstance(payload, list):
+        return [_blotted(value, secret) for value in payload]
+    if isinstance(payload, dict):
+        return {_blotted(k, secret): _blotted(v, secret) for k, v in payload.items()}
+    return payload
 
 
 def _malformed(expected: str, got: object) -> ModelError:
@@ -102,7 +115,7 @@ def _malformed(expected: str, got: object) -> ModelError:
 def _first_choice(payload: Any) -> dict[str, Any]:
     choices = payload.get("choices") if isinstance(payload, dict) else None
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        said = error_message(json.dumps(payload).encode()) if isinstance(payload, dict) else ""
+        said = _one_line(_error_text(payload)) if payload else ""
         raise ModelError(
             "the endpoint's reply is not a chat completion: expected a list in choices"
             + (f"; it says: {said}" if said else "")

@@ -84,8 +84,7 @@ def _read(path: Path) -> tuple[dict[str, Any], list[tuple[str, SuspectAnswer]]]:
         raise DocumentError(f"{path} is empty; expected JSON objects, one a line")
     header = _object(path, *lines[0])
     if not is_header(header):
-        exchanges = [_exchange(path, n, _object(path, n, line)) for n, line in lines]
-        return {}, exchanges
+        return {}, [_foreign(path, n, _object(path, n, line)) for n, line in lines]
     if not text.endswith("\n"):
         lines.pop()  # torn by a stop
     records = [(n, _object(path, n, line)) for n, line in lines[1:]]
@@ -109,10 +108,16 @@ def _object(path: Path, number: int, line: str) -> dict[str, Any]:
 
 def _exchange(path: Path, number: int, record: dict[str, Any]) -> tuple[str, SuspectAnswer]:
     try:
-        text = record["text"] if "text" in record else record["response"]
-        answer = answer_of({**record, "text": text})
+        return str(record["prompt"]), answer_of(record)
     except (KeyError, TypeError, ValueError, AttributeError):
+        raise DocumentError(f"{path}, line {number}: not an answer; it is damaged") from None
+
+
+def _foreign(path: Path, number: int, record: dict[str, Any]) -> tuple[str, SuspectAnswer]:
+    """Of a file that is not ours, prompt and text alone have a known meaning."""
+    prompt, text = record.get("prompt"), record.get("text", record.get("response"))
+    if not isinstance(prompt, str) or not isinstance(text, str):
         raise DocumentError(
             f'{path}, line {number}: expected text in "prompt", and in "text" or "response"'
-        ) from None
-    return str(record["prompt"]), answer
+        )
+    return prompt, SuspectAnswer(prompt, text)

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Final, final
 
@@ -92,6 +92,7 @@ def known_answers(path: Path, registration: Registration) -> dict[int, SuspectAn
         ResultError: it is no transcript, one of other prompts or settings, or damaged.
         DocumentError: it cannot be read.
     """
+    _check_place(path)
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -135,7 +136,8 @@ def recorded_answers(
         _heal(file, registration)
         asked = suspect.ask(registration.prompts, registration.sampling, known)
         with contextlib.closing(asked):
-            for position, answer in asked:
+            for position, arrived in asked:
+                answer = replace(arrived, model=arrived.model or registration.suspect)
                 file.write(_line(_record(registration, position, answer)))
                 file.flush()
                 yield position, answer
@@ -175,7 +177,7 @@ def _record(registration: Registration, position: int, answer: SuspectAnswer) ->
         **full,
         "text": answer.text,
         "finish_reason": answer.finish_reason,
-        "model": answer.model or registration.suspect,
+        "model": answer.model,
         "sampling": asdict(registration.sampling),
         "reported": [
             {
@@ -227,6 +229,11 @@ def _exchange(
         ) from None
 
 
+def _check_place(path: Path) -> None:
+    if path.exists() and not path.is_file():
+        raise DocumentError(f"cannot write {path}: a transcript needs a file of its own")
+
+
 def _heal(file: BinaryIO, registration: Registration) -> None:
     """Cut off a torn last line; register the prompts if that was not done."""
     content = file.read()
@@ -242,6 +249,7 @@ def _heal(file: BinaryIO, registration: Registration) -> None:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[BinaryIO]:
+    _check_place(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
