@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ORDER = [
     "errors", "keys", "prf_reference", "kernels", "prf", "contexts", "schemes", "config", "files",
-    "gguf_weights", "models", "tokens", "marking", "processor", "sampling",
+    "gguf_weights", "gguf_conversion", "models", "tokens", "marking", "processor", "sampling",
     "generation", "answering", "cli",
 ]  # fmt: skip
 HEAVY = ("torch", "transformers", "datasets", "pyarrow", "numba", "jinja2", "scipy.stats")

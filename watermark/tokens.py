@@ -90,7 +90,7 @@ def load_tokenizer(source: str | Path) -> TextTokenizer:
     """Load a tokenizer.
 
     Args:
-        source: a tokenizer.json, a folder that holds one, "smollm2", or a Hub id.
+        source: a tokenizer.json, a folder that holds one, a *.gguf file, "smollm2", or a Hub id.
 
     Returns:
         The tokenizer.
@@ -99,7 +99,7 @@ def load_tokenizer(source: str | Path) -> TextTokenizer:
         ConfigError: missing or damaged.
     """
     path = Path(source)
-    if not path.exists():
+    if not path.exists() or path.suffix.lower() == ".gguf":
         from watermark.models import resolve_model
 
         path = resolve_model(str(source))

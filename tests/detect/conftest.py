@@ -22,6 +22,6 @@ def running_server(model_folder: Path) -> Iterator[ChatServer]:
 
 @pytest.fixture
 def server(running_server: ChatServer, monkeypatch: pytest.MonkeyPatch) -> ChatServer:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
     running_server.reset()
     return running_server

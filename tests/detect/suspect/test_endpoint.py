@@ -147,8 +147,7 @@ def test_what_no_attempt_would_mend_is_said_and_nothing_is_lost(
     server.faults.append(fault)
     found: dict[int, SuspectAnswer] = {}
     with pytest.raises(ModelError, match=message):
-        for position, answer in _suspect(server).ask(PROMPTS, SAMPLING):
-            found[position] = answer
+        found.update(_suspect(server).ask(PROMPTS, SAMPLING))
     assert len(found) >= 3
     assert all(answer == unbroken[position] for position, answer in found.items())
 
@@ -229,7 +228,8 @@ def test_an_environment_variable_without_key_is_said_at_once(
 
 
 @pytest.mark.parametrize(
-    "url", ["ftp://x/v1", "http://", "http://a:sesame@x/v1", "http://x/v1?key=sesame", "http://x:a/v1"]
+    "url",
+    ["ftp://x/v1", "http://", "http://a:sesame@x/v1", "http://x/v1?key=sesame", "http://x:a/v1"],
 )
 def test_addresses_that_cannot_be_used_are_refused(url: str) -> None:
     with pytest.raises(ConfigError) as caught:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
 
@@ -75,7 +76,7 @@ def test_an_answer_comes_back_as_it_was(tmp_path: Path) -> None:
     class Once:
         name = "once"
 
-        def ask(self, prompts, sampling, known=()):  # type: ignore[no-untyped-def]
+        def ask(self, *asked: object) -> Generator[tuple[int, SuspectAnswer], None, None]:
             yield 0, answer
 
     registration = Registration("once", ("Who?",), Sampling())
@@ -131,10 +132,12 @@ def test_a_file_that_is_no_transcript_is_left_as_it_is(
         lambda lines: [lines[0], lines[1].replace(b'"reported": []', b'"reported": [[]]')],
     ],
 )
-def test_damage_is_named_by_its_line(suspect: ReplaySuspect, tmp_path: Path, damage: object) -> None:
+def test_damage_is_named_by_its_line(
+    suspect: ReplaySuspect, tmp_path: Path, damage: Callable[[list[bytes]], list[bytes]]
+) -> None:
     path = tmp_path / "transcript.jsonl"
     list(recorded_answers(suspect, REGISTRATION, path))
-    lines = damage(path.read_bytes().splitlines())  # type: ignore[operator]
+    lines = damage(path.read_bytes().splitlines())
     path.write_bytes(b"\n".join(lines) + b"\n")
     with pytest.raises(ResultError, match=r"line [23]"):
         list(recorded_answers(suspect, REGISTRATION, path))
