@@ -55,3 +55,12 @@ def test_only_the_processor_needs_transformers_at_import() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_who_asks_an_endpoint_needs_no_torch() -> None:
+    code = (
+        "import sys, detect.suspect.probing, detect.suspect.endpoint;"
+        "print([m for m in ('torch', 'transformers') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

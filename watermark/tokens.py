@@ -37,6 +37,11 @@ class TextTokenizer:
         added = self._tokenizer.get_added_tokens_decoder()
         self.special_ids = frozenset(i for i, token in added.items() if token.special)
 
+    def has_tokens_of(self, other: TextTokenizer) -> bool:
+        """True if every token of another tokenizer has the same id here."""
+        mine, theirs = (t._tokenizer.get_vocab(with_added_tokens=True) for t in (self, other))
+        return bool(theirs.items() <= mine.items())
+
     def encode(self, text: str) -> NDArray[np.int64]:
         """Encode a text.
 

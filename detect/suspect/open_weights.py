@@ -33,15 +33,20 @@ class TransformersSuspect:
     Args:
         folder: safetensors folder; refused if it holds pickles or code.
         name: its name in results; the folder's name by default.
+        tokenizer_is_rebuilt: from a GGUF file, which says what the tokens are, and only by a name
+            how text is cut.
     """
 
-    def __init__(self, folder: Path, name: str | None = None) -> None:
+    def __init__(
+        self, folder: Path, name: str | None = None, *, tokenizer_is_rebuilt: bool = False
+    ) -> None:
         from transformers import AutoTokenizer
 
         from watermark.models import load_model
 
         self._model = load_model(folder)
         self.name = name or folder.name
+        self._rebuilt = tokenizer_is_rebuilt
         self.tokenizer: TextTokenizer = load_tokenizer(folder)
         try:
             self._chat = AutoTokenizer.from_pretrained(
@@ -99,6 +104,12 @@ class TransformersSuspect:
             seeded = replace(sampling, seed=derived_seed(sampling.seed, start))
             answers = self.answers(prompts[block.start : block.stop], seeded)
             yield from ((i, a) for i, a in zip(block, answers, strict=True) if i in missing)
+
+    def shares_tokenizer(self, tokenizer: TextTokenizer) -> bool:
+        """True if a tokenizer is the model's own, or names the same tokens as a rebuilt one."""
+        if self.tokenizer.fingerprint == tokenizer.fingerprint:
+            return True
+        return self._rebuilt and self.tokenizer.has_tokens_of(tokenizer)
 
     def chat_ids(self, prompt: str) -> tuple[int, ...]:
         """Format one user message as ids.

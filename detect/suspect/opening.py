@@ -10,7 +10,7 @@ from detect.suspect.exchanges import Suspect
 from detect.suspect.open_weights import TransformersSuspect
 from detect.suspect.replay import ReplaySuspect
 from watermark.errors import ConfigError, MissingExtraError
-from watermark.models import resolve_model
+from watermark.models import is_gguf, resolve_model
 
 if TYPE_CHECKING:
     from detect.suspect.chat_http import Endpoint
@@ -93,7 +93,9 @@ def open_weights(spec: str) -> TransformersSuspect:
         raise ConfigError(f"{Path(spec).name} shows no weights; probe it with --access text")
     folder = resolve_model(spec)
     try:
-        return TransformersSuspect(folder, name=Path(spec).name)
+        return TransformersSuspect(
+            folder, name=Path(spec).name, tokenizer_is_rebuilt=is_gguf(Path(spec))
+        )
     except ImportError as error:
         raise MissingExtraError(error.name or "transformers", "hf") from None
 

@@ -188,7 +188,7 @@ def _by_weights(
 
 
 def _check_same_tokenizer(model: TransformersSuspect, tokenizer: TextTokenizer) -> None:
-    if model.tokenizer.fingerprint != tokenizer.fingerprint:
+    if not model.shares_tokenizer(tokenizer):
         raise FingerprintError(
             f"{model.name} has another tokenizer than the provider; its distributions cannot be "
             "scored. Probe with --access text, test texts without --reference"

