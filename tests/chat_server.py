@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, DynamicCache
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from watermark.generation import chat_prompt
@@ -108,13 +108,15 @@ class ChatServer:
         ids = chat_prompt(self._chat, asked["messages"][0]["content"])
         drawn, content, reason = [], [], "length"
         generator = torch.Generator().manual_seed(asked.get("seed", 0))
+        cache, unread = DynamicCache(), ids
         for _ in range(asked["max_tokens"]):
-            log_probs = self._log_probs([*ids, *drawn], asked["temperature"])
+            log_probs = self._log_probs(unread, cache, asked["temperature"])
             token = int(torch.multinomial(log_probs.exp(), 1, generator=generator))
             if token == self._chat.eos_token_id:
                 reason = "stop"
                 break
             drawn.append(token)
+            unread = [token]
             entry = self._entry(token, log_probs)
             top = log_probs.topk(asked.get("top_logprobs", 0)).indices.tolist()
             content.append({**entry, "top_logprobs": [self._entry(i, log_probs) for i in top]})
@@ -125,9 +127,10 @@ class ChatServer:
             choice["logprobs"] = {"content": content}
         return {"object": "chat.completion", "model": "tiny-1", "choices": [choice]}
 
-    def _log_probs(self, ids: list[int], temperature: float) -> torch.Tensor:
+    def _log_probs(self, ids: list[int], cache: DynamicCache, temperature: float) -> torch.Tensor:
         with self._computing, torch.inference_mode():
-            logits = self._model(torch.tensor([ids])).logits[0, -1].float()
+            read = self._model(torch.tensor([ids]), past_key_values=cache, logits_to_keep=1)
+            logits = read.logits[0, -1].float()
             logits[self._barred] = -1e9
             result: torch.Tensor = (logits / temperature).log_softmax(0)
         return result

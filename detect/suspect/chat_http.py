@@ -1,16 +1,14 @@
 """One HTTP request to a chat endpoint, sent until it is answered or cannot be.
 
-The API key is read from the environment, stands in no object's repr and in no message, and goes
-to one address only: redirects are not followed.
+The API key stands in no object's repr and in no message, and goes to one address only: redirects
+are not followed.
 """
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final, final
@@ -18,72 +16,17 @@ from typing import Any, Final, final
 import httpx
 import tenacity
 
+from detect.suspect.chat_address import Endpoint, read_key
 from detect.suspect.chat_reply import error_message
-from detect.suspect.endpoint_options import EndpointOptions
 from detect.suspect.pacing import Pacer
-from watermark.errors import ConfigError, ModelError
+from watermark.errors import ModelError
 
-__all__ = ["ChatClient", "Endpoint", "RefusedRequestError", "read_key"]
+__all__ = ["ChatClient", "RefusedRequestError"]
 
 _MAX_BODY: Final = 32 << 20  # bytes; an answer of 8,192 tokens with 20 candidates each is 15 MB
 _MAX_WAIT: Final = 300.0  # seconds between two attempts
 _TRANSIENT: Final = frozenset({408, 409, 425, 429, *range(500, 600)})
 _NO_RETRY: Final = frozenset({501, 505})
-
-
-@final
-@dataclass(frozen=True)
-class Endpoint:
-    """Where a chat API is, and how hard it may be asked.
-
-    Attributes:
-        url: its address, up to and without /chat/completions.
-        api_key_env: the environment variable that holds the API key; None sends none.
-        concurrency: requests under way at the same time.
-        requests_per_minute: None for no limit.
-        timeout: seconds for one attempt, from connecting to the last byte.
-        max_attempts: of one request.
-    """
-
-    url: str
-    api_key_env: str | None
-    concurrency: int
-    requests_per_minute: float | None
-    timeout: float
-    max_attempts: int = 8
-
-    def __post_init__(self) -> None:
-        try:
-            url = httpx.URL(self.url)
-        except httpx.InvalidURL as error:
-            raise ConfigError(f"the endpoint's address cannot be read: {error}") from None
-        if url.userinfo or url.query or url.fragment:
-            # Not shown: what stands there is often a secret, and the address is written down.
-            raise ConfigError(
-                f"the address of {url.host} must hold no user, password or query; "
-                "put the API key into an environment variable and name it with --api-key-env"
-            )
-        if url.scheme not in ("http", "https") or not url.host:
-            raise ConfigError(f"expected an http(s) address, got {self.url[:200]!r}")
-
-    @property
-    def netloc(self) -> str:
-        """Host, and port where the address names one."""
-        return httpx.URL(self.url).netloc.decode("ascii")
-
-    @classmethod
-    def of(cls, url: str, options: EndpointOptions) -> Endpoint:
-        """Take what a person chose for an address.
-
-        Args:
-            url: the address.
-            options: the choices.
-
-        Raises:
-            ConfigError: an address that cannot be used, or no telling which key it is sent.
-        """
-        endpoint = cls(url, None, options.concurrency, options.requests_per_minute, options.timeout)
-        return replace(endpoint, api_key_env=options.key_env(endpoint.netloc))
 
 
 class RefusedRequestError(ModelError):
@@ -143,8 +86,8 @@ class ChatClient:
     def post(self, body: Mapping[str, Any]) -> bytes:
         """Send one chat request.
 
-        Connection errors, timeouts, 408, 429 and 5xx are tried again, after what Retry-After says
-        or, without it, after a random wait that doubles.
+        Connection errors, timeouts, 408, 429 and 5xx are tried again, after a random wait that
+        doubles, and not before Retry-After.
 
         Args:
             body: JSON values.
@@ -228,10 +171,10 @@ class ChatClient:
 
 
 def _wait(state: tenacity.RetryCallState) -> float:
+    """Wait longer each time, even for a server that says "at once" and then refuses again."""
     error = state.outcome.exception() if state.outcome else None
-    if isinstance(error, _TransientError) and error.wait is not None:
-        return error.wait
-    return float(tenacity.wait_random_exponential(multiplier=1, max=60)(state))
+    asked = error.wait if isinstance(error, _TransientError) and error.wait else 0.0
+    return max(asked, float(tenacity.wait_random_exponential(multiplier=1, max=60)(state)))
 
 
 def _retry_after(header: str | None) -> float | None:
@@ -247,29 +190,3 @@ def _retry_after(header: str | None) -> float | None:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     return max((moment - datetime.now(UTC)).total_seconds(), 0.0)
-
-
-def read_key(endpoint: Endpoint) -> str:
-    """Read an endpoint's API key from the environment.
-
-    Args:
-        endpoint: it names the variable.
-
-    Returns:
-        The key; empty if none is to be sent.
-
-    Raises:
-        ConfigError: the variable is not set, or holds no key.
-    """
-    name = endpoint.api_key_env
-    if name is None:
-        return ""
-    key = os.environ.get(name, "").strip()
-    if not key:
-        raise ConfigError(f"the environment variable {name} is not set; put the API key into it")
-    if not key.isascii() or not key.isprintable() or " " in key:
-        raise ConfigError(
-            f"the environment variable {name} holds no API key: expected printable ASCII "
-            "characters without blanks"
-        )
-    return key

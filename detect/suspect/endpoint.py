@@ -11,7 +11,8 @@ from collections.abc import Collection, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, Final, final
 
-from detect.suspect.chat_http import ChatClient, Endpoint, RefusedRequestError, read_key
+from detect.suspect.chat_address import Endpoint, read_key
+from detect.suspect.chat_http import ChatClient, RefusedRequestError
 from detect.suspect.chat_reply import parse_reply
 from detect.suspect.exchanges import SuspectAnswer, derived_seed
 from watermark.sampling import Sampling

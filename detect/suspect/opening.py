@@ -13,7 +13,7 @@ from watermark.errors import ConfigError, MissingExtraError
 from watermark.models import is_gguf, resolve_model
 
 if TYPE_CHECKING:
-    from detect.suspect.chat_http import Endpoint
+    from detect.suspect.chat_address import Endpoint
 
 __all__ = [
     "check_keys",
@@ -127,7 +127,7 @@ def _open_endpoint(spec: str, options: EndpointOptions) -> Suspect:
 
 def _endpoint(spec: str, options: EndpointOptions) -> Endpoint:
     try:
-        from detect.suspect.chat_http import Endpoint
+        from detect.suspect.chat_address import Endpoint
     except ImportError as error:
         raise MissingExtraError(error.name or "httpx", "api") from None
     return Endpoint.of(spec.partition("#")[0], options)

@@ -8,8 +8,9 @@ from collections.abc import Collection, Generator, Sequence
 from pathlib import Path
 from typing import Any, final
 
+from detect.suspect.exchange_records import answer_of
 from detect.suspect.exchanges import SuspectAnswer
-from detect.suspect.transcript import answer_of, is_header, prompts_sha256
+from detect.suspect.transcript import is_header, prompts_sha256
 from watermark.errors import DocumentError, ModelError
 from watermark.files import read_text_file
 from watermark.sampling import Sampling

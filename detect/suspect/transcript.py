@@ -16,14 +16,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Final, final
 
-from detect.suspect.exchanges import ReportedPosition, Suspect, SuspectAnswer
+from detect.suspect.exchange_records import answer_of, record_of
+from detect.suspect.exchanges import Suspect, SuspectAnswer
 from watermark.errors import DocumentError, ResultError
 from watermark.sampling import Sampling
 
 __all__ = [
     "FORMAT",
     "Registration",
-    "answer_of",
     "is_header",
     "known_answers",
     "prompts_sha256",
@@ -138,56 +138,14 @@ def recorded_answers(
         with contextlib.closing(asked):
             for position, arrived in asked:
                 answer = replace(arrived, model=arrived.model or registration.suspect)
-                file.write(_line(_record(registration, position, answer)))
+                file.write(_line(_recorded(registration, position, answer)))
                 file.flush()
                 yield position, answer
 
 
-def answer_of(record: dict[str, Any]) -> SuspectAnswer:
-    """Read the answer that one line holds.
-
-    Args:
-        record: the line's JSON object.
-
-    Raises:
-        KeyError, TypeError, ValueError: it is none.
-    """
-    reported = tuple(
-        ReportedPosition(
-            int(position["start"]),
-            tuple(bytes.fromhex(token) for token in position["tokens"]),
-            tuple(float(value) for value in position["log_probs"]),
-        )
-        for position in record.get("reported", ())
-    )
-    texts = [record.get("full_prompt", record["prompt"]), record["text"]]
-    texts += [record.get("finish_reason", ""), record.get("model", "")]
-    if not all(isinstance(text, str) for text in texts):
-        raise TypeError("expected text")
-    return SuspectAnswer(texts[0], texts[1], reported, texts[2], texts[3])
-
-
-def _record(registration: Registration, position: int, answer: SuspectAnswer) -> dict[str, Any]:
+def _recorded(registration: Registration, position: int, answer: SuspectAnswer) -> dict[str, Any]:
     prompt = registration.prompts[position]
-    # What a local model's chat format adds can be copied from, too.
-    full = {"full_prompt": answer.prompt} if answer.prompt != prompt else {}
-    return {
-        "position": position,
-        "prompt": prompt,
-        **full,
-        "text": answer.text,
-        "finish_reason": answer.finish_reason,
-        "model": answer.model,
-        "sampling": asdict(registration.sampling),
-        "reported": [
-            {
-                "start": p.start,
-                "tokens": [token.hex() for token in p.tokens],
-                "log_probs": list(p.log_probs),
-            }
-            for p in answer.reported
-        ],
-    }
+    return record_of(position, prompt, answer, registration.sampling)
 
 
 def _line(record: dict[str, Any]) -> bytes:

@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from detect.commands.probe import probe
-from tests.chat_server import ChatServer
+from tests.chat_server import ChatServer, slow
 from watermark.errors import ConfigError, ResultError
 from watermark.keys import SecretKey, save_key
 from watermark.models import resolve_model
@@ -49,8 +49,8 @@ def _payload(result: Result) -> dict[str, Any]:
     return payload
 
 
-def _kill_at(server: ChatServer, n_request: int, command: list[str]) -> None:
-    """Run a command, and kill it while a request of its is under way."""
+def _stop_at(server: ChatServer, n_request: int, by: signal.Signals, command: list[str]) -> int:
+    """Run a command, stop it while a request of its is under way, and return how it ended."""
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     process = subprocess.Popen(
         [sys.executable, "-m", "detect", "probe", *command],
@@ -59,13 +59,13 @@ def _kill_at(server: ChatServer, n_request: int, command: list[str]) -> None:
         stderr=subprocess.DEVNULL,
     )
 
-    def kill(n: int) -> None:
+    def stop(n: int) -> None:
         if n == n_request:
             time.sleep(0.2)
-            process.send_signal(signal.SIGKILL)
+            process.send_signal(by)
 
-    server.on_request = kill
-    assert process.wait(timeout=120) == -signal.SIGKILL
+    server.on_request = stop
+    return process.wait(timeout=120)
 
 
 def test_a_killed_probe_is_continued_to_the_same_result(
@@ -73,7 +73,8 @@ def test_a_killed_probe_is_continued_to_the_same_result(
 ) -> None:
     spec, broken = f"{server.url}#tiny", tmp_path / "broken.jsonl"
     asked = [spec, *options, "--concurrency", "1"]
-    _kill_at(server, 4, [*asked, "--transcript", str(broken)])
+    command = [*asked, "--transcript", str(broken)]
+    assert _stop_at(server, 4, signal.SIGKILL, command) == -signal.SIGKILL
     n_known = len(broken.read_text().splitlines()) - 1
     assert n_known == 3
     server.reset()
@@ -90,6 +91,17 @@ def test_a_killed_probe_is_continued_to_the_same_result(
     assert server.requests == []
     with pytest.raises(ResultError, match="another sampling"):
         raise _failure(_run(*asked, "--transcript", whole, "--seed", 1))
+
+
+def test_ctrl_c_waits_for_what_is_paid_for(
+    server: ChatServer, options: list[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "t.jsonl"
+    command = [f"{server.url}#tiny", *options, "--transcript", str(path), "--concurrency", "2"]
+    server.faults.extend([slow(0.5)] * 6)
+    assert _stop_at(server, 4, signal.SIGINT, command) == 1
+    assert len(server.requests) == 4
+    assert len(path.read_text().splitlines()) - 1 == 4
 
 
 def _failure(result: Result) -> BaseException:

@@ -15,7 +15,7 @@ import torch
 from transformers import AutoTokenizer, LlamaForCausalLM
 
 from detect.suspect import chat_http
-from detect.suspect.chat_http import Endpoint
+from detect.suspect.chat_address import Endpoint
 from detect.suspect.endpoint import EndpointSuspect
 from detect.suspect.exchanges import SuspectAnswer
 from detect.suspect.pacing import Pacer
