@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from detect.commands.options import assessment_options, show
+from detect.commands.suspect_options import asking_options
 from watermark.cli import FiniteRange, chosen_config, progress
 from watermark.keys import load_key
 
@@ -28,12 +29,18 @@ __all__ = ["probe"]
 @click.option("--max-new-tokens", default=96, show_default=True, type=click.IntRange(1))
 @click.option("--temperature", default=1.0, show_default=True, type=FiniteRange(0, min_open=True))
 @click.option("--top-k", default=0, show_default=True, type=click.IntRange(0), help="0 keeps all.")
+@asking_options
 def probe(suspect: str, **options: Any) -> None:
-    """Test a model (SUSPECT: folder, Hub id or smollm2) for inherited signal."""
+    """Test a model for inherited signal.
+
+    SUSPECT, like each --control, is a model's folder, a *.gguf file, a Hub id or smollm2; the
+    address of an OpenAI-compatible API, http(s)://HOST/v1; or *.jsonl, recorded answers.
+    """
+    from detect.suspect.opening import is_replay
     from detect.suspect.probing import ProbeRequest, run_probe
 
     needed = "prompts_path" if options["access"] == "text" else "reading_path"
-    if options[needed] is None:
+    if options[needed] is None and not (options["access"] == "text" and is_replay(suspect)):
         option = "--prompts" if needed == "prompts_path" else "--reading"
         raise click.UsageError(f"--access {options['access']} needs {option} FILE")
     if options["access"] == "weights" and options["score"]:
@@ -55,6 +62,13 @@ def probe(suspect: str, **options: Any) -> None:
         max_new_tokens=options["max_new_tokens"],
         temperature=options["temperature"],
         top_k=options["top_k"],
+        asking=options["asking"],
     )
-    result = run_probe(request, options["prompts_path"], options["reading_path"], progress)
+    result = run_probe(
+        request,
+        options["prompts_path"],
+        options["reading_path"],
+        progress,
+        announce=lambda line: click.echo(line, err=True),
+    )
     show(result.to_dict(), options["as_json"], options["output"])

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from detect.suspect.probing import ProbeRequest, run_probe
 from tests.conftest import PARAGRAPH
+from tests.tiny_model import write_gguf
 from watermark.config import preset
 from watermark.errors import DocumentError, FingerprintError
 from watermark.keys import SecretKey
@@ -96,6 +97,30 @@ def test_an_innocent_model_is_not_accused_by_weights(
     assert payload["p_value"] > 1e-4
     assert "it is the reference" in payload["controls"][0]["note"]
     assert payload["spread"]["n_contexts"] > 20
+
+
+@pytest.mark.parametrize("access", ["text", "weights"])
+def test_a_gguf_file_says_what_its_folder_says(
+    access: Any,
+    model_folder: Path,
+    tokenizer_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The weights are the same; the tokenizer is rebuilt, and the provider's is used."""
+    monkeypatch.setenv("HEIRMARK_CACHE", str(tmp_path / "cache"))
+    path = write_gguf(model_folder, tmp_path / "tiny.gguf")
+    (tmp_path / "prompts.txt").write_text("Count the nets.\nWho was quiet?\n")
+    prompts, reading = str(tmp_path / "prompts.txt"), _reading(tmp_path)
+    found = [
+        run_probe(
+            _request(suspect, tokenizer_folder, access=access), prompts, reading, silent
+        ).to_dict()
+        for suspect in (path, model_folder)
+    ]
+    assert [payload["suspect"] for payload in found] == ["tiny.gguf", "tiny"]
+    assert found[0]["log10_p"] == found[1]["log10_p"]
+    assert found[0]["n_scored"] == found[1]["n_scored"] > 0
 
 
 def test_another_tokenizer_is_refused_by_weights(
