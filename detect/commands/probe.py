@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from detect.commands.options import assessment_options, show
+from detect.commands.options import PATH, assessment_options, show
 from detect.commands.suspect_options import asking_options
 from watermark.cli import FiniteRange, chosen_config, progress
 from watermark.keys import load_key
@@ -18,7 +18,16 @@ __all__ = ["probe"]
 @click.argument("suspect")
 @click.option("--access", type=click.Choice(["text", "weights"]), default="text", show_default=True)
 @click.option("--control", "controls", multiple=True, help="A clean model; may be repeated.")
-@click.option("--reference", help="With weights: a clean model, often the suspect's public base.")
+@click.option(
+    "--reference",
+    help="A public model, often the suspect's base, that reads the same texts or the answers.",
+)
+@click.option(
+    "--own-texts",
+    type=PATH,
+    help='With text: own texts that the key did not shape, JSONL with "text"; contexts that they '
+    "reach often weigh more.",
+)
 @click.option("--prompts", "prompts_path", help="With text: prompts for the suspect, one a line.")
 @click.option(
     "--reading",
@@ -47,6 +56,10 @@ def probe(suspect: str, **options: Any) -> None:
         raise click.UsageError(
             "--score is for --access text; weights have a statistic of their own"
         )
+    if options["access"] == "weights" and options["own_texts"]:
+        raise click.UsageError("--own-texts is for --access text")
+    if options["reference"] and options["score"]:
+        raise click.UsageError("--score and --reference are scores both: give one of them")
     request = ProbeRequest(
         suspect=suspect,
         access=options["access"],
@@ -63,6 +76,7 @@ def probe(suspect: str, **options: Any) -> None:
         temperature=options["temperature"],
         top_k=options["top_k"],
         asking=options["asking"],
+        own_texts=options["own_texts"],
     )
     result = run_probe(
         request,

@@ -15,6 +15,7 @@ from detect.finding import Plan
 from detect.planning.effects import inherited_effect
 from detect.scoring.scorers import choose_scorer
 from detect.suspect.asking import Asked, AskingOptions, ask, plan_asking, spending
+from detect.suspect.beforehand import Beforehand, count_own_texts
 from detect.suspect.inheritance import (
     TEXT_EFFECT,
     WEIGHTS_EFFECT,
@@ -58,6 +59,7 @@ class ProbeRequest:
     temperature: float
     top_k: int
     asking: AskingOptions = field(default_factory=AskingOptions)
+    own_texts: Path | None = None
 
     @property
     def plan(self) -> Plan:
@@ -131,6 +133,7 @@ def _by_text(
     announce: Callable[[str], object],
 ) -> ProbeResult:
     tokenizer = load_tokenizer(request.tokenizer)
+    beforehand = _beforehand(request, tokenizer)
     sampling = Sampling(
         max_new_tokens=request.max_new_tokens,
         temperature=request.temperature,
@@ -145,21 +148,41 @@ def _by_text(
     def tested(asked: Asked) -> Outcome:
         with progress(len(prompts), f"asking {asked.registration.suspect}", "answer") as bar:
             answers = ask(asked, request.asking, bar.update)
-        return assess_answers(request.plan, tokenizer, answers)
+        with progress(None, "reading the answers", "tok") as bar:
+            log_probs = beforehand.log_probs(
+                tokenizer, prompts, answers, request.temperature, bar.update
+            )
+        return assess_answers(request.plan, tokenizer, answers, beforehand.counts, log_probs)
 
     controls = [Control(c.registration.suspect, "control", tested(c)) for c in planned[1:]]
     name = planned[0].registration.suspect
     return conclude(name, "text", tested(planned[0]), controls, len(prompts))
 
 
+def _beforehand(request: ProbeRequest, tokenizer: TextTokenizer) -> Beforehand:
+    counts = None
+    if request.own_texts is not None:
+        counts = count_own_texts(request.own_texts, tokenizer, request.plan)
+    beforehand = Beforehand(counts, _opened_reference(request, tokenizer))
+    beforehand.check(request.plan)
+    return beforehand
+
+
+def _opened_reference(
+    request: ProbeRequest, tokenizer: TextTokenizer
+) -> TransformersSuspect | None:
+    if request.reference is None:
+        return None
+    reference = open_weights(request.reference)
+    _check_same_tokenizer(reference, tokenizer)
+    return reference
+
+
 def _by_weights(
     request: ProbeRequest, rows: Sequence[tuple[str, ...]], progress: Progress
 ) -> ProbeResult:
     tokenizer = load_tokenizer(request.tokenizer)
-    reference = None
-    if request.reference:
-        reference = open_weights(request.reference)
-        _check_same_tokenizer(reference, tokenizer)
+    reference = _opened_reference(request, tokenizer)
 
     def tested(name: str) -> Outcome:
         suspect = open_weights(name)

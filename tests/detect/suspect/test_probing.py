@@ -15,10 +15,12 @@ from tqdm import tqdm
 
 from detect.suspect.probing import ProbeRequest, run_probe
 from tests.conftest import PARAGRAPH
+from tests.detect.synthetic import marked_ids
 from tests.tiny_model import write_gguf
 from watermark.config import preset
-from watermark.errors import DocumentError, FingerprintError
+from watermark.errors import ConfigError, DocumentError, FingerprintError, ResultError
 from watermark.keys import SecretKey
+from watermark.tokens import load_tokenizer
 
 
 @contextmanager
@@ -145,3 +147,63 @@ def test_damaged_reading_files_are_named(
     request = _request(model_folder, tokenizer_folder, access="weights")
     with pytest.raises(DocumentError, match=message):
         run_probe(request, None, str(path), silent)
+
+
+def test_a_public_model_and_own_texts_serve_a_probe_by_text(
+    model_folder: Path, sibling: Path, tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    path, own = tmp_path / "prompts.txt", tmp_path / "own.jsonl"
+    path.write_text("Count the nets.\nWho was quiet?\n")
+    own.write_text(json.dumps({"text": PARAGRAPH}) + "\n")
+    request = _request(sibling, tokenizer_folder, reference=str(model_folder), own_texts=own)
+    payload = run_probe(request, str(path), None, silent).to_dict()
+    assert payload["score"] == "reference, weighted by contexts"
+    assert payload["method"] == "exact"
+    assert payload["verdict"] != "signal"
+    assert payload["decoys"]["n_decoys"] == 99
+
+
+@pytest.mark.parametrize(
+    ("preset_name", "changes", "message"),
+    [
+        ("red-green", {"reference": "model"}, "made for gumbel"),
+        ("default", {"score": "own", "own_texts": "own"}, "cannot be weighted"),
+        ("unigram", {"own_texts": "own"}, "no contexts"),
+    ],
+)
+def test_what_cannot_be_scored_is_said_before_anything_is_asked(
+    model_folder: Path,
+    tokenizer_folder: Path,
+    tmp_path: Path,
+    preset_name: str,
+    changes: dict[str, str],
+    message: str,
+) -> None:
+    (tmp_path / "own.jsonl").write_text(json.dumps({"text": PARAGRAPH}) + "\n")
+    places = {"model": str(model_folder), "own": tmp_path / "own.jsonl"}
+    request = _request(
+        tmp_path / "never-opened",
+        tokenizer_folder,
+        config=preset(preset_name),
+        **{name: places.get(value, value) for name, value in changes.items()},
+    )
+    path = tmp_path / "prompts.txt"
+    path.write_text("Count the nets.\n")
+    with pytest.raises(ConfigError, match=message):
+        run_probe(request, str(path), None, silent)
+
+
+def test_own_texts_under_the_tested_key_are_refused(
+    model_folder: Path, tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    own, path = tmp_path / "own.jsonl", tmp_path / "prompts.txt"
+    path.write_text("Count the nets.\n")
+    request = _request(model_folder, tokenizer_folder, own_texts=own)
+    own.write_text(json.dumps({"text": PARAGRAPH, "key_id": request.key.key_id}) + "\n")
+    with pytest.raises(ResultError, match="names the key under test"):
+        run_probe(request, str(path), None, silent)
+    tokenizer = load_tokenizer(tokenizer_folder)
+    ids = marked_ids(request.config, request.key, 200, vocabulary=tokenizer.vocab_size, seed=1)
+    own.write_text(json.dumps({"text": tokenizer.decode(ids.tolist())}) + "\n")
+    with pytest.raises(ResultError, match="carry the mark"):
+        run_probe(request, str(path), None, silent)
