@@ -166,9 +166,9 @@ def test_a_public_model_and_own_texts_serve_a_probe_by_text(
 @pytest.mark.parametrize(
     ("preset_name", "changes", "message"),
     [
-        ("red-green", {"reference": "model"}, "made for gumbel"),
-        ("default", {"score": "own", "own_texts": "own"}, "cannot be weighted"),
-        ("unigram", {"own_texts": "own"}, "no contexts"),
+        ("red-green", {"reference": "MODEL"}, "made for gumbel"),
+        ("default", {"score": "own", "own_texts": "OWN"}, "cannot be weighted"),
+        ("unigram", {"own_texts": "OWN"}, "no contexts"),
     ],
 )
 def test_what_cannot_be_scored_is_said_before_anything_is_asked(
@@ -180,7 +180,7 @@ def test_what_cannot_be_scored_is_said_before_anything_is_asked(
     message: str,
 ) -> None:
     (tmp_path / "own.jsonl").write_text(json.dumps({"text": PARAGRAPH}) + "\n")
-    places = {"model": str(model_folder), "own": tmp_path / "own.jsonl"}
+    places = {"MODEL": str(model_folder), "OWN": tmp_path / "own.jsonl"}
     request = _request(
         tmp_path / "never-opened",
         tokenizer_folder,
