@@ -14,6 +14,8 @@ from typing import Any, Final, final
 
 import numpy as np
 import torch
+from scipy.interpolate import PchipInterpolator
+from scipy.stats import norm
 
 from benchmarks.inheritance.by_text import ALPHA, z_of
 from benchmarks.inheritance.lessons import Lesson
@@ -22,11 +24,15 @@ from detect.finding import Plan
 from detect.suspect.inheritance import WEIGHTS_EFFECT, assess_pairs
 from detect.suspect.reading import PairWeights, Reader, read_pairs
 from detect.suspect.suspects import Positions, ReadingText
+from detect.tails.nulls import log_tails
 from detect.tails.weighted import weighted_tail
+from watermark.schemes.laws import ScoreLaw
 from watermark.tokens import TextTokenizer
 
 __all__ = ["Likeliest", "fresh_key_p_values", "read_argmax", "read_by", "test_weights"]
 
+# Each tail of a million weights takes a second.
+_NODES: Final = 32
 _PUBLISHED: Final = "published (argmax)"
 
 
@@ -104,6 +110,16 @@ def fresh_key_p_values(
     found = {}
     for name, pairs in read.items():
         sums = decoy_statistics(scheme, keys, pairs.contexts, pairs.tokens, pairs.weights)
-        tails = [weighted_tail(scheme.law, pairs.weights, s) for s in sums.tolist()]
-        found[name] = [10.0**t.log10_p for t in tails]
+        found[name] = _tails(scheme.law, pairs.weights, sums).tolist()
     return found
+
+
+def _tails(law: ScoreLaw, weights: np.ndarray, sums: np.ndarray) -> np.ndarray:
+    """Compute P(S >= s) at some sums, and between them along the normal deviations."""
+    if (weights == weights[0]).all():
+        return np.exp(
+            log_tails(law, sums + len(weights) * law.mean, np.full(len(sums), len(weights)))
+        )
+    nodes = np.linspace(sums.min(), sums.max(), _NODES)
+    deviations = norm.isf([10.0 ** weighted_tail(law, weights, s).log10_p for s in nodes.tolist()])
+    return np.asarray(norm.sf(PchipInterpolator(nodes, deviations)(sums)))
