@@ -1,4 +1,4 @@
-"""Pictures of the committed results for docs/statistics.md: `python -m benchmarks.plots`.
+"""Pictures of the committed results for the pages in docs/: `python -m benchmarks.plots`.
 
 Needs matplotlib (`pip install -e '.[bench]'`). Reads benchmarks/results/*.json only.
 """
@@ -15,6 +15,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
+from benchmarks.inheritance.plots import draw_text, draw_weights
 from benchmarks.record import RESULTS
 
 FIGURES = Path(__file__).parents[1] / "docs" / "figures"
@@ -83,11 +84,25 @@ def tokens_to_detection(axes: Axes) -> None:
     axes.set(xlabel="tokens of text until p < 1e-6 (median, quartiles)")
 
 
+def inheritance_by_text(axes: Axes) -> None:
+    """Evidence by text, of every student and method."""
+    draw_text(axes, _measured("inheritance"))
+
+
+def inheritance_by_weights(axes: Axes) -> None:
+    """Evidence by open weights, of every student and method."""
+    draw_weights(axes, _measured("inheritance"))
+
+
 PLOTS: dict[str, Callable[[Axes], None]] = {
     "validity": validity,
     "two_moments": two_moments,
     "tokens_to_detection": tokens_to_detection,
+    "inheritance_by_text": inheritance_by_text,
+    "inheritance_by_weights": inheritance_by_weights,
 }
+# Inches; pictures of many rows are taller.
+SIZES = {"inheritance_by_text": (6.0, 8.0), "inheritance_by_weights": (6.0, 6.0)}
 
 
 @click.command()
@@ -98,7 +113,7 @@ def main(names: tuple[str, ...]) -> None:
     mpl.rcParams.update({"svg.hashsalt": "heirmark", "svg.fonttype": "none", "font.size": 8})
     FIGURES.mkdir(parents=True, exist_ok=True)
     for name in names or tuple(PLOTS):
-        figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
+        figure, axes = plt.subplots(figsize=SIZES.get(name, (6, 3.6)), layout="constrained")
         PLOTS[name](axes)
         axes.grid(visible=True, lw=0.3)
         figure.savefig(FIGURES / f"{name}.svg", metadata={"Date": None})
