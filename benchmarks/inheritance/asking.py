@@ -22,7 +22,7 @@ from watermark.tokens import TextTokenizer
 
 __all__ = ["Kept", "answers_of", "asked", "base_log_probs", "reading_texts"]
 
-N_ANSWERS: Final[dict[Family, int]] = {"real": 250, "small": 360}
+N_ANSWERS: Final[dict[Family, int]] = {"real": 250, "small": 240}
 _SEED: Final = 7
 
 
