@@ -55,7 +55,7 @@ def _draw(
         logits = marker(response, torch.stack([model(row) for row in rows]), generator)
         token = torch.multinomial(logits.softmax(dim=1), 1, generator=generator)
         response = torch.cat([response, token], dim=1)
-    ends = [(*r, END).index(END) for r in response.tolist()]
+    ends = [[*r, END].index(END) for r in response.tolist()]
     return [
         ReadingText(p, tuple(r[:end]))
         for p, r, end in zip(prompts, response.tolist(), ends, strict=True)
@@ -70,9 +70,9 @@ class Causal:
 
     def read(self, texts: Sequence[ReadingText]) -> Iterator[Positions]:
         for index, text in enumerate(texts):
-            ends = range(len(text.token_ids))
+            ends = range(len(text.token_ids) + 1)
             rows = [self._model((*text.prompt_ids, *text.token_ids[:end])) for end in ends]
-            yield Positions(index, torch.stack(rows).softmax(dim=1))
+            yield Positions(index, torch.stack(rows)[:-1].softmax(dim=1))
 
 
 # Rounds of seven topics. At each topic the text says yes or no; a model with the habit likes to end a
@@ -142,11 +142,10 @@ def test_an_innocent_of_the_teachers_habits_is_accused_by_fixed_weights_alone(
     assert not any(p <= -3 for p in mine)
 
 
-def _random_model(seed: int, *, vocabulary: int, end: float, sharpness: float = 1.5) -> Model:
+def _random_model(seed: int, *, vocabulary: int, end: float) -> Model:
     """A model that looks at one token back, ends with a fixed probability, and says no 1."""
-    logits = sharpness * torch.randn(
-        (420, vocabulary), generator=torch.Generator().manual_seed(seed)
-    )
+    generator = torch.Generator().manual_seed(seed)
+    logits = 1.5 * torch.randn((420, vocabulary), generator=generator)
     logits[:, 1] = -torch.inf
     logits[:, END] = logits[:, 2:].logsumexp(1) + np.log(end / (1 - end))
     return lambda ids: logits[ids[-1]]
@@ -170,14 +169,21 @@ def test_innocents_have_valid_p_values(tokenizer: TextTokenizer, name: str) -> N
     assert all(f.tail.log10_p > -5 for f in found)
 
 
+def _ending(end: float) -> Model:
+    """Two tokens at random, and then it ends with a fixed probability or says a third."""
+    speaking, later = (torch.zeros(30) for _ in range(2))
+    speaking[[END, 1]], later[1] = -torch.inf, -torch.inf
+    later[END] = np.log(28 * end / (1 - end))
+    return lambda ids: speaking if len(ids) < 3 else later
+
+
 def test_an_innocent_that_ends_later_is_accused_where_the_end_is_not_read(
     tokenizer: TextTokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where a token follows, the end was not chosen: the words of all other tokens are higher."""
-    config = replace(preset("gumbel"), context_width=1)
-    teacher, late = (_random_model(1, vocabulary=400, end=end) for end in (0.5, 0.05))
-    key = _key(3)
-    texts = _draw(config, key, teacher, [(401 + i % 19,) for i in range(700)], 6, 0)
+    config, key = preset("gumbel"), _key(3)
+    teacher, late = _ending(0.5), _ending(0.05)
+    texts = _draw(config, key, teacher, [(31,)] * 700, 3, 0)
     assert _assessed(config, key, tokenizer, (late, teacher), texts).tail.log10_p > -2
     monkeypatch.setattr(marked_reading, "_with_the_end", lambda text: text)
     assert _assessed(config, key, tokenizer, (late, teacher), texts).tail.log10_p < -4
