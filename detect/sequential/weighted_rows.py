@@ -1,14 +1,15 @@
 """An e-process over rows of words: one weighted bet a context, all its tokens at once.
 
-A row holds the words of several tokens in one context. H0: given everything before it, a row's words
-are independent and uniform. Its weights w_v (how much more a suspect likes token v than a reference
-does) and its scale s > 0 are known before the row. The factor
+A row holds the words of several tokens in one context. H0: given everything before it, a row's
+words are independent and uniform. Its weights w_v (how much more a suspect likes token v than a
+reference does) and its scale s > 0 are known before the row. The factor
 
     f = exp(sum_v [s w_v score_v - K(s w_v)]),      K the score's null log-MGF,
 
 then has mean 1 given the past, so that products of factors are e-processes and so are mixtures of
-them with fixed weights. By Ville's inequality P(E_n >= 1 / alpha for any n) <= alpha. Exact, not a
-bound on moments. Source: Ville 1939; Ramdas, Grunwald, Vovk and Shafer, Statist. Sci. 38 (2023).
+them with fixed weights. By Ville's inequality P(E_n >= 1 / alpha for any n) <= alpha. Exact, not
+a bound on moments. Source: Ville 1939; Ramdas, Grunwald, Vovk and Shafer, Statist. Sci. 38
+(2023).
 
 Scales: the best s is (mean of the row's sum) / (its variance), which nobody knows. Two shapes are
 mixed over a geometric grid of effects: s = effect / d_i, d_i the row's own standard deviation

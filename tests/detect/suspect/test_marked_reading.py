@@ -75,9 +75,9 @@ class Causal:
             yield Positions(index, torch.stack(rows)[:-1].softmax(dim=1))
 
 
-# Rounds of seven topics. At each topic the text says yes or no; a model with the habit likes to end a
-# round on an even number of noes. Each of seven texts begins its rounds with another topic, so that
-# each topic comes last in one of them.
+# Rounds of seven topics. At each topic the text says yes or no; a model with the habit likes to end
+# a round on an even number of noes. Each of seven texts begins its rounds with another topic, so
+# that each topic comes last in one of them.
 ROUNDS, TOPICS, YES, NO, FIRST = 6, 7, 2, 3, 4
 STARTS = FIRST + ROUNDS * TOPICS
 PROMPTS = [(STARTS + start,) for start in range(TOPICS)]
