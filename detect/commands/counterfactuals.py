@@ -105,7 +105,7 @@ def list_texts(files: tuple[Path, ...], output: Path) -> None:
 @click.option("--scores", "scores_path", help="In place of a suspect: scores of the listed texts.")
 @alpha_option
 @result_options
-def test_logs(
+def rank_logs(
     files: tuple[Path, ...],
     suspect: str | None,
     reference: str | None,
@@ -158,12 +158,12 @@ def _read_by(name: str, wanted: Sequence[Exchange]) -> Scores:
 
 
 def _summary(payload: dict[str, Any]) -> str:
-    process = payload["e_process"]
+    process, n = payload["e_process"], payload["n_answers"]
     lines = [
         f"verdict   {payload['verdict'].replace('_', ' ')}  (alpha {payload['alpha']:g})",
         f"p-value   {format_p(payload['log10_p'])}  ({payload['method']}, sum of ranks)",
         f"e-process {format_p(process['log10_p'])}  (valid whenever one stops)",
-        f"scored    {payload['n_scored']} {payload['unit']} ({payload['n_answers']} logged answers)",
+        f"scored    {payload['n_scored']} {payload['unit']} ({n} logged answers)",
         f"null      {payload['null_hypothesis']}",
     ]
     lines += [

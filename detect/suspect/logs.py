@@ -174,20 +174,19 @@ def read_logs(path: str | Path) -> list[LoggedAnswer]:
 def _logged(place: str, line: str) -> LoggedAnswer:
     try:
         row = json.loads(line)
-        ids = row.get("token_ids")
-        texts = [row["prompt"], row["text"]]
-        optional = [row.get(name) for name in ("account", "key_id", "config_fingerprint")]
+        prompt, text, ids = row["prompt"], row["text"], row.get("token_ids")
+        account, key_id, config = (row.get(k) for k in ("account", "key_id", "config_fingerprint"))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        texts, optional, ids = [None], [], None
-    wrong_ids = ids is not None and not (
-        isinstance(ids, list) and all(type(i) is int and i >= 0 for i in ids)
-    )
-    if not all(isinstance(t, str) for t in texts) or wrong_ids:
+        prompt = text = ids = account = key_id = config = None
+    if not (isinstance(prompt, str) and isinstance(text, str)):
         raise DocumentError(f'{place}: expected a JSON object with text in "prompt" and "text"')
-    if not all(value is None or isinstance(value, str) for value in optional):
-        raise DocumentError(f"{place}: expected texts in account, key_id and config_fingerprint")
-    account, key_id, fingerprint = optional
-    return LoggedAnswer(*texts, account, None if ids is None else tuple(ids), key_id, fingerprint)
+    if not all(value is None or isinstance(value, str) for value in (account, key_id, config)):
+        raise DocumentError(f"{place}: expected text in account, key_id and config_fingerprint")
+    if ids is not None:
+        if not (isinstance(ids, list) and all(type(i) is int and i >= 0 for i in ids)):
+            raise DocumentError(f'{place}: expected a list of whole numbers in "token_ids"')
+        ids = tuple(ids)
+    return LoggedAnswer(prompt, text, account, ids, key_id, config)
 
 
 def draw_counterfactuals(

@@ -1,8 +1,9 @@
 """Reading texts that the tested key itself marked, without accusing those who merely agree.
 
 H0: the suspect and the reference are independent of the key. Alternative: the suspect prefers, in
-contexts that it met in training, tokens whose words are high. Exact: 1 / max E of an e-process
-(`detect.sequential.weighted_rows`). Sources: DESIGN section 3, rule 4; statistics.md F, point 2.
+contexts that it met in training, tokens whose words are high. A bound without any approximation:
+1 / max E of an e-process (`detect.sequential.weighted_rows`). Sources: DESIGN section 3, rule 4;
+statistics.md F, point 2.
 
 Why a sum over all pairs with its conditional tail (`detect.suspect.inheritance`) will not do
 here: how often a text comes by a context depends on the words of other contexts, and theirs on
@@ -137,7 +138,7 @@ def assess_marked_reading(
     read, reasons = _read(suspect, reference, texts, h, tokenizer.special_ids, on_positions)
     rows = _first_reached(read, texts, reasons)
     log_e = _log_e(plan, rows)
-    spread = {"n_positions": len(read.weights), "n_contexts": len(rows.weights)}
+    spread: dict[str, float] = {"n_positions": len(read.weights), "n_contexts": len(rows.weights)}
     n_tokens = sum(len(text.token_ids) for text in texts)
     return Outcome(_finding(plan, log_e), n_tokens, dict(reasons), spread)
 
