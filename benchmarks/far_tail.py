@@ -1,13 +1,15 @@
 """How right are tails far out? Against exact values (mpmath, rational convolution), to 1e-300.
 
-Three questions: the saddlepoint against the truth, and its ceiling never below it; convolutions of
-score tables against rational arithmetic; and what a gamma law fitted by two moments, which some
-serving engine prints for two keys, says where the truth is known.
+Four questions: weighted sums against the truth, with the saddlepoint beside them, and their ceiling
+never below it; how long 100,000 weights take; convolutions of score tables against rational
+arithmetic; and what a gamma law fitted by two moments, which some serving engine prints for two
+keys, says where the truth is known.
 """
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
@@ -22,27 +24,31 @@ from benchmarks.record import write_result
 from detect.tails.convolution import Part, convolution_log_tails
 from detect.tails.mixed_sums import _PartSum
 from detect.tails.saddlepoint import saddlepoint_tail
-from detect.tails.weighted import weighted_tail
+from detect.tails.weighted import _Sum, weighted_tail
 from watermark.schemes.laws import Bernoulli, Exponential, LayeredBits, ScoreLaw, Tabulated
 
 LEVELS = (-2, -4, -6, -10, -20, -50, -100, -200, -300)
+# Continuous sums have every level, on both sides of the mean, and far beyond what a double holds.
+CONTINUOUS_LEVELS = (math.log10(0.9), math.log10(0.5), -1, *LEVELS, -1000, -10_000)
 mpmath.mp.dps = 450
 
 
-def _hypoexponential(weights: np.ndarray) -> Callable[[float], float]:
-    """Exact log10 tail of sum w_i Exp(1), distinct weights, by partial fractions."""
+def _partial_fractions(weights: np.ndarray) -> Callable[[float], float]:
+    """Exact log10 tail of sum w_i Exp(1), distinct weights of either sign.
+
+    By residues at the positive weights for positive sums, at the negative ones for the rest.
+    """
     w = [mpmath.mpf(float(x)) for x in weights]
-    factors = []
-    for i, a in enumerate(w):
-        product = mpmath.mpf(1)
-        for j, b in enumerate(w):
-            if j != i:
-                product *= a / (a - b)
-        factors.append(product)
+    residues = [mpmath.fprod(a / (a - b) for b in w if b != a) for a in w]
 
     def log10_p(s: float) -> float:
-        terms = (f * mpmath.exp(-mpmath.mpf(s) / a) for f, a in zip(factors, w, strict=True))
-        return float(mpmath.log10(mpmath.fsum(terms)))
+        sign = 1 if s >= 0 else -1
+        total = mpmath.fsum(
+            r * mpmath.exp(-mpmath.mpf(s) / a)
+            for r, a in zip(residues, w, strict=True)
+            if a * sign > 0
+        )
+        return float(mpmath.log10(total if sign > 0 else 1 - total))
 
     return log10_p
 
@@ -88,29 +94,33 @@ def _masses(law: ScoreLaw) -> dict[int, Fraction]:
 
 def _level_of(exact: Callable[[float], float], level: float, low: float, high: float) -> float:
     """Find the statistic whose exact log10 p is (nearly) a level."""
-    return float(brentq(lambda s: max(exact(s), -1e4) - level, low, high, xtol=1e-9))
+    return float(brentq(lambda s: max(exact(s), -1e5) - level, low, high, xtol=1e-9))
 
 
 def _compare(law: ScoreLaw, weights: np.ndarray, exact: Callable[[float], float],
              *, lattice: bool) -> list[dict[str, Any]]:  # fmt: skip
     mean = law.mean * float(weights.sum())
     deviation = math.sqrt(law.variance * float(weights @ weights))
-    high = mean + deviation
-    while exact(high) > LEVELS[-1] and math.isfinite(exact(high * 1.3)):
-        high *= 1.3
+    levels = LEVELS if lattice else CONTINUOUS_LEVELS
+    low, high = mean if lattice else mean - 4 * deviation, mean + deviation
+    while exact(high) > levels[-1] and math.isfinite(exact(high + (high - mean) * 0.3)):
+        high += (high - mean) * 0.3
     rows = []
-    for level in LEVELS:
+    for level in levels:
         if exact(high) > level:
             continue
-        s = _level_of(exact, level, mean, high)
+        s = _level_of(exact, level, low, high)
         s = float(math.ceil(s)) if lattice else s
         truth = exact(s)
         found = weighted_tail(law, weights, s - mean)
+        plain = saddlepoint_tail(_Sum(law, weights / deviation), (s - mean) / deviation)
         rows.append(
             {
                 "log10_p_exact": truth,
                 "log10_p": found.log10_p,
+                "method": found.method,
                 "relative_error": abs(found.log10_p - truth) / -truth,
+                "saddlepoint_relative_error": abs(plain.log10_p - truth) / -truth,
                 "ceiling": found.log10_p_ceiling,
                 "ceiling_holds": bool(found.log10_p_ceiling >= truth - 1e-9),
             }
@@ -136,23 +146,46 @@ def _cases(rng: np.random.Generator) -> dict[str, tuple[ScoreLaw, np.ndarray, bo
     }  # fmt: skip
 
 
-def _saddlepoint(rng: np.random.Generator) -> dict[str, Any]:
+def _harder_cases(rng: np.random.Generator) -> dict[str, tuple[ScoreLaw, np.ndarray, bool]]:
+    """Few weights, weights of both signs, and both."""
+    either = np.array([-1, 1])
+    weights = {
+        "2 weights": np.array([1.0, 0.3]),
+        "3 weights of both signs": np.array([1.0, 0.9, -2.0]),
+        "60 normal weights": rng.normal(size=60),
+        "60 weights of both signs without a mean": rng.pareto(0.7, 60) * rng.choice(either, 60),
+    }
+    return {f"exponential, {name}": (Exponential(), w, False) for name, w in weights.items()}
+
+
+def _weighted(cases: dict[str, tuple[ScoreLaw, np.ndarray, bool]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for name, (law, weights, lattice) in _cases(rng).items():
-        exact = (_integer_convolution if lattice else _hypoexponential)(
-            *((law, weights) if lattice else (weights,))
-        )
+    for name, (law, weights, lattice) in cases.items():
+        exact = _integer_convolution(law, weights) if lattice else _partial_fractions(weights)
         rows = _compare(law, weights, exact, lattice=lattice)
         found[name] = {
             "worst_relative_error": max(r["relative_error"] for r in rows),
             "worst_relative_error_below_1e-10": max(
                 (r["relative_error"] for r in rows if r["log10_p_exact"] <= -9.5), default=None
             ),
+            "saddlepoint_worst_relative_error": max(r["saddlepoint_relative_error"] for r in rows),
             "ceiling_always_holds": all(r["ceiling_holds"] for r in rows),
             "rows": rows,
         }
         click.echo(f"{name}: { ({k: v for k, v in found[name].items() if k != 'rows'}) }")
     return found
+
+
+def _duration(rng: np.random.Generator, n: int) -> dict[str, Any]:
+    """Seconds a tail of n different weights takes, median over depths."""
+    weights = rng.normal(size=n)
+    seconds = []
+    for z in (-1.0, 0.5, 3.0, 10.0, 100.0):
+        start = time.perf_counter()
+        found = weighted_tail(Exponential(), weights, z * math.sqrt(n))
+        seconds.append(time.perf_counter() - start)
+        assert found.method == "inversion"
+    return {"weights": n, "median_seconds": sorted(seconds)[len(seconds) // 2]}
 
 
 def _tables(rng: np.random.Generator) -> dict[str, Any]:
@@ -202,17 +235,24 @@ def _tables(rng: np.random.Generator) -> dict[str, Any]:
 
 
 def _two_moments(alpha: float, n: int) -> list[dict[str, Any]]:
-    """(1 - alpha) Gamma(n) + alpha Gamma(n): exact by integration, fitted, and ours."""
+    """(1 - alpha) Gamma(n) + alpha Gamma(n): exact as a mixture of gammas, fitted, and ours."""
     share = (1 - alpha) ** 2 + alpha**2
     weights = np.repeat([1 - alpha, alpha], n)
+    split = mpmath.mpf(alpha) / (1 - alpha)
 
     def exact(s: float) -> float:
-        def integrand(x: Any) -> Any:
-            rest = (mpmath.mpf(s) - alpha * x) / (1 - alpha)
-            tail = mpmath.gammainc(n, rest, regularized=True) if rest > 0 else mpmath.mpf(1)
-            return tail * x ** (n - 1) * mpmath.exp(-x) / mpmath.factorial(n - 1)
-
-        return float(mpmath.log10(mpmath.quad(integrand, [0, n / 2, n, 2 * n, 4 * n, 10 * n])))
+        # (1 - alpha) Exp is a geometric number of alpha Exp: a sum of positive terms.
+        x, total, shape = mpmath.mpf(s) / alpha, mpmath.mpf(0), 2 * n
+        tail, step = mpmath.gammainc(shape, x, regularized=True), mpmath.exp(-x)
+        step *= x**shape / mpmath.factorial(shape)
+        share_of_count, count, term = split**n, 0, mpmath.inf
+        while count < shape or term > total * mpmath.mpf(10) ** -30:
+            term = share_of_count * tail
+            total += term
+            share_of_count *= (1 - split) * (n + count) / (count + 1)
+            count += 1
+            tail, step = tail + step, step * x / (shape + count)
+        return float(mpmath.log10(total))
 
     rows = []
     with mpmath.workdps(80):
@@ -239,8 +279,11 @@ def _two_moments(alpha: float, n: int) -> list[dict[str, Any]]:
 @click.option("--seed", default=0, show_default=True)
 def main(seed: int) -> None:
     """Compare tails with exact values."""
-    rng = np.random.default_rng(seed)
-    measured: dict[str, Any] = {"saddlepoint": _saddlepoint(rng), "tables": _tables(rng)}
+    rng, other = np.random.default_rng(seed), np.random.default_rng([seed, 1])
+    cases = _cases(rng) | _harder_cases(other)
+    measured: dict[str, Any] = {"weighted": _weighted(cases), "tables": _tables(rng)}
+    measured["duration"] = _duration(other, 100_000)
+    click.echo(f"duration: {measured['duration']}")
     click.echo(f"tables: {measured['tables']}")
     measured["two_moment_fit_of_two_keys"] = _two_moments(0.1, 50) + _two_moments(0.1, 200)
     for row in measured["two_moment_fit_of_two_keys"]:

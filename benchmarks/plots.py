@@ -26,12 +26,18 @@ def _measured(name: str) -> dict[str, Any]:
     return payload["measured"]  # type: ignore[no-any-return]
 
 
+def _cases(name: str) -> dict[str, Any]:
+    """Read a benchmark whose cases have a file each."""
+    names = sorted(path.stem for path in (RESULTS / name).glob("*.json"))
+    return {case: _measured(f"{name}/{case}") for case in names}
+
+
 def validity(axes: Axes) -> None:
     """Rate of p <= alpha over alpha, one line for every preset and score."""
-    names = sorted(path.stem for path in (RESULTS / "validity").glob("*.json"))
-    for preset in names:
-        tests = _measured(f"validity/{preset}")["tests"]
-        for number, result in enumerate(tests.values()):
+    measured = _cases("validity")
+    names = list(measured)
+    for preset, found in measured.items():
+        for number, result in enumerate(found["tests"].values()):
             levels = [x["alpha"] for x in result["levels"]]
             ratios = [x["rate"] / x["alpha"] for x in result["levels"]]
             axes.plot(levels, ratios, ".-", lw=0.8, label=preset if number == 0 else None,
@@ -46,7 +52,7 @@ def validity(axes: Axes) -> None:
 
 
 def two_moments(axes: Axes) -> None:
-    """How many times too small a two-moment fit is, and what the saddlepoint makes of it."""
+    """How many times too small a two-moment fit is, and what heirmark makes of it."""
     rows = _measured("far_tail")["two_moment_fit_of_two_keys"]
     for n in sorted({row["n"] for row in rows}):
         chosen = [row for row in rows if row["n"] == n]
@@ -54,7 +60,7 @@ def two_moments(axes: Axes) -> None:
         axes.plot(depth, [r["fit_too_small_by"] for r in chosen], "o-",
                   label=f"two-moment gamma fit, n = {n}")  # fmt: skip
         axes.plot(depth, [1 / r["ours_off_by_factor"] for r in chosen], "x--",
-                  label=f"saddlepoint, n = {n}")  # fmt: skip
+                  label=f"heirmark, n = {n}")  # fmt: skip
     axes.axhline(1.0, color=INK, lw=1)
     axes.set(yscale="log", xlabel="-log10 of the exact p-value", ylabel="p printed too small by")
     axes.legend(fontsize=7)
@@ -63,7 +69,7 @@ def two_moments(axes: Axes) -> None:
 def tokens_to_detection(axes: Axes) -> None:
     """Median tokens to p < 1e-6, with quartiles, by score."""
     labels, position = [], 0
-    for case, scores in _measured("tokens_to_detection").items():
+    for case, scores in _cases("tokens_to_detection").items():
         for label, found in scores.items():
             if not isinstance(found, dict):
                 continue

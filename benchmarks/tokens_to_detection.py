@@ -153,8 +153,10 @@ def _with_ratios(tokens: np.ndarray, plain: np.ndarray, first: list[int | None])
 @click.option("--seed", default=0, show_default=True)
 def main(cases: tuple[str, ...], n_texts: int, seed: int) -> None:
     """Measure tokens to detection."""
-    measured = {case: _measure(*CASES[case], n_texts, seed) for case in cases}
-    click.echo(f"wrote {write_result('tokens_to_detection', seed=seed, measured=measured)}")
+    for case in cases:
+        measured = _measure(*CASES[case], n_texts, seed)
+        path = write_result("tokens_to_detection", seed=seed, measured=measured, case=case)
+        click.echo(f"wrote {path}")
 
 
 if __name__ == "__main__":

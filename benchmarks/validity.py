@@ -4,7 +4,7 @@ Texts: prose, code, mathematics, and heavy repetition (lists, templates, one lin
 Each is tested under thousands of keys that were never used, by every preset's own score and by the
 other scores, weighted sums included. H0 holds by construction, so that the share of p-values at or
 below alpha must not exceed alpha. Weighted sums without an exact tail are tested by their
-saddlepoint value and by their Chernoff ceiling.
+value (inverted, or a saddlepoint) and by their Chernoff ceiling.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from __future__ import annotations
 import gzip
 import json
 import math
+from bisect import bisect_left
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -134,25 +136,22 @@ def _by_weights(config: WatermarkConfig, *, whole: bool) -> Count:
         weights = np.maximum(np.rint(weights), 1.0) if whole else weights
         centred = config.scheme.score(words).reshape(n_keys, -1) - law.mean
         sums = np.sort(centred @ weights)
-        tails = _tail_of(sums, lambda s: weighted_tail(law, weights, s).log10_p)
-        ceilings = _tail_of(sums, lambda s: weighted_tail(law, weights, s).log10_p_ceiling)
-        return Counted(tails, ceilings)
+        tail_of = cache(lambda i: weighted_tail(law, weights, float(sums[i])))
+        return Counted(
+            _count_hits(n_keys, lambda i: tail_of(i).log10_p),
+            _count_hits(n_keys, lambda i: tail_of(i).log10_p_ceiling),
+        )
 
     return count
 
 
-def _tail_of(sums: np.ndarray, log10_p: Callable[[float], float]) -> np.ndarray:
-    """Count the ascending sums whose p is at most each level: p falls, so that bisection does."""
-    hits = []
+def _count_hits(n: int, log10_p: Callable[[int], float]) -> np.ndarray:
+    """Count, of n sums in ascending order, those whose p is at most each level, by bisection."""
+    hits, low = [], 0
     for alpha in LEVELS:
-        low, high = 0, len(sums)
-        while low < high:
-            middle = (low + high) // 2
-            if log10_p(float(sums[middle])) <= math.log10(alpha):
-                high = middle
-            else:
-                low = middle + 1
-        hits.append(len(sums) - low)
+        # p falls with the sum: what is above a smaller level begins no earlier.
+        low += bisect_left(range(low, n), True, key=lambda i: log10_p(i) <= math.log10(alpha))
+        hits.append(n - low)
     return np.array(hits)
 
 

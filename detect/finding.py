@@ -17,14 +17,13 @@ from detect.results import Tail, Verdict, decide, json_p, n_needed
 from detect.scoring.score_tables import Scorer
 from detect.tails.mixed_sums import MixedLaw
 from detect.tails.nulls import log_tails, tail
-from detect.tails.weighted import weighted_tail
 from watermark.config import WatermarkConfig
 from watermark.keys import SecretKey
 from watermark.schemes import Scheme
 from watermark.schemes.laws import Tabulated
 from watermark.schemes.red_green import RedGreen
 
-__all__ = ["Curve", "Finding", "Plan", "assess_scores", "assess_weighted_scores", "settle"]
+__all__ = ["Curve", "Finding", "Plan", "assess_scores", "settle"]
 
 _CURVE_POINTS = 200
 # Each point of a table's curve is a convolution of its own.
@@ -183,46 +182,6 @@ def assess_scores(
         )
     verdict, warnings = settle(plan, null, decoys, n)
     return Finding(plan, statistic, n, null, decoys, verdict, _curve(plan, scores), warnings)
-
-
-def assess_weighted_scores(
-    plan: Plan,
-    contexts: NDArray[np.int64],
-    tokens: NDArray[np.int64],
-    scores: NDArray[np.float64],
-    weights: NDArray[np.float64],
-) -> Finding:
-    """Test a weighted sum of the scores of distinct pairs.
-
-    H0 and alternative as in `assess_scores`; the weights were fixed before any word was looked at.
-    Exact for scores on a lattice under whole weights; otherwise as `weighted_tail` says.
-
-    Args:
-        plan: what was fixed beforehand.
-        contexts: int64, shape (n, h), distinct with `tokens`.
-        tokens: int64, shape (n,).
-        scores: float64, shape (n,).
-        weights: float64, shape (n,), at least 0.
-
-    Returns:
-        The finding; its statistic is sum w (score - mean).
-    """
-    law, n = plan.scoring.law, int(np.count_nonzero(weights))
-    statistic = float(weights @ (scores - law.mean))
-    null = weighted_tail(law, weights, statistic)
-    decoys = None
-    if plan.n_decoys and n:
-        decoys = run_decoys(
-            plan.scoring,
-            contexts,
-            tokens,
-            statistic,
-            n_decoys=plan.n_decoys,
-            seed=plan.seed,
-            weights=weights,
-        )
-    verdict, warnings = settle(plan, null, decoys, n)
-    return Finding(plan, statistic, n, null, decoys, verdict, None, warnings)
 
 
 def settle(

@@ -12,7 +12,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ORDER = [
     "errors", "keys", "prf_reference", "kernels", "prf", "contexts", "schemes", "config", "files",
-    "gguf_weights", "models", "tokens", "marking", "processor", "generation", "answering", "cli",
+    "gguf_weights", "gguf_conversion", "models", "tokens", "marking", "processor", "sampling",
+    "generation", "answering", "cli",
 ]  # fmt: skip
 HEAVY = ("torch", "transformers", "datasets", "pyarrow", "numba", "jinja2", "scipy.stats")
 
@@ -51,6 +52,15 @@ def test_only_the_processor_needs_transformers_at_import() -> None:
     code = (
         "import sys, detect.cli, detect.text, detect.corpus, detect.finding, watermark.tokens;"
         f"print([m for m in {HEAVY!r} if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_who_asks_an_endpoint_needs_no_torch() -> None:
+    code = (
+        "import sys, detect.suspect.probing, detect.suspect.endpoint;"
+        "print([m for m in ('torch', 'transformers') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

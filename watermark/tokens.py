@@ -37,6 +37,11 @@ class TextTokenizer:
         added = self._tokenizer.get_added_tokens_decoder()
         self.special_ids = frozenset(i for i, token in added.items() if token.special)
 
+    def has_tokens_of(self, other: TextTokenizer) -> bool:
+        """True if every token of another tokenizer has the same id here."""
+        mine, theirs = (t._tokenizer.get_vocab(with_added_tokens=True) for t in (self, other))
+        return bool(theirs.items() <= mine.items())
+
     def encode(self, text: str) -> NDArray[np.int64]:
         """Encode a text.
 
@@ -90,7 +95,7 @@ def load_tokenizer(source: str | Path) -> TextTokenizer:
     """Load a tokenizer.
 
     Args:
-        source: a tokenizer.json, a folder that holds one, "smollm2", or a Hub id.
+        source: a tokenizer.json, a folder that holds one, a *.gguf file, "smollm2", or a Hub id.
 
     Returns:
         The tokenizer.
@@ -99,7 +104,7 @@ def load_tokenizer(source: str | Path) -> TextTokenizer:
         ConfigError: missing or damaged.
     """
     path = Path(source)
-    if not path.exists():
+    if not path.exists() or path.suffix.lower() == ".gguf":
         from watermark.models import resolve_model
 
         path = resolve_model(str(source))

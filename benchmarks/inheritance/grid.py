@@ -15,7 +15,7 @@ from detect.demo.student import Recipe
 __all__ = ["ROWS", "Part", "Row"]
 
 Family = Literal["real", "small"]
-Treatment = Literal["", "edited data", "clean fine-tune", "quantised", "merged", "neutralised"]
+Treatment = Literal["", "edited data", "clean fine-tune", "quantised", "merged"]
 
 # The last 10 of 30 layers: twice as fast as all of them on a processor, and as telling.
 _REAL: Final = Recipe(epochs=1, learning_rate=5e-4, trained_layers=10)
@@ -93,7 +93,6 @@ def _real() -> dict[str, Row]:
         ),
         "quantised": Row("real", "durability", whole, _D2, _REAL, "quantised", "real, dual h=2"),
         "merged": Row("real", "durability", whole, _D2, _REAL, "merged", "real, dual h=2"),
-        "neutralised": Row("real", "attack", whole, _D2, _REAL, "neutralised", "real, dual h=2"),
         "rewritten data": Row("real", "attack", (Part("dual h=2, rewritten", 0, 360),), _D2),
         "edited data": Row("real", "attack", whole, _D2, _REAL, "edited data"),
         "two teachers": Row(

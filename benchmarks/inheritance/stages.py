@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import click
 
@@ -51,6 +51,12 @@ class Stages:
         partial.rename(path)
         click.echo(f"{seconds:8.1f} s  {name}")
         return path
+
+    def kept(self, name: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Return what a stage measured, measured now unless it was before; kept as JSON."""
+        path = self.made(name, lambda path: path.write_text(json.dumps(measure()), "utf-8"))
+        found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        return found
 
     def seconds(self) -> dict[str, float]:
         """Tell how long each stage took."""

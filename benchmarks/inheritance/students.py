@@ -19,7 +19,7 @@ from watermark.cli import progress
 from watermark.models import resolve_model
 from watermark.tokens import load_tokenizer
 
-__all__ = ["lesson", "start_of", "student"]
+__all__ = ["file_name", "lesson", "start_of", "student"]
 
 _SMALL_VOCABULARY: Final = 4096
 _SMALL_RECIPE: Final = Recipe(epochs=8, learning_rate=2e-3)
@@ -48,8 +48,12 @@ def start_of(stages: Stages, family: Family) -> Path:
 def student(stages: Stages, name: str) -> Path:
     """Return the folder of a row's student, trained now unless it was before."""
     row = ROWS[name]
-    folder = "student-" + name.replace(", ", "-").replace(" ", "-").replace("=", "")
-    return stages.made(folder.replace("-%", ""), lambda path: _make(stages, row, path))
+    return stages.made(f"student-{file_name(name)}", lambda path: _make(stages, row, path))
+
+
+def file_name(name: str) -> str:
+    """Turn a row's name into one for files."""
+    return name.replace(", ", "-").replace(" %", "").replace(" ", "-").replace("=", "")
 
 
 def _make(stages: Stages, row: Row, path: Path) -> None:

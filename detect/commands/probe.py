@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from detect.commands.options import assessment_options, show
+from detect.commands.options import PATH, assessment_options, show
+from detect.commands.suspect_options import asking_options
 from watermark.cli import FiniteRange, chosen_config, progress
 from watermark.keys import load_key
 
@@ -17,7 +18,16 @@ __all__ = ["probe"]
 @click.argument("suspect")
 @click.option("--access", type=click.Choice(["text", "weights"]), default="text", show_default=True)
 @click.option("--control", "controls", multiple=True, help="A clean model; may be repeated.")
-@click.option("--reference", help="With weights: a clean model, often the suspect's public base.")
+@click.option(
+    "--reference",
+    help="A public model, often the suspect's base, that reads the same texts or the answers.",
+)
+@click.option(
+    "--own-texts",
+    type=PATH,
+    help='With text: own texts that the key did not shape, JSONL with "text"; contexts that they '
+    "reach often weigh more.",
+)
 @click.option("--prompts", "prompts_path", help="With text: prompts for the suspect, one a line.")
 @click.option(
     "--reading",
@@ -28,18 +38,28 @@ __all__ = ["probe"]
 @click.option("--max-new-tokens", default=96, show_default=True, type=click.IntRange(1))
 @click.option("--temperature", default=1.0, show_default=True, type=FiniteRange(0, min_open=True))
 @click.option("--top-k", default=0, show_default=True, type=click.IntRange(0), help="0 keeps all.")
+@asking_options
 def probe(suspect: str, **options: Any) -> None:
-    """Test a model (SUSPECT: folder, Hub id or smollm2) for inherited signal."""
+    """Test a model for inherited signal.
+
+    SUSPECT, like each --control, is a model's folder, a *.gguf file, a Hub id or smollm2; the
+    address of an OpenAI-compatible API, http(s)://HOST/v1; or *.jsonl, recorded answers.
+    """
+    from detect.suspect.opening import is_replay
     from detect.suspect.probing import ProbeRequest, run_probe
 
     needed = "prompts_path" if options["access"] == "text" else "reading_path"
-    if options[needed] is None:
+    if options[needed] is None and not (options["access"] == "text" and is_replay(suspect)):
         option = "--prompts" if needed == "prompts_path" else "--reading"
         raise click.UsageError(f"--access {options['access']} needs {option} FILE")
     if options["access"] == "weights" and options["score"]:
         raise click.UsageError(
             "--score is for --access text; weights have a statistic of their own"
         )
+    if options["access"] == "weights" and options["own_texts"]:
+        raise click.UsageError("--own-texts is for --access text")
+    if options["reference"] and options["score"]:
+        raise click.UsageError("--score and --reference are scores both: give one of them")
     request = ProbeRequest(
         suspect=suspect,
         access=options["access"],
@@ -55,6 +75,14 @@ def probe(suspect: str, **options: Any) -> None:
         max_new_tokens=options["max_new_tokens"],
         temperature=options["temperature"],
         top_k=options["top_k"],
+        asking=options["asking"],
+        own_texts=options["own_texts"],
     )
-    result = run_probe(request, options["prompts_path"], options["reading_path"], progress)
+    result = run_probe(
+        request,
+        options["prompts_path"],
+        options["reading_path"],
+        progress,
+        announce=lambda line: click.echo(line, err=True),
+    )
     show(result.to_dict(), options["as_json"], options["output"])

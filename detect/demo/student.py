@@ -1,6 +1,7 @@
 """Fine-tune a copy of a model on (prompt, answer) pairs: what a distilling thief does.
 
-Weights are fp32, the forward pass is bf16 by autocast: pure bf16 would round small updates away.
+Weights are fp32, the forward pass is bf16 by autocast where the processor computes in it: pure bf16
+would round small updates away.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 
 from watermark.errors import MissingExtraError
-from watermark.models import load_model
+from watermark.models import load_model, native_dtype
 
 __all__ = ["Example", "Recipe", "fine_tune"]
 
@@ -83,7 +84,7 @@ def fine_tune(
     optimizer = torch.optim.AdamW(parameters, lr=recipe.learning_rate, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _linear(len(batches)))
     for ids, labels in batches:
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=native_dtype() == torch.bfloat16):
             loss = _loss(model, ids, labels)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -23,6 +23,7 @@ from detect.tails.convolution import Part
 from detect.tails.mixed_sums import MixedLaw
 from watermark.errors import DocumentError
 from watermark.schemes import Scheme
+from watermark.schemes.laws import Tabulated
 
 __all__ = ["MARKED_SHARE", "ReferenceScorer", "TableSet", "levels_of", "reference_tables"]
 
@@ -62,12 +63,16 @@ class TableSet:
             out[members] = self.tables[level].units_of(words[:, members])
         return out
 
-    def parts(self, levels: NDArray[np.int64]) -> list[Part]:
-        """List the laws of the scores at these levels, and how many there are of each."""
-        found, counts = np.unique(levels, return_counts=True)
+    def parts(
+        self, levels: NDArray[np.int64], weights: NDArray[np.int64] | None = None
+    ) -> list[Part]:
+        """List the laws of the scores at these levels and weights, and how many of each."""
+        if weights is None:
+            weights = np.ones_like(levels)
+        found, counts = np.unique(np.stack([levels, weights]), axis=1, return_counts=True)
         return [
-            Part(self.tables[level].law, n)
-            for level, n in zip(found.tolist(), counts.tolist(), strict=True)
+            Part(_times(self.tables[level].law, weight), n)
+            for level, weight, n in zip(*found.tolist(), counts.tolist(), strict=True)
         ]
 
 
@@ -79,15 +84,17 @@ class ReferenceScorer:
     Attributes:
         tables: of the scheme.
         levels: int64, shape (n,), of the text's scored tokens.
+        weights: int64, shape (n,), at least 1, that multiply the scores; None is all ones.
     """
 
     tables: TableSet
     levels: NDArray[np.int64]
+    weights: NDArray[np.int64] | None = None
 
     @property
     def score_name(self) -> str:
         """How results call the score."""
-        return "reference"
+        return "reference" if self.weights is None else "reference, weighted by contexts"
 
     @property
     def n_streams(self) -> int:
@@ -97,7 +104,7 @@ class ReferenceScorer:
     @property
     def law(self) -> MixedLaw:
         """The null law of the sum of all tokens' scores."""
-        return MixedLaw(tuple(self.tables.parts(self.levels)))
+        return MixedLaw(tuple(self.tables.parts(self.levels, self.weights)))
 
     def score(self, words: NDArray[np.uint32]) -> NDArray[np.float64]:
         """Score words of the text's tokens under one key, or under several in a row.
@@ -110,16 +117,25 @@ class ReferenceScorer:
         """
         n_keys = words.shape[1] // max(len(self.levels), 1)
         units = self.tables.units(words, np.tile(self.levels, n_keys))
+        if self.weights is not None:
+            units *= np.tile(self.weights, n_keys)
         return np.multiply(units, self.tables.step, dtype=np.float64)
 
 
+def _times(law: Tabulated, weight: int) -> Tabulated:
+    return law if weight == 1 else Tabulated(law.step, law.values * weight, law.probabilities)
+
+
 @cache
-def reference_tables(scheme: Scheme, marked_share: float = MARKED_SHARE) -> TableSet:
+def reference_tables(
+    scheme: Scheme, marked_share: float = MARKED_SHARE, step: float = _STEP
+) -> TableSet:
     """Make the tables of all levels for a scheme.
 
     Args:
         scheme: Gumbel-max with one or two keys.
         marked_share: share of tokens presumed to be marked, in (0, 1).
+        step: of the lattice, in nats; small shares make small scores, which need a finer one.
 
     Returns:
         The tables.
@@ -131,9 +147,7 @@ def reference_tables(scheme: Scheme, marked_share: float = MARKED_SHARE) -> Tabl
     depths = [_LEVEL_WIDTH / 4, *(_LEVEL_WIDTH * k for k in range(1, _N_LEVELS))]
     return TableSet(
         tuple(
-            score_table(
-                scheme, chosen_with(math.exp(-depth)), marked_share=marked_share, step=_STEP
-            )
+            score_table(scheme, chosen_with(math.exp(-depth)), marked_share=marked_share, step=step)
             for depth in depths
         )
     )

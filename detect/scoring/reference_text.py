@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from detect.suspect.reading import Reader
 from detect.suspect.suspects import ReadingText
 
-__all__ = ["token_log_probs"]
+__all__ = ["log_probs_of", "token_log_probs"]
 
 
 def token_log_probs(
@@ -24,13 +26,36 @@ def token_log_probs(
     Returns:
         float64, shape (T,), natural logarithms.
     """
+    return log_probs_of(reader, [text], temperature=temperature)[0]
+
+
+def log_probs_of(
+    reader: Reader,
+    texts: Sequence[ReadingText],
+    *,
+    temperature: float = 1.0,
+    on_positions: Callable[[int], object] = lambda n: None,
+) -> list[NDArray[np.float64]]:
+    """Compute ln p of each token of many texts; see `token_log_probs`.
+
+    Args:
+        reader: the reference model.
+        texts: what stands before each text, and the text.
+        temperature: at which the texts are presumed to have been drawn, > 0.
+        on_positions: called with the number of positions read since the last call.
+
+    Returns:
+        float64, shape (T,) each, natural logarithms, in the order of the texts.
+    """
     import torch
 
-    if not text.token_ids:
-        return np.empty(0)
-    (positions,) = reader.read([text])
-    # A temperature raises probabilities to a power; the logits are not needed for that.
-    logs = torch.log_softmax(positions.probabilities.double().log() / temperature, dim=-1)
-    chosen = logs.gather(1, torch.tensor(text.token_ids)[:, None]).squeeze(1)
-    found: NDArray[np.float64] = chosen.clamp(max=0.0).numpy()
+    found: list[NDArray[np.float64]] = [np.empty(0)] * len(texts)
+    full = [i for i, text in enumerate(texts) if text.token_ids]
+    for positions in reader.read([texts[i] for i in full]):
+        at = full[positions.index]
+        ids = torch.tensor(texts[at].token_ids)
+        # A temperature raises probabilities to a power; the logits are not needed for that.
+        logs = torch.log_softmax(positions.probabilities.double().log() / temperature, dim=-1)
+        found[at] = logs.gather(1, ids[:, None]).squeeze(1).clamp(max=0.0).numpy()
+        on_positions(len(ids))
     return found

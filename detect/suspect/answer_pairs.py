@@ -10,7 +10,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from detect.scoring.scores import Selection, select_pairs
+from detect.scoring.scores import Reason, Selection, select_pairs
 from detect.suspect.suspects import SuspectAnswer
 from watermark.contexts import group_rows
 from watermark.tokens import TextTokenizer
@@ -26,12 +26,14 @@ class AnswerPairs:
     Attributes:
         contexts: int64, shape (n, h).
         tokens: int64, shape (n,).
+        places: int64, shape (n,), of the tokens among those of all answers, one after another.
         n_tokens: tokens of all answers.
         reasons: unscored ones, by reason.
     """
 
     contexts: NDArray[np.int64]
     tokens: NDArray[np.int64]
+    places: NDArray[np.int64]
     n_tokens: int
     reasons: dict[str, int]
 
@@ -77,5 +79,9 @@ def pool_answers(
     new = group_rows(np.column_stack([contexts, tokens]))[0]
     if len(tokens) > len(new):
         reasons["pair_in_earlier_answer"] = len(tokens) - len(new)
-    n_tokens = sum(s.n_tokens for s in selections)
-    return AnswerPairs(contexts[new], tokens[new], n_tokens, dict(reasons))
+    scored = np.concatenate(
+        [np.empty(0, np.bool_), *(s.reasons == Reason.SCORED for s in selections)]
+    )
+    return AnswerPairs(
+        contexts[new], tokens[new], np.flatnonzero(scored)[new], len(scored), dict(reasons)
+    )

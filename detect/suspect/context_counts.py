@@ -73,17 +73,17 @@ def count_contexts(texts: Iterable[NDArray[np.int64]], context_width: int) -> Co
     return ContextCounts(context_width, digests, counts.astype(np.int64))
 
 
-def context_weights(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+def context_weights(counts: NDArray[np.int64]) -> NDArray[np.int64]:
     """Turn counts into weights: they rise with the logarithm and level off.
 
     Args:
         counts: int64, shape (n,), at least 0.
 
     Returns:
-        float64, shape (n,), whole numbers from 1 to `LARGEST_WEIGHT`.
+        int64, shape (n,), from 1 to `LARGEST_WEIGHT`.
     """
     weights: NDArray[np.float64] = 1 + np.floor(2 * np.log2(1.0 + counts))
-    return np.minimum(weights, LARGEST_WEIGHT)
+    return np.minimum(weights, LARGEST_WEIGHT).astype(np.int64)
 
 
 def _digests(contexts: NDArray[np.int64]) -> NDArray[np.uint64]:

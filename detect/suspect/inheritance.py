@@ -4,7 +4,8 @@ H0: the suspect is independent of the key. Alternative: it prefers, in contexts 
 training, the tokens that the mark preferred.
 
 - By text: its answers to prompts; each distinct (context, token) pair is scored once, with equal
-  weight or with one by how often its context occurs in the provider's texts. Exact.
+  weight or with one by how often its context occurs in texts that the key did not shape, by one
+  score for all or by one made for its token's probability under a public model. Exact.
 - By weights: its next-token distributions on unmarked texts, less those of a clean reference
   (`detect.suspect.reading`). A weighted sum: saddlepoint value, Chernoff ceiling.
 """
@@ -20,9 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detect.decoys import run_decoys
-from detect.finding import Curve, Finding, Plan, assess_scores, assess_weighted_scores, settle
+from detect.finding import Curve, Finding, Plan, assess_scores, settle
 from detect.multiplicity import holm
+from detect.scoring.reference_scores import ReferenceScorer, levels_of, reference_tables
+from detect.scoring.score_tables import Scorer
 from detect.scoring.scores import Selection, score_pairs, select_pairs
+from detect.scoring.weighted_scores import WeightedScorer
 from detect.suspect.answer_pairs import AnswerPairs, pool_answers
 from detect.suspect.context_counts import ContextCounts, context_weights
 from detect.suspect.reading import PairWeights, Reader, read_pairs
@@ -42,12 +46,16 @@ __all__ = [
     "assess_pairs",
     "assess_pool",
     "assess_reading",
+    "pool_scorer",
 ]
 
 # Published inheritance, all training data marked, h = 2, in null standard deviations: Gumbel by
 # text 0.051 a pair; open weights, full fine-tuning 0.119 a distinct context (Sander et al. 2024).
 TEXT_EFFECT: Final = 0.051
 WEIGHTS_EFFECT: Final = 0.119
+# Share of a suspect's tokens that are presumed to follow the mark: as of the score "weak".
+_INHERITED_SHARE: Final = 0.1
+_FINE_STEP: Final = 1 / 256  # nats
 _CURVE_POINTS = 24
 # A reading text this unlikely under the null is marked, and must not be read here.
 _MARKED_BELOW = 1e-4
@@ -74,6 +82,7 @@ def assess_answers(
     tokenizer: TextTokenizer,
     answers: Sequence[SuspectAnswer],
     counts: ContextCounts | None = None,
+    log_probs: Sequence[NDArray[np.float64]] | None = None,
 ) -> Outcome:
     """Test a suspect's answers for inherited signal.
 
@@ -82,31 +91,66 @@ def assess_answers(
         tokenizer: the provider's tokenizer.
         answers: the suspect's answers to prompts that were chosen beforehand.
         counts: how often contexts occur in texts that do not depend on the key: a pair's weight.
+        log_probs: float64, shape (T,) an answer, of its tokens (the provider's) under a public
+            model: what each pair's score is made for. Gumbel schemes only.
 
     Returns:
         The finding over all distinct pairs; unscored tokens by reason.
 
     Raises:
         FingerprintError: the config is bound to another tokenizer.
-        ResultError: counts of another context width.
+        ResultError: counts of another context width, or log-probabilities of other tokens.
+        ConfigError: log-probabilities for a scheme that has no likelihood of single tokens.
     """
     check_fingerprint(tokenizer, plan.config.tokenizer)
     pairs = pool_answers(tokenizer, answers, plan.config.context_width)
-    return Outcome(assess_pool(plan, pairs, counts), pairs.n_tokens, pairs.reasons)
+    return Outcome(assess_pool(plan, pairs, counts, log_probs), pairs.n_tokens, pairs.reasons)
 
 
-def assess_pool(plan: Plan, pairs: AnswerPairs, counts: ContextCounts | None = None) -> Finding:
+def assess_pool(
+    plan: Plan,
+    pairs: AnswerPairs,
+    counts: ContextCounts | None = None,
+    log_probs: Sequence[NDArray[np.float64]] | None = None,
+) -> Finding:
     """Test the distinct pairs of answers; see `assess_answers`."""
-    scores = score_pairs(pairs.as_selection(), plan.config, Prf.from_key(plan.key), plan.scoring)
-    if counts is None:
-        return assess_scores(plan, pairs.contexts, pairs.tokens, scores)
+    scorer = pool_scorer(plan, pairs, counts, log_probs)
+    scores = score_pairs(pairs.as_selection(), plan.config, Prf.from_key(plan.key), scorer)
+    return assess_scores(replace(plan, scorer=scorer), pairs.contexts, pairs.tokens, scores)
+
+
+def pool_scorer(
+    plan: Plan,
+    pairs: AnswerPairs,
+    counts: ContextCounts | None = None,
+    log_probs: Sequence[NDArray[np.float64]] | None = None,
+) -> Scorer:
+    """Make what scores the distinct pairs of answers, in their order; see `assess_answers`."""
+    weights = None if counts is None else _weights(plan, pairs, counts)
+    if log_probs is not None:
+        levels = levels_of(_at_places(pairs, log_probs))
+        tables = reference_tables(plan.config.scheme, _INHERITED_SHARE, _FINE_STEP)
+        return ReferenceScorer(tables, levels, weights)
+    return plan.scoring if weights is None else WeightedScorer(plan.scoring, weights)
+
+
+def _weights(plan: Plan, pairs: AnswerPairs, counts: ContextCounts) -> NDArray[np.int64]:
     if counts.context_width != plan.config.context_width:
         raise ResultError(
             f"the counts are of contexts of {counts.context_width} tokens, and the mark's have "
             f"{plan.config.context_width}; count again for this deployment"
         )
-    weights = context_weights(counts.of(pairs.contexts))
-    return assess_weighted_scores(plan, pairs.contexts, pairs.tokens, scores, weights)
+    return context_weights(counts.of(pairs.contexts))
+
+
+def _at_places(pairs: AnswerPairs, log_probs: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    read = np.concatenate([np.empty(0), *log_probs])
+    if len(read) != pairs.n_tokens:
+        raise ResultError(
+            f"log-probabilities of {len(read)} tokens were given for answers of {pairs.n_tokens}; "
+            "let the reference read the answers in the provider's tokens"
+        )
+    return read[pairs.places]
 
 
 def assess_reading(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from detect.finding import Plan
 from detect.planning.effects import inherited_effect
 from detect.scoring.scorers import choose_scorer
+from detect.suspect.asking import Asked, AskingOptions, ask, plan_asking, spending
+from detect.suspect.beforehand import Beforehand, count_own_texts
 from detect.suspect.inheritance import (
     TEXT_EFFECT,
     WEIGHTS_EFFECT,
@@ -21,13 +23,15 @@ from detect.suspect.inheritance import (
     assess_answers,
     assess_reading,
 )
+from detect.suspect.opening import is_replay, open_weights
 from detect.suspect.probe import Access, Control, ProbeResult, conclude
+from detect.suspect.replay import ReplaySuspect
 from detect.suspect.suspects import ReadingText, TransformersSuspect
 from watermark.config import WatermarkConfig
-from watermark.errors import FingerprintError, MissingExtraError
+from watermark.errors import FingerprintError
 from watermark.files import read_prompts, read_records
 from watermark.keys import SecretKey
-from watermark.models import resolve_model
+from watermark.sampling import Sampling
 from watermark.tokens import TextTokenizer, load_tokenizer
 
 __all__ = ["ProbeRequest", "read_as_reference", "run_probe"]
@@ -54,6 +58,8 @@ class ProbeRequest:
     max_new_tokens: int
     temperature: float
     top_k: int
+    asking: AskingOptions = field(default_factory=AskingOptions)
+    own_texts: Path | None = None
 
     @property
     def plan(self) -> Plan:
@@ -72,21 +78,26 @@ def run_probe(
     prompts_path: str | None,
     reading_path: str | None,
     progress: Progress,
+    announce: Callable[[str], object] = lambda line: None,
 ) -> ProbeResult:
     """Probe a suspect and its controls.
 
     Args:
         request: what and how.
-        prompts_path: with text access, the prompts.
+        prompts_path: with text access, the prompts; None takes those of a recording.
         reading_path: with weights access, the reading texts.
         progress: makes progress bars.
+        announce: told what endpoints will cost, before they are asked.
 
     Returns:
         The result.
     """
-    if request.access == "text":
-        return _by_text(request, read_prompts(prompts_path or "-"), progress)
-    return _by_weights(request, read_records(reading_path or "-", ("prompt", "text")), progress)
+    if request.access == "weights":
+        rows = read_records(reading_path or "-", ("prompt", "text"))
+        return _by_weights(request, rows, progress)
+    if prompts_path is None and is_replay(request.suspect):
+        return _by_text(request, ReplaySuspect(Path(request.suspect)).prompts, progress, announce)
+    return _by_text(request, read_prompts(prompts_path or "-"), progress, announce)
 
 
 def read_as_reference(
@@ -109,54 +120,72 @@ def read_as_reference(
     """
     from detect.scoring.reference_text import token_log_probs
 
-    model = _open(name)
+    model = open_weights(name)
     _check_same_tokenizer(model, tokenizer)
     read = ReadingText(model.chat_ids(prompt or ""), tuple(tokenizer.encode(text).tolist()))
     return token_log_probs(model, read, temperature=temperature)
 
 
-def _open(name: str) -> TransformersSuspect:
-    folder = resolve_model(name)
-    try:
-        return TransformersSuspect(folder, name=Path(name).name)
-    except ImportError as error:
-        raise MissingExtraError(error.name or "transformers", "hf") from None
-
-
-def _by_text(request: ProbeRequest, prompts: Sequence[str], progress: Progress) -> ProbeResult:
-    from watermark.generation import Sampling
-
+def _by_text(
+    request: ProbeRequest,
+    prompts: Sequence[str],
+    progress: Progress,
+    announce: Callable[[str], object],
+) -> ProbeResult:
     tokenizer = load_tokenizer(request.tokenizer)
+    beforehand = _beforehand(request, tokenizer)
     sampling = Sampling(
         max_new_tokens=request.max_new_tokens,
         temperature=request.temperature,
         top_k=request.top_k,
         seed=request.seed,
     )
+    planned = plan_asking(request.suspect, request.controls, prompts, sampling, request.asking)
+    if estimate := spending(planned, request.asking.price):
+        announce(f"endpoints: {estimate}")
+        estimate.check(request.asking.max_cost)
 
-    def tested(name: str) -> Outcome:
-        total = len(prompts) * request.max_new_tokens
-        with progress(total, f"asking {Path(name).name}", "tok") as bar:
-            answers = _open(name).answers(prompts, sampling, bar.update)
-        return assess_answers(request.plan, tokenizer, answers)
+    def tested(asked: Asked) -> Outcome:
+        with progress(len(prompts), f"asking {asked.registration.suspect}", "answer") as bar:
+            answers = ask(asked, request.asking, bar.update)
+        with progress(None, "reading the answers", "tok") as bar:
+            log_probs = beforehand.log_probs(
+                tokenizer, prompts, answers, request.temperature, bar.update
+            )
+        return assess_answers(request.plan, tokenizer, answers, beforehand.counts, log_probs)
 
-    controls = [Control(Path(name).name, "control", tested(name)) for name in request.controls]
-    return conclude(
-        Path(request.suspect).name, "text", tested(request.suspect), controls, len(prompts)
-    )
+    controls = [Control(c.registration.suspect, "control", tested(c)) for c in planned[1:]]
+    name = planned[0].registration.suspect
+    return conclude(name, "text", tested(planned[0]), controls, len(prompts))
+
+
+def _beforehand(request: ProbeRequest, tokenizer: TextTokenizer) -> Beforehand:
+    counts = None
+    if request.own_texts is not None:
+        counts = count_own_texts(request.own_texts, tokenizer, request.plan)
+    beforehand = Beforehand(counts, _opened_reference(request, tokenizer))
+    beforehand.check(request.plan)
+    return beforehand
+
+
+def _opened_reference(
+    request: ProbeRequest, tokenizer: TextTokenizer
+) -> TransformersSuspect | None:
+    if request.reference is None:
+        return None
+    reference = open_weights(request.reference)
+    _check_same_tokenizer(reference, tokenizer)
+    return reference
 
 
 def _by_weights(
     request: ProbeRequest, rows: Sequence[tuple[str, ...]], progress: Progress
 ) -> ProbeResult:
     tokenizer = load_tokenizer(request.tokenizer)
-    reference = None
-    if request.reference:
-        reference = _open(request.reference)
-        _check_same_tokenizer(reference, tokenizer)
+    reference = _opened_reference(request, tokenizer)
 
     def tested(name: str) -> Outcome:
-        suspect = _open(name)
+        suspect = open_weights(name)
         _check_same_tokenizer(suspect, tokenizer)
         texts = [
             ReadingText(suspect.chat_ids(prompt), tuple(tokenizer.encode(text).tolist()))
@@ -182,7 +211,7 @@ def _by_weights(
 
 
 def _check_same_tokenizer(model: TransformersSuspect, tokenizer: TextTokenizer) -> None:
-    if model.tokenizer.fingerprint != tokenizer.fingerprint:
+    if not model.shares_tokenizer(tokenizer):
         raise FingerprintError(
             f"{model.name} has another tokenizer than the provider; its distributions cannot be "
             "scored. Probe with --access text, test texts without --reference"

@@ -1,13 +1,15 @@
 """Tails of weighted sums of independent null scores, weights of either sign.
 
 S = sum_i w_i (score_i - mean). H0: the words are independent and uniform, and the weights do not
-depend on them. The value is the Lugannani-Rice saddlepoint approximation (Lugannani and Rice,
-Adv. Appl. Prob. 12, 1980); the Chernoff bound min_t exp(K(t) - t s) is a rigorous ceiling.
+depend on them. The Chernoff bound min_t exp(K(t) - t s) is a rigorous ceiling, and verdicts rest on
+it alone. How the value is found:
 
-Lattice scores under few weights that are multiples of one number, where a saddlepoint would be off
-by a factor of two, are convolved exactly. Otherwise the value is approximate: measured against
-exact laws (benchmarks.far_tail), log10 p of exponential scores is off by at most 0.035 where one
-weight rules the far tail, by 0.01 typically. Verdicts therefore rest on the ceiling alone.
+- Lattice scores under few weights that are multiples of one number: convolved exactly.
+- Exponential scores: the moment generating function is inverted (`detect.tails.inversion`) and the
+  result taken if, by its own estimate, it is right to 1e-9 of p, or of ln p where p < 1/e.
+- All else: the Lugannani-Rice saddlepoint approximation (Adv. Appl. Prob. 12, 1980).
+
+benchmarks.far_tail compares with exact laws.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from numpy.typing import NDArray
 
 from detect.results import Tail
 from detect.tails.convolution import Part
+from detect.tails.inversion import exponential_log_tail
 from detect.tails.mixed_sums import as_table, mixed_tail
 from detect.tails.nulls import tail
 from detect.tails.saddlepoint import SumCumulants, saddlepoint_tail
@@ -31,6 +34,9 @@ __all__ = ["weighted_tail"]
 _MAX_DISTINCT = 64
 _MAX_DIVISOR = 12
 _MAX_MULTIPLE = 1000
+# An inverted tail whose estimated error is larger than this is not used.
+_INVERTED_TO = 1e-9
+_LN10 = math.log(10)
 
 
 def weighted_tail(law: ScoreLaw, weights: NDArray[np.float64], statistic: float) -> Tail:
@@ -42,8 +48,9 @@ def weighted_tail(law: ScoreLaw, weights: NDArray[np.float64], statistic: float)
         statistic: observed sum_i w_i (score_i - mean).
 
     Returns:
-        Saddlepoint value and Chernoff ceiling; the exact tail where it is known (equal positive
-        weights, lattice scores under commensurable weights).
+        The value, by inversion for exponential scores and by the saddlepoint for others, and the
+        Chernoff ceiling; the exact tail where it is known (equal positive weights, lattice scores
+        under commensurable weights).
         Without any non-zero weight there is no evidence: p is 1, method "none".
 
     Raises:
@@ -63,7 +70,21 @@ def weighted_tail(law: ScoreLaw, weights: NDArray[np.float64], statistic: float)
     largest = float(np.abs(weights).max())
     weights = weights / largest
     scale = math.sqrt(law.variance * float(np.sum(weights**2)))
-    return saddlepoint_tail(_Sum(law, weights / scale), statistic / largest / scale)
+    weights, statistic = weights / scale, statistic / largest / scale
+    approximate = saddlepoint_tail(_Sum(law, weights), statistic)
+    return (
+        _refined(approximate, weights, statistic) if isinstance(law, Exponential) else approximate
+    )
+
+
+def _refined(approximate: Tail, weights: NDArray[np.float64], statistic: float) -> Tail:
+    """Replace a saddlepoint by the inverted value; not by an inaccurate or impossible one."""
+    log_p, error = exponential_log_tail(weights, statistic)
+    tolerance = _INVERTED_TO * max(1.0, -log_p)
+    ceiling = approximate.log10_p_ceiling
+    if not error <= tolerance or log_p > ceiling * _LN10 + tolerance:
+        return approximate
+    return Tail(min(log_p / _LN10, ceiling), ceiling, "inversion")
 
 
 class _Lattice(NamedTuple):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from watermark.errors import ModelError
-from watermark.models import check_model_folder, load_model, resolve_model
+from watermark.models import check_model_folder, load_model, native_dtype, resolve_model
 from watermark.tokens import load_tokenizer
 
 
@@ -79,3 +79,15 @@ def test_smollm2_is_converted_once_and_speaks(tmp_path: Path) -> None:
     assert "Paris" in chat.decode(out[0, len(ids) :])
     tokenizer = load_tokenizer("smollm2")
     assert tokenizer.encode("The capital").tolist() == chat("The capital")["input_ids"]
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [({"avx512_bf16": True}, "bfloat16"), ({"avx2": True}, "float32"), ({}, "float32")],
+)
+def test_emulated_precision_is_avoided(
+    capabilities: dict[str, bool], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert native_dtype() == getattr(torch, expected)

@@ -15,9 +15,12 @@ from tqdm import tqdm
 
 from detect.suspect.probing import ProbeRequest, run_probe
 from tests.conftest import PARAGRAPH
+from tests.detect.synthetic import marked_ids
+from tests.tiny_model import write_gguf
 from watermark.config import preset
-from watermark.errors import DocumentError, FingerprintError
+from watermark.errors import ConfigError, DocumentError, FingerprintError, ResultError
 from watermark.keys import SecretKey
+from watermark.tokens import load_tokenizer
 
 
 @contextmanager
@@ -98,6 +101,30 @@ def test_an_innocent_model_is_not_accused_by_weights(
     assert payload["spread"]["n_contexts"] > 20
 
 
+@pytest.mark.parametrize("access", ["text", "weights"])
+def test_a_gguf_file_says_what_its_folder_says(
+    access: Any,
+    model_folder: Path,
+    tokenizer_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The weights are the same; the tokenizer is rebuilt, and the provider's is used."""
+    monkeypatch.setenv("HEIRMARK_CACHE", str(tmp_path / "cache"))
+    path = write_gguf(model_folder, tmp_path / "tiny.gguf")
+    (tmp_path / "prompts.txt").write_text("Count the nets.\nWho was quiet?\n")
+    prompts, reading = str(tmp_path / "prompts.txt"), _reading(tmp_path)
+    found = [
+        run_probe(
+            _request(suspect, tokenizer_folder, access=access), prompts, reading, silent
+        ).to_dict()
+        for suspect in (path, model_folder)
+    ]
+    assert [payload["suspect"] for payload in found] == ["tiny.gguf", "tiny"]
+    assert found[0]["log10_p"] == found[1]["log10_p"]
+    assert found[0]["n_scored"] == found[1]["n_scored"] > 0
+
+
 def test_another_tokenizer_is_refused_by_weights(
     model_folder: Path, tokenizer_folder: Path, tmp_path: Path
 ) -> None:
@@ -120,3 +147,63 @@ def test_damaged_reading_files_are_named(
     request = _request(model_folder, tokenizer_folder, access="weights")
     with pytest.raises(DocumentError, match=message):
         run_probe(request, None, str(path), silent)
+
+
+def test_a_public_model_and_own_texts_serve_a_probe_by_text(
+    model_folder: Path, sibling: Path, tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    path, own = tmp_path / "prompts.txt", tmp_path / "own.jsonl"
+    path.write_text("Count the nets.\nWho was quiet?\n")
+    own.write_text(json.dumps({"text": PARAGRAPH}) + "\n")
+    request = _request(sibling, tokenizer_folder, reference=str(model_folder), own_texts=own)
+    payload = run_probe(request, str(path), None, silent).to_dict()
+    assert payload["score"] == "reference, weighted by contexts"
+    assert payload["method"] == "exact"
+    assert payload["verdict"] != "signal"
+    assert payload["decoys"]["n_decoys"] == 99
+
+
+@pytest.mark.parametrize(
+    ("preset_name", "changes", "message"),
+    [
+        ("red-green", {"reference": "MODEL"}, "made for gumbel"),
+        ("default", {"score": "own", "own_texts": "OWN"}, "cannot be weighted"),
+        ("unigram", {"own_texts": "OWN"}, "no contexts"),
+    ],
+)
+def test_what_cannot_be_scored_is_said_before_anything_is_asked(
+    model_folder: Path,
+    tokenizer_folder: Path,
+    tmp_path: Path,
+    preset_name: str,
+    changes: dict[str, str],
+    message: str,
+) -> None:
+    (tmp_path / "own.jsonl").write_text(json.dumps({"text": PARAGRAPH}) + "\n")
+    places = {"MODEL": str(model_folder), "OWN": tmp_path / "own.jsonl"}
+    request = _request(
+        tmp_path / "never-opened",
+        tokenizer_folder,
+        config=preset(preset_name),
+        **{name: places.get(value, value) for name, value in changes.items()},
+    )
+    path = tmp_path / "prompts.txt"
+    path.write_text("Count the nets.\n")
+    with pytest.raises(ConfigError, match=message):
+        run_probe(request, str(path), None, silent)
+
+
+def test_own_texts_under_the_tested_key_are_refused(
+    model_folder: Path, tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    own, path = tmp_path / "own.jsonl", tmp_path / "prompts.txt"
+    path.write_text("Count the nets.\n")
+    request = _request(model_folder, tokenizer_folder, own_texts=own)
+    own.write_text(json.dumps({"text": PARAGRAPH, "key_id": request.key.key_id}) + "\n")
+    with pytest.raises(ResultError, match="names the key under test"):
+        run_probe(request, str(path), None, silent)
+    tokenizer = load_tokenizer(tokenizer_folder)
+    ids = marked_ids(request.config, request.key, 200, vocabulary=tokenizer.vocab_size, seed=1)
+    own.write_text(json.dumps({"text": tokenizer.decode(ids.tolist())}) + "\n")
+    with pytest.raises(ResultError, match="carry the mark"):
+        run_probe(request, str(path), None, silent)

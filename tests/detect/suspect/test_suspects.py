@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from detect.suspect import suspects
+from detect.suspect import open_weights
 from detect.suspect.suspects import ReadingText, TransformersSuspect
 from tests.conftest import PARAGRAPH
 from tests.tiny_model import write_model
@@ -113,7 +113,7 @@ def test_a_batch_never_exceeds_its_positions(
 
     monkeypatch.setattr(TransformersSuspect, "_logits", spying)
     for limit in (10**6, 2 * longest, 1):
-        monkeypatch.setattr(suspects, "_READING_POSITIONS", limit)
+        monkeypatch.setattr(open_weights, "_READING_POSITIONS", limit)
         sizes.clear()
         assert sorted(p.index for p in suspect.read(texts)) == list(range(len(texts)))
         # A text longer than the limit is read alone.

@@ -1,0 +1,79 @@
+"""Make what the benchmark needs, test every row, write the results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from scipy.stats import binomtest, kstest
+
+from benchmarks.inheritance.grid import ROWS
+from benchmarks.inheritance.lessons import VERSION
+from benchmarks.inheritance.measuring import Bench
+from benchmarks.inheritance.stages import Stages
+from benchmarks.inheritance.traps import measure_traps
+from benchmarks.record import write_result
+
+_LEVELS = (1e-2, 1e-3, 1e-4)
+_NULLS = ("text_fresh_keys", "weights_fresh_keys")
+
+
+def _nulls(rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Pool the p-values of innocent models under fresh keys, method by method."""
+    found: dict[str, Any] = {}
+    for access in _NULLS:
+        innocent = [row[access] for row in rows.values() if access in row]
+        for method in innocent[0] if innocent else ():
+            p = np.concatenate([row[method] for row in innocent if method in row])
+            found[f"{access.split('_')[0]}, {method}"] = {
+                "n_models": len(innocent),
+                "n_p_values": len(p),
+                "uniformity_p_value": float(kstest(p, "uniform").pvalue),
+                "smallest": float(p.min()),
+                "levels": [
+                    {
+                        "alpha": alpha,
+                        "hits": (hits := int((p <= alpha).sum())),
+                        "binomial_p_value": float(binomtest(hits, len(p), alpha).pvalue),
+                    }
+                    for alpha in _LEVELS
+                ],
+            }
+    return found
+
+
+def _without_fresh_keys(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name not in _NULLS}
+
+
+@click.command()
+@click.option("--output", default="inheritance-run", type=click.Path(path_type=Path))
+@click.option("--family", type=click.Choice(["small", "real"]), help="Only these students.")
+@click.option("--row", "names", multiple=True, type=click.Choice(list(ROWS)), help="Only these.")
+@click.option("--summary", is_flag=True, help="Write the results of what is there; make nothing.")
+def main(output: Path, family: str | None, names: tuple[str, ...], summary: bool) -> None:
+    """Run the benchmark in a folder; a stopped run goes on where it was."""
+    bench = Bench(Stages(output))
+    wanted = names or [n for n, row in ROWS.items() if family in (None, row.family)]
+    if not summary:
+        bench.measured_base()
+        for name in wanted:
+            bench.measured(name)
+            click.echo(f"           measured {name}")
+        measure_traps(bench)
+    rows = {name: bench.measured(name) for name in wanted if bench.has_measured(name)}
+    rows["base"] = bench.measured_base()
+    measured = {
+        "version": VERSION,
+        "seconds": bench.stages.seconds(),
+        "rows": {name: _without_fresh_keys(row) for name, row in rows.items()},
+        "nulls": _nulls(rows),
+        "traps": measure_traps(bench),
+    }
+    click.echo(f"wrote {write_result('inheritance', seed=0, measured=measured)}")
+
+
+if __name__ == "__main__":
+    main()

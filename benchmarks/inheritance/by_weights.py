@@ -1,0 +1,125 @@
+"""Tests by open weights, on the same reading texts: the published one, and ours.
+
+Published (Sander et al., NeurIPS 2024): reading mode, each distinct pair of a context and the
+suspect's likeliest token once; here with an exact tail, on unmarked and on marked texts. Ours reads
+unmarked texts and scores the whole next-token distribution, less that of a clean base where there
+is one, added up over the texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, final
+
+import numpy as np
+import torch
+from scipy.interpolate import PchipInterpolator
+from scipy.stats import norm
+
+from benchmarks.inheritance.by_text import ALPHA, z_of
+from benchmarks.inheritance.lessons import Lesson
+from detect.decoys import decoy_keys, decoy_statistics
+from detect.finding import Plan
+from detect.suspect.inheritance import WEIGHTS_EFFECT, assess_pairs
+from detect.suspect.reading import PairWeights, Reader, read_pairs
+from detect.suspect.suspects import Positions, ReadingText
+from detect.tails.nulls import log_tails
+from detect.tails.weighted import weighted_tail
+from watermark.schemes.laws import ScoreLaw
+from watermark.tokens import TextTokenizer
+
+__all__ = ["Likeliest", "fresh_key_p_values", "read_argmax", "read_by", "test_weights"]
+
+# Each tail of a million weights takes a second.
+_NODES: Final = 32
+_PUBLISHED: Final = "published (argmax)"
+
+
+@final
+@dataclass(frozen=True)
+class Likeliest:
+    """A reader that says its likeliest token and nothing else: the published reading mode."""
+
+    reader: Reader
+
+    def read(self, texts: Sequence[ReadingText]) -> Iterator[Positions]:
+        """Yield distributions that lie on the likeliest token."""
+        for positions in self.reader.read(texts):
+            best = torch.zeros_like(positions.probabilities)
+            best.scatter_(1, positions.probabilities.argmax(dim=1, keepdim=True), 1.0)
+            yield Positions(positions.index, best)
+
+
+def read_by(
+    lesson: Lesson,
+    tokenizer: TextTokenizer,
+    suspect: Reader,
+    base: Reader | None,
+    texts: Sequence[ReadingText],
+) -> dict[str, PairWeights]:
+    """Collect the pairs and weights of each method that these readers allow."""
+    known = _known(lesson, tokenizer)
+    found = read_argmax(lesson, tokenizer, suspect, texts)
+    found["ours, no reference"] = read_pairs(suspect, None, texts, **known)
+    if base is not None:
+        found["ours, clean base"] = read_pairs(suspect, base, texts, **known)
+    return found
+
+
+def read_argmax(
+    lesson: Lesson, tokenizer: TextTokenizer, suspect: Reader, texts: Sequence[ReadingText]
+) -> dict[str, PairWeights]:
+    """Collect the pairs of the published method alone."""
+    pairs = read_pairs(Likeliest(suspect), None, texts, **_known(lesson, tokenizer))
+    # Once each, however often it was met.
+    return {_PUBLISHED: replace(pairs, weights=np.ones(len(pairs.weights)))}
+
+
+def _known(lesson: Lesson, tokenizer: TextTokenizer) -> dict[str, Any]:
+    assert lesson.config is not None
+    return {
+        "context_width": lesson.config.context_width,
+        "special_ids": tokenizer.special_ids,
+    }
+
+
+def test_weights(lesson: Lesson, read: dict[str, PairWeights]) -> dict[str, Any]:
+    """Test what was read under the lesson's key, method by method."""
+    assert lesson.config is not None
+    plan = Plan(lesson.config, lesson.key, ALPHA, WEIGHTS_EFFECT, 0, 0)
+    found = {}
+    for name, pairs in read.items():
+        tail = assess_pairs(plan, pairs).tail
+        found[name] = {
+            "n_positions": pairs.n_positions,
+            "n_pairs": len(pairs.tokens),
+            "log10_p": tail.log10_p,
+            "log10_p_ceiling": tail.log10_p_ceiling,
+            "z": z_of(tail.log10_p),
+        }
+    return found
+
+
+def fresh_key_p_values(
+    lesson: Lesson, read: dict[str, PairWeights], n_keys: int, seed: int
+) -> dict[str, list[float]]:
+    """Test what was read under keys that were never used; p-values by method."""
+    assert lesson.config is not None
+    scheme, keys = lesson.config.scheme, decoy_keys(n_keys, seed)
+    found = {}
+    for name, pairs in read.items():
+        sums = decoy_statistics(scheme, keys, pairs.contexts, pairs.tokens, pairs.weights)
+        found[name] = _tails(scheme.law, pairs.weights, sums).tolist()
+    return found
+
+
+def _tails(law: ScoreLaw, weights: np.ndarray, sums: np.ndarray) -> np.ndarray:
+    """Compute P(S >= s) at some sums, and between them along the normal deviations."""
+    if (weights == weights[0]).all():
+        return np.exp(
+            log_tails(law, sums + len(weights) * law.mean, np.full(len(sums), len(weights)))
+        )
+    nodes = np.linspace(sums.min(), sums.max(), _NODES)
+    deviations = norm.isf([10.0 ** weighted_tail(law, weights, s).log10_p for s in nodes.tolist()])
+    return np.asarray(norm.sf(PchipInterpolator(nodes, deviations)(sums)))

@@ -1,0 +1,135 @@
+"""All tests of one row's student; what was measured is kept, so that a stopped run goes on."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from benchmarks.inheritance import by_text, by_weights
+from benchmarks.inheritance.asking import Kept, answers_of, asked, base_log_probs, reading_texts
+from benchmarks.inheritance.by_text import Heard
+from benchmarks.inheritance.grid import ROWS, Row
+from benchmarks.inheritance.lessons import LESSONS
+from benchmarks.inheritance.stages import Stages
+from benchmarks.inheritance.students import file_name, lesson, start_of, student
+from detect.scoring.reference_text import log_probs_of
+from detect.suspect.context_counts import ContextCounts, count_contexts
+from detect.suspect.suspects import ReadingText, TransformersSuspect
+from watermark.models import resolve_model
+from watermark.tokens import TextTokenizer, load_tokenizer
+
+__all__ = ["N_FRESH_KEYS", "Bench"]
+
+N_FRESH_KEYS: Final = 200
+N_READING: Final = 160
+# Counted contexts come from answers that no key shaped.
+_UNMARKED: Final = ("unmarked", "unmarked, again")
+_WIDTHS: Final = (1, 2, 4)
+
+
+class Bench:
+    """A run's shared ground: teacher, its tokenizer, contexts counted, texts the base has read.
+
+    Args:
+        stages: the run's folder.
+    """
+
+    def __init__(self, stages: Stages) -> None:
+        self.stages = stages
+        self.tokenizer: TextTokenizer = load_tokenizer("smollm2")
+
+    @cached_property
+    def base(self) -> TransformersSuspect:
+        """The public base: the teacher before it was asked for anything."""
+        return TransformersSuspect(resolve_model("smollm2"), "base")
+
+    @cached_property
+    def counts(self) -> dict[int, ContextCounts]:
+        """How often unmarked answers reach a context, by context width."""
+        rows = [row for name in _UNMARKED for row in lesson(self.stages, name)]
+        ids = self.tokenizer.encode_many([row["text"] for row in rows])
+        return {h: count_contexts(ids, h) for h in _WIDTHS}
+
+    @cached_property
+    def unmarked(self) -> list[ReadingText]:
+        """Unmarked reading texts."""
+        return reading_texts(self.stages, self.base, "reading", N_READING)
+
+    @cached_property
+    def marked(self) -> list[ReadingText]:
+        """Reading texts marked under the key of most rows."""
+        return reading_texts(self.stages, self.base, "marked reading", N_READING)
+
+    @cached_property
+    def base_read(self) -> Kept:
+        """What the base thinks of the unmarked texts."""
+        return Kept(self.base, self.unmarked)
+
+    def measured(self, name: str) -> dict[str, Any]:
+        """Return what was measured of a row, measured now unless it was before."""
+        return self.stages.kept(_measured_file(name), lambda: self._measure(ROWS[name], name))
+
+    def has_measured(self, name: str) -> bool:
+        """Tell whether a row was measured before."""
+        return (self.stages.folder / _measured_file(name)).exists()
+
+    def measured_base(self) -> dict[str, Any]:
+        """Test the untouched base like a student of the row with the most common mark."""
+        row = Row("real", "base", (), "dual h=2")
+        return self.stages.kept(_measured_file("base"), lambda: self._test(row, "base", None))
+
+    def _measure(self, row: Row, name: str) -> dict[str, Any]:
+        return self._test(row, file_name(name), student(self.stages, name))
+
+    def _test(self, row: Row, file: str, folder: Path | None) -> dict[str, Any]:
+        tested = LESSONS[row.tested]
+        heard = self._heard(row, file, folder or start_of(self.stages, row.family))
+        found: dict[str, Any] = {
+            "group": row.group,
+            "marked_share": row.marked_share,
+            "n_answers": len(heard.answers),
+            "text": by_text.test_text(tested, heard),
+            "answers_until": by_text.answers_until(tested, heard),
+        }
+        if not row.marked_share:
+            found["text_fresh_keys"] = by_text.fresh_key_p_values(
+                tested, heard, N_FRESH_KEYS, seed=_seed(file)
+            )
+        return found | (self._by_weights(row, file, folder) if row.family == "real" else {})
+
+    def _heard(self, row: Row, file: str, folder: Path) -> Heard:
+        answers = answers_of(self.stages, row.family, file, folder)
+        prompts = asked(row.family)
+        log_probs = base_log_probs(self.base, self.tokenizer, prompts, answers)
+        return Heard(self.tokenizer, answers, log_probs, self.counts)
+
+    def _by_weights(self, row: Row, file: str, folder: Path | None) -> dict[str, Any]:
+        tested = LESSONS[row.tested]
+        model = TransformersSuspect(folder) if folder else self.base
+        suspect = Kept(model, self.unmarked) if folder else self.base_read
+        base = self.base_read if folder else None
+        read = by_weights.read_by(tested, self.tokenizer, suspect, base, self.unmarked)
+        found: dict[str, Any] = {
+            "weights": by_weights.test_weights(tested, read),
+            "held_out_loss": -float(np.concatenate(log_probs_of(suspect, self.unmarked)).mean()),
+        }
+        if row.tested == "dual h=2":
+            marked = by_weights.read_argmax(tested, self.tokenizer, model, self.marked)
+            found["weights_marked_texts"] = by_weights.test_weights(tested, marked)
+        if not row.marked_share:
+            found["weights_fresh_keys"] = by_weights.fresh_key_p_values(
+                tested, read, N_FRESH_KEYS, seed=_seed(file)
+            )
+        return found
+
+
+def _measured_file(name: str) -> str:
+    return f"measured-{file_name(name)}.json"
+
+
+def _seed(file: str) -> int:
+    """Fresh keys of a student's own, so that p-values of different students are independent."""
+    return int.from_bytes(file.encode(), "little") % (1 << 63)

@@ -1,0 +1,95 @@
+"""The options of asking suspects: endpoints, their keys and costs, and the record of answers."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from detect.commands.options import PATH, Command
+from detect.suspect.endpoint_options import EndpointOptions
+from watermark.cli import FiniteRange
+
+__all__ = ["asking_options"]
+
+_DEFAULT: Final = EndpointOptions()
+_OPTIONS: Final = (
+    click.option("--model", help="At an endpoint: the model's name, unless it is URL#NAME."),
+    click.option(
+        "--api-key-env",
+        "api_key_envs",
+        multiple=True,
+        metavar="[HOST=]NAME",
+        help="Environment variable with an endpoint's API key; may be repeated.",
+    ),
+    click.option(
+        "--transcript",
+        type=PATH,
+        help="Record prompts and answers here as they arrive; a stopped run goes on from it.",
+    ),
+    click.option(
+        "--concurrency",
+        default=_DEFAULT.concurrency,
+        show_default=True,
+        type=click.IntRange(1, 256),
+        help="Requests at the same time.",
+    ),
+    click.option(
+        "--requests-per-minute",
+        type=FiniteRange(0, min_open=True),
+        help="At most so many.  [default: no limit]",
+    ),
+    click.option(
+        "--timeout",
+        default=_DEFAULT.timeout,
+        show_default=True,
+        type=FiniteRange(0, 86_400, min_open=True),
+        help="Seconds for one request.",
+    ),
+    click.option(
+        "--top-logprobs",
+        "top_log_probs",
+        default=_DEFAULT.top_log_probs,
+        show_default=True,
+        type=click.IntRange(0, 20),
+        help="Candidates to ask an endpoint for at each token; 0 asks for none.",
+    ),
+    click.option(
+        "--price",
+        nargs=2,
+        type=FiniteRange(0),
+        metavar="IN OUT",
+        help="An endpoint's price of a million tokens of prompts and of answers.",
+    ),
+    click.option(
+        "--max-cost",
+        type=FiniteRange(0),
+        help="Ask nothing if it may cost more, at --price.",
+    ),
+)
+_ENDPOINT: Final = tuple(field.name for field in fields(EndpointOptions))
+
+
+def asking_options(command: Command) -> Command:
+    """Add them, and pass them on as `asking`, an `AskingOptions`."""
+
+    @functools.wraps(command)
+    def with_asking(*args: Any, **options: Any) -> None:
+        from detect.suspect.asking import AskingOptions
+        from detect.suspect.cost import Price
+
+        endpoints = EndpointOptions(**{name: options.pop(name) for name in _ENDPOINT})
+        transcript: Path | None = options.pop("transcript")
+        price, max_cost = options.pop("price"), options.pop("max_cost")
+        if max_cost is not None and price is None:
+            raise click.UsageError("--max-cost needs --price IN OUT, for a million tokens each")
+        known_price = Price(*price) if price else None
+        asking = AskingOptions(endpoints, transcript, known_price, max_cost)
+        command(*args, asking=asking, **options)
+
+    for option in reversed(_OPTIONS):
+        with_asking = option(with_asking)
+    return with_asking
