@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from detect.commands.calibrate import calibrate
+from detect.commands.counterfactuals import counterfactuals
 from detect.commands.fraction import fraction
 from detect.commands.locate import locate
 from detect.commands.options import PATH, assessment_options, show
@@ -181,7 +182,7 @@ def demo(output: Path, model: str, quick: bool, as_json: bool) -> None:
         click.echo(dump_json(payload), nl=False)
 
 
-for _command in (probe, locate, fraction, watch, power, calibrate):
+for _command in (probe, locate, fraction, watch, power, calibrate, counterfactuals):
     heirmark.add_command(_command)
 
 

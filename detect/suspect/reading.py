@@ -24,7 +24,14 @@ if TYPE_CHECKING:
 
     from detect.suspect.suspects import Positions, ReadingText
 
-__all__ = ["PairWeights", "Reader", "read_pairs"]
+__all__ = [
+    "PairWeights",
+    "Reader",
+    "differences",
+    "largest_weights",
+    "read_pairs",
+    "readable_positions",
+]
 
 # Weights beyond the largest ones of a position are noise that costs time. The cut looks at the
 # models only, never at a word, so that it costs power alone.
@@ -94,15 +101,15 @@ def read_pairs(
     """
     counts: dict[str, int] = {}
     rows, weights, n_positions = [], [], 0
-    for index, difference in _differences(suspect, reference, texts):
+    for index, difference in differences(suspect, reference, texts):
         on_positions(len(difference))
-        kept, reasons = _readable(texts[index], context_width, special_ids)
+        kept, reasons = readable_positions(texts[index], context_width, special_ids)
         for label, n in reasons.items():
             counts[label] = counts.get(label, 0) + n
         if not len(kept):
             continue
         n_positions += len(kept)
-        tokens, w = _largest(difference[kept], special_ids)
+        tokens, w = largest_weights(difference[kept], special_ids)
         response = np.array(texts[index].token_ids, np.int64)
         contexts = windows(response, context_width)[kept - context_width]
         repeated = np.repeat(contexts, tokens.shape[1], axis=0)
@@ -111,9 +118,10 @@ def read_pairs(
     return _summed(rows, weights, context_width, n_positions, counts)
 
 
-def _differences(
+def differences(
     suspect: Reader, reference: Reader | None, texts: Sequence[ReadingText]
 ) -> Iterator[tuple[int, Tensor]]:
+    """Yield each text's index and suspect less reference, shape (T, V), as the models read."""
     if reference is None:
         yield from ((p.index, p.probabilities) for p in suspect.read(texts))
         return
@@ -128,7 +136,7 @@ def _differences(
         yield mine.index, mine.probabilities - clean.probabilities
 
 
-def _readable(
+def readable_positions(
     text: ReadingText, context_width: int, special_ids: frozenset[int]
 ) -> tuple[NDArray[np.int64], dict[str, int]]:
     """List response positions whose context may be used, and count the others by reason."""
@@ -155,9 +163,10 @@ def _readable(
     return np.flatnonzero(~out), {k: n for k, n in counts.items() if n}
 
 
-def _largest(
+def largest_weights(
     difference: Tensor, special_ids: frozenset[int]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Keep the largest |weights| of each row, none of special tokens; gives (tokens, weights)."""
     difference = difference.clone()
     known = [i for i in special_ids if i < difference.shape[1]]
     difference[:, known] = 0.0

@@ -19,7 +19,7 @@ from watermark.tokens import TextTokenizer
 
 COMMANDS = [
     "keys", "generate", "detect", "scan", "probe", "report", "demo",
-    "locate", "fraction", "watch", "power", "calibrate",
+    "locate", "fraction", "watch", "power", "calibrate", "counterfactuals",
 ]  # fmt: skip
 
 

@@ -1,0 +1,259 @@
+"""Marked reading texts: students are found, and innocents that agree with the texts are not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from detect.finding import Finding, Plan
+from detect.results import Verdict
+from detect.suspect import inheritance, marked_reading
+from detect.suspect.inheritance import assess_reading
+from detect.suspect.marked_reading import assess_marked_reading
+from detect.suspect.suspects import Positions, ReadingText
+from tests.detect.synthetic import ToyReader, marked_ids
+from watermark.config import WatermarkConfig, preset
+from watermark.errors import FingerprintError, ResultError
+from watermark.keys import SecretKey
+from watermark.marking import Marker
+from watermark.tokens import TextTokenizer
+
+KEY = SecretKey(bytes(range(32)))
+CONFIG = preset("default")
+END = 0
+
+# A model: ids of prompt and response so far, to logits over the vocabulary.
+Model = Callable[[tuple[int, ...]], Tensor]
+
+
+def _plan(config: WatermarkConfig, key: SecretKey) -> Plan:
+    return Plan(config, key, 1e-6, 0.1, 0, 0)
+
+
+def _key(*numbers: int) -> SecretKey:
+    return SecretKey(np.random.default_rng(numbers).bytes(32))
+
+
+def _draw(
+    config: WatermarkConfig,
+    key: SecretKey,
+    model: Model,
+    prompts: Sequence[tuple[int, ...]],
+    length: int,
+    seed: int,
+) -> list[ReadingText]:
+    """Let a model answer prompts under a key, by the real marking code."""
+    generator, marker = torch.Generator().manual_seed(seed), Marker(config, key)
+    response = torch.empty((len(prompts), 0), dtype=torch.int64)
+    for _ in range(length):
+        rows = [(*p, *r) for p, r in zip(prompts, response.tolist(), strict=True)]
+        logits = marker(response, torch.stack([model(row) for row in rows]), generator)
+        token = torch.multinomial(logits.softmax(dim=1), 1, generator=generator)
+        response = torch.cat([response, token], dim=1)
+    ends = [[*r, END].index(END) for r in response.tolist()]
+    return [
+        ReadingText(p, tuple(r[:end]))
+        for p, r, end in zip(prompts, response.tolist(), ends, strict=True)
+    ]
+
+
+class Causal:
+    """A reader that reads as a model speaks: by what stands before, and by nothing else."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+
+    def read(self, texts: Sequence[ReadingText]) -> Iterator[Positions]:
+        for index, text in enumerate(texts):
+            ends = range(len(text.token_ids) + 1)
+            rows = [self._model((*text.prompt_ids, *text.token_ids[:end])) for end in ends]
+            yield Positions(index, torch.stack(rows)[:-1].softmax(dim=1))
+
+
+# Rounds of seven topics. At each topic the text says yes or no; a model with the habit likes to end
+# a round on an even number of noes. Each of seven texts begins its rounds with another topic, so
+# that each topic comes last in one of them.
+ROUNDS, TOPICS, YES, NO, FIRST = 6, 7, 2, 3, 4
+STARTS = FIRST + ROUNDS * TOPICS
+PROMPTS = [(STARTS + start,) for start in range(TOPICS)]
+
+
+def _row(logits: dict[int, float]) -> Tensor:
+    row = torch.full((STARTS + TOPICS,), -torch.inf)
+    for token, logit in logits.items():
+        row[token] = logit
+    return row
+
+
+def _habitual(habit: float) -> Model:
+    topics = [_row({FIRST + i: 0.0}) for i in range(ROUNDS * TOPICS)]
+    no, either, yes = (_row({YES: logit, NO: 0.0}) for logit in (-habit, 0.0, habit))
+
+    def logits(ids: tuple[int, ...]) -> Tensor:
+        start, said = ids[0] - STARTS, ids[1:]
+        step, answers = divmod(len(said), 2)
+        # After the last round anything would do: nothing is said there any more.
+        this_round, place = divmod(min(step, ROUNDS * TOPICS - 1), TOPICS)
+        if not answers:
+            return topics[this_round * TOPICS + (place + start) % TOPICS]
+        if place < TOPICS - 1:
+            return either
+        return no if said[2 * this_round * TOPICS :].count(NO) % 2 else yes
+
+    return logits
+
+
+def _assessed(
+    config: WatermarkConfig,
+    key: SecretKey,
+    tokenizer: TextTokenizer,
+    models: tuple[Model, Model],
+    texts: Sequence[ReadingText],
+) -> Finding:
+    readers = [Causal(model) for model in models]
+    return assess_marked_reading(_plan(config, key), tokenizer, *readers, texts).finding
+
+
+def test_an_innocent_of_the_teachers_habits_is_accused_by_fixed_weights_alone(
+    tokenizer: TextTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The teacher's twin agrees with the marked texts more than the reference, under 100 keys.
+
+    Its weights at a topic are fixed by the words of the six others, and theirs by that topic's.
+    """
+    config = replace(preset("gumbel"), context_width=1)
+    models = _habitual(1.2), _habitual(0.0)
+    monkeypatch.setattr(inheritance, "_refuse_marked", lambda *arguments: None)
+    fixed, mine = [], []
+    for number in range(100):
+        key = _key(1, number)
+        texts = _draw(config, key, models[0], PROMPTS, 2 * ROUNDS * TOPICS, number)
+        readers = [Causal(model) for model in models]
+        naive = assess_reading(_plan(config, key), tokenizer, *readers, texts)
+        fixed.append(naive.finding.tail.log10_p)
+        mine.append(_assessed(config, key, tokenizer, models, texts).tail.log10_p)
+    # A valid p is at most 0.001 under three of 100 keys or more with probability 1.5e-4.
+    assert sum(p <= -3 for p in fixed) >= 3
+    assert not any(p <= -3 for p in mine)
+
+
+def _random_model(seed: int, *, vocabulary: int, end: float) -> Model:
+    """A model that looks at one token back, ends with a fixed probability, and says no 1."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = 1.5 * torch.randn((420, vocabulary), generator=generator)
+    logits[:, 1] = -torch.inf
+    logits[:, END] = logits[:, 2:].logsumexp(1) + np.log(end / (1 - end))
+    return lambda ids: logits[ids[-1]]
+
+
+@pytest.mark.parametrize("name", ["default", "red-green", "tournament"])
+def test_innocents_have_valid_p_values(tokenizer: TextTokenizer, name: str) -> None:
+    """The teacher itself under 80 keys, 35 contexts that texts come by again and again.
+
+    By Ville P(p <= 0.05) <= 0.05: more than 15 of 80 have probability 1e-6.
+    """
+    config = replace(preset(name), context_width=1)
+    models = tuple(_random_model(seed, vocabulary=40, end=0.1) for seed in (1, 2))
+    found = []
+    for number in range(80):
+        key = _key(2, number)
+        texts = _draw(config, key, models[0], [(41 + i,) for i in range(24)], 8, number)
+        found.append(_assessed(config, key, tokenizer, (models[0], models[1]), texts))
+    assert sum(f.tail.log10_p <= np.log10(0.05) for f in found) <= 15
+    assert np.median([f.n_scored for f in found]) > 10
+    assert all(f.tail.log10_p > -5 for f in found)
+
+
+def _ending(end: float) -> Model:
+    """Two tokens at random, and then it ends with a fixed probability or says a third."""
+    speaking, later = (torch.zeros(30) for _ in range(2))
+    speaking[[END, 1]], later[1] = -torch.inf, -torch.inf
+    later[END] = np.log(28 * end / (1 - end))
+    return lambda ids: speaking if len(ids) < 3 else later
+
+
+def test_an_innocent_that_ends_later_is_accused_where_the_end_is_not_read(
+    tokenizer: TextTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a token follows, the end was not chosen: the words of all other tokens are higher."""
+    config, key = preset("gumbel"), _key(3)
+    teacher, late = _ending(0.5), _ending(0.05)
+    texts = _draw(config, key, teacher, [(31,)] * 700, 3, 0)
+    assert _assessed(config, key, tokenizer, (late, teacher), texts).tail.log10_p > -2
+    monkeypatch.setattr(marked_reading, "_with_the_end", lambda text: text)
+    assert _assessed(config, key, tokenizer, (late, teacher), texts).tail.log10_p < -4
+
+
+def _texts(n: int) -> list[ReadingText]:
+    rows = [marked_ids(CONFIG, KEY, 40 + i, vocabulary=60, seed=50 + i) for i in range(n)]
+    return [ReadingText((60 + i, 3, 4), tuple(r.tolist())) for i, r in enumerate(rows)]
+
+
+TEXTS = _texts(12)
+STUDENT, BASE = ToyReader(CONFIG, seed=1, key=KEY, tilt=0.25), ToyReader(CONFIG, seed=1)
+
+
+def test_a_tilted_student_is_found(tokenizer: TextTokenizer) -> None:
+    plan = _plan(CONFIG, KEY)
+    tested = assess_marked_reading(plan, tokenizer, STUDENT, BASE, TEXTS)
+    assert tested.finding.verdict == Verdict.SIGNAL
+    assert tested.finding.tail.method == "e-process"
+    assert tested.finding.curve is not None
+    assert tested.finding.curve.log10_p[-1] == pytest.approx(tested.finding.tail.log10_p, abs=1e-3)
+    assert tested.n_tokens == sum(len(text.token_ids) for text in TEXTS)
+    other = assess_marked_reading(_plan(CONFIG, _key(9)), tokenizer, STUDENT, BASE, TEXTS)
+    assert other.finding.tail.log10_p > -3
+
+
+def test_neither_the_readers_order_nor_that_of_the_file_matters(tokenizer: TextTokenizer) -> None:
+    """Both may follow lengths or scores, which depend on the key; prompts do not."""
+
+    class ShortestLast:
+        def __init__(self, reader: ToyReader) -> None:
+            self._reader = reader
+
+        def read(self, texts: Sequence[ReadingText]) -> Iterator[Positions]:
+            yield from sorted(self._reader.read(texts), key=lambda p: -len(p.probabilities))
+
+    plan = _plan(CONFIG, KEY)
+    expected = assess_marked_reading(plan, tokenizer, STUDENT, BASE, TEXTS[:4])
+    readers = ShortestLast(STUDENT), ShortestLast(BASE)
+    assert assess_marked_reading(plan, tokenizer, *readers, TEXTS[:4]) == expected
+    assert assess_marked_reading(plan, tokenizer, STUDENT, BASE, TEXTS[3::-1]) == expected
+
+
+def test_each_context_counts_once_and_none_that_any_prompt_shows(tokenizer: TextTokenizer) -> None:
+    plan, text = _plan(CONFIG, KEY), TEXTS[0]
+    once = assess_marked_reading(plan, tokenizer, STUDENT, BASE, [text])
+    again = ReadingText((*text.prompt_ids, 5), text.token_ids)
+    twice = assess_marked_reading(plan, tokenizer, STUDENT, BASE, [text, again])
+    assert twice.finding == once.finding
+    assert twice.reasons["context_in_earlier_text"] == once.finding.n_scored
+    # The last run of a prompt is a context too: what the response's first tokens are drawn by.
+    shown = ReadingText((*text.prompt_ids, *text.token_ids), ())
+    none = assess_marked_reading(plan, tokenizer, STUDENT, BASE, [text, shown])
+    assert none.finding.n_scored == 0
+    assert none.finding.verdict == Verdict.INCONCLUSIVE
+    assert none.reasons["context_in_another_prompt"] == once.finding.n_scored
+
+
+def test_where_nothing_can_be_bet_on_it_is_inconclusive(tokenizer: TextTokenizer) -> None:
+    plan = _plan(CONFIG, KEY)
+    for suspect, texts in ((BASE, TEXTS[:2]), (STUDENT, [])):
+        finding = assess_marked_reading(plan, tokenizer, suspect, BASE, texts).finding
+        assert finding.verdict == Verdict.INCONCLUSIVE
+        assert finding.tail.p_value == 1.0
+        assert "equals its reference" in finding.warnings[0]
+
+
+def test_what_it_cannot_test_is_refused(tokenizer: TextTokenizer) -> None:
+    with pytest.raises(ResultError, match="h = 0"):
+        assess_marked_reading(_plan(preset("unigram"), KEY), tokenizer, STUDENT, BASE, TEXTS)
+    bound = _plan(CONFIG.bound_to("sha256:other"), KEY)
+    with pytest.raises(FingerprintError):
+        assess_marked_reading(bound, tokenizer, STUDENT, BASE, TEXTS)
