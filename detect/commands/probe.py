@@ -34,6 +34,12 @@ __all__ = ["probe"]
     "reading_path",
     help='With weights: unmarked texts, JSONL with "prompt" and "text".',
 )
+@click.option(
+    "--marked-reading",
+    type=PATH,
+    help='With weights: texts marked under the key, whole, JSONL with "prompt", "text" and '
+    '"token_ids" as heirmark generate writes them.',
+)
 @assessment_options
 @click.option("--max-new-tokens", default=96, show_default=True, type=click.IntRange(1))
 @click.option("--temperature", default=1.0, show_default=True, type=FiniteRange(0, min_open=True))
@@ -48,18 +54,7 @@ def probe(suspect: str, **options: Any) -> None:
     from detect.suspect.opening import is_replay
     from detect.suspect.probing import ProbeRequest, run_probe
 
-    needed = "prompts_path" if options["access"] == "text" else "reading_path"
-    if options[needed] is None and not (options["access"] == "text" and is_replay(suspect)):
-        option = "--prompts" if needed == "prompts_path" else "--reading"
-        raise click.UsageError(f"--access {options['access']} needs {option} FILE")
-    if options["access"] == "weights" and options["score"]:
-        raise click.UsageError(
-            "--score is for --access text; weights have a statistic of their own"
-        )
-    if options["access"] == "weights" and options["own_texts"]:
-        raise click.UsageError("--own-texts is for --access text")
-    if options["reference"] and options["score"]:
-        raise click.UsageError("--score and --reference are scores both: give one of them")
+    _check(options, is_replay(suspect))
     request = ProbeRequest(
         suspect=suspect,
         access=options["access"],
@@ -77,6 +72,7 @@ def probe(suspect: str, **options: Any) -> None:
         top_k=options["top_k"],
         asking=options["asking"],
         own_texts=options["own_texts"],
+        marked_reading=options["marked_reading"],
     )
     result = run_probe(
         request,
@@ -86,3 +82,21 @@ def probe(suspect: str, **options: Any) -> None:
         announce=lambda line: click.echo(line, err=True),
     )
     show(result.to_dict(), options["as_json"], options["output"])
+
+
+def _check(options: dict[str, Any], replayed: bool) -> None:
+    """Refuse options that do not go together."""
+    by_text = options["access"] == "text"
+    reading = [name for name in ("reading_path", "marked_reading") if options[name]]
+    if by_text and options["prompts_path"] is None and not replayed:
+        raise click.UsageError("--access text needs --prompts FILE")
+    if not by_text and len(reading) != 1:
+        raise click.UsageError("--access weights needs --reading FILE or --marked-reading FILE")
+    for name, needs_text in (("score", True), ("own_texts", True), ("marked_reading", False)):
+        if options[name] and needs_text != by_text:
+            option = f"--{name.replace('_', '-')}"
+            raise click.UsageError(
+                f"{option} is for --access {'text' if needs_text else 'weights'}"
+            )
+    if options["reference"] and options["score"]:
+        raise click.UsageError("--score and --reference are scores both: give one of them")

@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, final
 
 from detect.results import CONTROL_FIRES_AT, Verdict, format_p
 from detect.suspect.inheritance import Outcome
+from detect.suspect.marked_reading import MARKED_READING_LIMITS
 from detect.text import binding_limits
 
 __all__ = ["Access", "Control", "ProbeResult", "conclude"]
@@ -93,6 +94,7 @@ class ProbeResult:
         tested: its finding, after the controls had their say.
         controls: the controls.
         n_answers: answers or texts looked at.
+        marked_texts: True if the texts that were read carry the mark.
     """
 
     suspect: str
@@ -100,6 +102,7 @@ class ProbeResult:
     tested: Outcome
     controls: tuple[Control, ...]
     n_answers: int
+    marked_texts: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON result."""
@@ -117,7 +120,7 @@ class ProbeResult:
             "controls": [control.to_dict() for control in self.controls],
             "limits": [
                 *_LIMITS,
-                *_LIMITS_OF_ACCESS[self.access],
+                *(MARKED_READING_LIMITS if self.marked_texts else _LIMITS_OF_ACCESS[self.access]),
                 *binding_limits(finding.plan.config),
             ],
         }
@@ -130,7 +133,13 @@ def _p_values(control: Control) -> str:
 
 
 def conclude(
-    suspect: str, access: Access, tested: Outcome, controls: Sequence[Control], n_answers: int
+    suspect: str,
+    access: Access,
+    tested: Outcome,
+    controls: Sequence[Control],
+    n_answers: int,
+    *,
+    marked_texts: bool = False,
 ) -> ProbeResult:
     """Set a suspect's finding beside its controls.
 
@@ -140,6 +149,7 @@ def conclude(
         tested: its finding.
         controls: the controls, tested the same way.
         n_answers: answers or texts looked at.
+        marked_texts: True if the texts that were read carry the mark.
 
     Returns:
         The result. If a control fires the verdict is INCONCLUSIVE, a negative one too: what
@@ -162,5 +172,10 @@ def conclude(
         warnings.append("No control model was tested: add at least one with --control.")
     finding = replace(finding, verdict=verdict, warnings=(*finding.warnings, *warnings))
     return ProbeResult(
-        suspect, access, tested._replace(finding=finding), tuple(controls), n_answers
+        suspect,
+        access,
+        tested._replace(finding=finding),
+        tuple(controls),
+        n_answers,
+        marked_texts,
     )

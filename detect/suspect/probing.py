@@ -23,12 +23,14 @@ from detect.suspect.inheritance import (
     assess_answers,
     assess_reading,
 )
+from detect.suspect.logs import read_logs
+from detect.suspect.marked_reading import assess_marked_reading
 from detect.suspect.opening import is_replay, open_weights
 from detect.suspect.probe import Access, Control, ProbeResult, conclude
 from detect.suspect.replay import ReplaySuspect
 from detect.suspect.suspects import ReadingText, TransformersSuspect
 from watermark.config import WatermarkConfig
-from watermark.errors import FingerprintError
+from watermark.errors import DocumentError, FingerprintError
 from watermark.files import read_prompts, read_records
 from watermark.keys import SecretKey
 from watermark.sampling import Sampling
@@ -60,6 +62,7 @@ class ProbeRequest:
     top_k: int
     asking: AskingOptions = field(default_factory=AskingOptions)
     own_texts: Path | None = None
+    marked_reading: Path | None = None
 
     @property
     def plan(self) -> Plan:
@@ -93,8 +96,7 @@ def run_probe(
         The result.
     """
     if request.access == "weights":
-        rows = read_records(reading_path or "-", ("prompt", "text"))
-        return _by_weights(request, rows, progress)
+        return _by_weights(request, reading_path, progress)
     if prompts_path is None and is_replay(request.suspect):
         return _by_text(request, ReplaySuspect(Path(request.suspect)).prompts, progress, announce)
     return _by_text(request, read_prompts(prompts_path or "-"), progress, announce)
@@ -178,23 +180,37 @@ def _opened_reference(
     return reference
 
 
-def _by_weights(
-    request: ProbeRequest, rows: Sequence[tuple[str, ...]], progress: Progress
-) -> ProbeResult:
+def _reading_rows(
+    request: ProbeRequest, reading_path: str | None, tokenizer: TextTokenizer
+) -> list[tuple[str, tuple[int, ...]]]:
+    """Read prompts and responses: marked ones by the ids that were drawn, others by their text."""
+    if request.marked_reading is None:
+        rows = read_records(reading_path or "-", ("prompt", "text"))
+        return [(prompt, tuple(tokenizer.encode(text).tolist())) for prompt, text in rows]
+    logged = read_logs(request.marked_reading)
+    for number, answer in enumerate(logged, 1):
+        if answer.token_ids is None:
+            raise DocumentError(
+                f'{request.marked_reading}: answer {number} has no "token_ids"; marked texts are '
+                "read by the ids that were drawn, which heirmark generate writes"
+            )
+    return [(answer.prompt, answer.token_ids or ()) for answer in logged]
+
+
+def _by_weights(request: ProbeRequest, reading_path: str | None, progress: Progress) -> ProbeResult:
     tokenizer = load_tokenizer(request.tokenizer)
+    rows = _reading_rows(request, reading_path, tokenizer)
     reference = _opened_reference(request, tokenizer)
+    assess = assess_reading if request.marked_reading is None else assess_marked_reading
 
     def tested(name: str) -> Outcome:
         suspect = open_weights(name)
         _check_same_tokenizer(suspect, tokenizer)
-        texts = [
-            ReadingText(suspect.chat_ids(prompt), tuple(tokenizer.encode(text).tolist()))
-            for prompt, text in rows
-        ]
+        texts = [ReadingText(suspect.chat_ids(prompt), ids) for prompt, ids in rows]
         clean = None if name == request.reference else reference
         total = sum(len(t.token_ids) for t in texts)
         with progress(total, f"reading with {suspect.name}", "tok") as bar:
-            return assess_reading(request.plan, tokenizer, suspect, clean, texts, bar.update)
+            return assess(request.plan, tokenizer, suspect, clean, texts, bar.update)
 
     controls = [
         Control(
@@ -206,7 +222,12 @@ def _by_weights(
         for name in request.controls
     ]
     return conclude(
-        Path(request.suspect).name, "weights", tested(request.suspect), controls, len(rows)
+        Path(request.suspect).name,
+        "weights",
+        tested(request.suspect),
+        controls,
+        len(rows),
+        marked_texts=request.marked_reading is not None,
     )
 
 

@@ -207,3 +207,28 @@ def test_own_texts_under_the_tested_key_are_refused(
     own.write_text(json.dumps({"text": tokenizer.decode(ids.tolist())}) + "\n")
     with pytest.raises(ResultError, match="carry the mark"):
         run_probe(request, str(path), None, silent)
+
+
+def test_marked_texts_are_read_by_their_drawn_ids(
+    model_folder: Path, sibling: Path, tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    path, request = tmp_path / "marked.jsonl", _request(sibling, tokenizer_folder)
+    tokenizer = load_tokenizer(tokenizer_folder)
+    ids = marked_ids(request.config, request.key, 80, vocabulary=tokenizer.vocab_size, seed=1)
+    row = {"prompt": "Go on.", "text": tokenizer.decode(ids.tolist()), "token_ids": ids.tolist()}
+    path.write_text(json.dumps(row) + "\n")
+    request = replace(
+        request,
+        access="weights",
+        marked_reading=path,
+        reference=str(model_folder),
+        controls=(str(model_folder),),
+    )
+    payload = run_probe(request, None, None, silent).to_dict()
+    assert payload["method"] == "e-process"
+    assert payload["verdict"] != "signal"
+    assert any("drawn token by token" in limit for limit in payload["limits"])
+    del row["token_ids"]
+    path.write_text(json.dumps(row) + "\n")
+    with pytest.raises(DocumentError, match="answer 1 has no"):
+        run_probe(request, None, None, silent)
