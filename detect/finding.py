@@ -42,7 +42,7 @@ class Plan:
         alpha: level of a positive verdict.
         effect: mean shift of a pair's score under the alternative, in null standard deviations;
             it only decides when too little was scored for a negative verdict.
-        n_decoys: decoy keys; 0 for none.
+        n_decoys: decoy keys; 0 for none, `detect.decoys.AUTOMATIC` for what the cost allows.
         seed: of the decoy keys.
         scorer: what scores words; None is the scheme itself.
     """

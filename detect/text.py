@@ -118,7 +118,7 @@ def assess_text(
         key: the key.
         prompt: what the text answers, if known: contexts that occur in it are not scored.
         alpha: level of a positive verdict.
-        n_decoys: decoy keys.
+        n_decoys: decoy keys; 0 for none, or `detect.decoys.AUTOMATIC`.
         seed: of the decoy keys.
         score: name of the score (`detect.scoring.scorers.SCORES`); None is the default.
         log_probs: float64, shape (T,), of the text's tokens under a reference model
@@ -172,7 +172,7 @@ def assess_tokens(
         prompt_ids: int64, the prompt, if known.
         pieces: the text of each token; decoded one by one if None.
         alpha: level of a positive verdict.
-        n_decoys: decoy keys.
+        n_decoys: decoy keys; 0 for none, or `detect.decoys.AUTOMATIC`.
         seed: of the decoy keys.
         score: name of the score (`detect.scoring.scorers.SCORES`); None is the default.
         log_probs: as in `assess_text`.

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import click
 
+from detect.decoys import AUTOMATIC, DEFAULT_DECOYS, LEAST_DECOYS
 from detect.results import ALPHA, format_p
 from detect.scoring.scorers import SCORES
 from watermark.cli import SEED, FiniteRange, config_options
@@ -68,10 +69,10 @@ def assessment_options(command: Command) -> Command:
         click.option(
             "--decoys",
             "n_decoys",
-            default=999,
-            show_default=True,
             type=click.IntRange(0, 1_000_000),
-            help="Decoy keys; 0 for none.",
+            callback=lambda ctx, option, number: AUTOMATIC if number is None else number,
+            help=f"Decoy keys; 0 for none.  [default: {DEFAULT_DECOYS:,}, for long input fewer, "
+            f"never below {LEAST_DECOYS}]",
         ),
         click.option("--seed", default=0, show_default=True, type=SEED, help="Of the decoy keys."),
         click.option(
