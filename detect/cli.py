@@ -132,7 +132,7 @@ def scan(
 @click.argument("result", type=PATH)
 @click.option("--output", "-o", type=PATH, help="HTML file.  [default: RESULT with .html]")
 def report(result: Path, output: Path | None) -> None:
-    """Write a self-contained HTML page from a JSON result (of detect, scan, probe or demo)."""
+    """Write a self-contained HTML page from the JSON result of a test, a plan or the demo."""
     from detect.reporting import render_report
 
     payload = read_json(result)

@@ -24,7 +24,15 @@ from watermark.schemes import Scheme
 from watermark.schemes.laws import Tabulated
 from watermark.schemes.red_green import RedGreen
 
-__all__ = ["Curve", "Finding", "Plan", "assess_scores", "assess_weighted_scores", "settle"]
+__all__ = [
+    "Curve",
+    "Finding",
+    "Plan",
+    "assess_scores",
+    "assess_weighted_scores",
+    "mark_strength",
+    "settle",
+]
 
 _CURVE_POINTS = 200
 # Each point of a table's curve is a convolution of its own.
@@ -67,13 +75,19 @@ class Plan:
     @property
     def n_powered(self) -> int:
         """Scored pairs below which finding nothing means nothing."""
-        return n_needed(self.effect * _strength(self.config.scheme), self.alpha)
+        return n_needed(self.effect * mark_strength(self.config.scheme), self.alpha)
 
 
-def _strength(scheme: Scheme) -> float:
-    """How strong a mark can be against that of the published effects, at most 1.
+def mark_strength(scheme: Scheme) -> float:
+    """Compare how strong a mark can be with that of the published effects.
 
     Red-green was measured at gamma 1/2, delta 2; a weaker bias moves even a flat distribution less.
+
+    Args:
+        scheme: the scheme.
+
+    Returns:
+        A factor of the effect, in (0, 1].
     """
     if not isinstance(scheme, RedGreen):
         return 1.0

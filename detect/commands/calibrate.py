@@ -61,9 +61,9 @@ def calibrate(corpus: str, **options: Any) -> None:
             on_piece=bar.update,
         )
     if options["picture"]:
-        from detect.reporting.calibration_page import render_calibration
+        from detect.reporting import render_report
 
-        page = render_calibration(result)
+        page = render_report(result.to_dict())
         with atomic_writer(options["picture"]) as file:
             file.write(page)
     show(result.to_dict(), options["as_json"], options["output"], _summary)

@@ -27,6 +27,7 @@ __all__ = ["locate"]
     help="What is added up.  [default: the best known for direct text]",
 )
 @result_options
+@click.option("--tokens", is_flag=True, help="List every token with its score, for the report.")
 @click.option("--picture", type=PATH, help="Write an HTML page that shows it.")
 def locate(
     text: str,
@@ -38,6 +39,7 @@ def locate(
     score: str | None,
     as_json: bool,
     output: Path | None,
+    tokens: bool,
     picture: Path | None,
 ) -> None:
     """Find the marked segments of a long, mixed text (FILE, or - for standard input)."""
@@ -53,12 +55,12 @@ def locate(
         score=score,
     )
     if picture:
-        from detect.reporting.segments import render_segments
+        from detect.reporting import render_report
 
-        page = render_segments(result)
+        page = render_report(result.to_dict(tokens=True))
         with atomic_writer(picture) as file:
             file.write(page)
-    show(result.to_dict(), as_json, output, _summary)
+    show(result.to_dict(tokens=tokens), as_json, output, _summary)
 
 
 def _summary(payload: dict[str, Any]) -> str:
