@@ -1,6 +1,6 @@
 """The investigator's half of the command line, added to the provider's: `heirmark`.
 
-Exit codes: 0 done (whatever was found), 1 error, 2 wrong usage.
+Exit codes: 0 done (whatever was found), 1 error, 2 wrong usage, 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import click
 from detect.commands.calibrate import calibrate
 from detect.commands.fraction import fraction
 from detect.commands.locate import locate
-from detect.commands.options import PATH, assessment_options, show
+from detect.commands.options import PATH, Stopped, assessment_options, show
 from detect.commands.power import power
 from detect.commands.probe import probe
 from detect.commands.watch import watch
+from detect.interrupts import run_interruptible
 from watermark.cli import FiniteRange, chosen_config, heirmark, progress
 from watermark.errors import ConfigError, ResultError
 from watermark.files import atomic_writer, dump_json, read_json, read_text_file
@@ -174,7 +175,7 @@ def demo(output: Path, model: str, quick: bool, as_json: bool) -> None:
             say=lambda line: click.echo(line, err=as_json),
         )
     except KeyboardInterrupt:
-        raise click.ClickException(
+        raise Stopped(
             f"stopped; what is done is kept in {output}. Run the same command to go on from there"
         ) from None
     if as_json:
@@ -185,6 +186,21 @@ for _command in (probe, locate, fraction, watch, power, calibrate):
     heirmark.add_command(_command)
 
 
-def main() -> None:
-    """Run the command line."""
-    heirmark()
+def main() -> int:
+    """Run the command line.
+
+    Returns:
+        The exit code.
+    """
+    return run_interruptible(_run)
+
+
+def _run() -> int:
+    try:
+        code = heirmark(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        return 1
+    return code if isinstance(code, int) else 0

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final, final
 
 import click
 
 from detect.decoys import AUTOMATIC, DEFAULT_DECOYS, LEAST_DECOYS
+from detect.interrupts import INTERRUPTED
 from detect.results import ALPHA, format_p
 from detect.scoring.scorers import SCORES
 from watermark.cli import SEED, FiniteRange, config_options
@@ -16,6 +17,7 @@ from watermark.files import atomic_writer, dump_json
 
 __all__ = [
     "PATH",
+    "Stopped",
     "alpha_option",
     "assessment_options",
     "deployment_options",
@@ -24,6 +26,18 @@ __all__ = [
 ]
 
 Command = Callable[..., None]
+
+
+@final
+class Stopped(click.ClickException):
+    """Ctrl-C, where there is something to say about what was kept."""
+
+    exit_code = INTERRUPTED
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print the message; it is no error."""
+        click.echo(self.format_message(), file=file, err=file is None)
+
 
 PATH: Final = click.Path(path_type=Path)
 
