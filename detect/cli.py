@@ -6,13 +6,14 @@ Exit codes: 0 done (whatever was found), 1 error, 2 wrong usage, 130 stopped by 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from detect.commands.calibrate import calibrate
 from detect.commands.fraction import fraction
 from detect.commands.locate import locate
-from detect.commands.options import PATH, Stopped, assessment_options, show
+from detect.commands.options import PATH, Stopped, assessment_options, corpus_options, show
 from detect.commands.power import power
 from detect.commands.probe import probe
 from detect.commands.watch import watch
@@ -21,6 +22,9 @@ from watermark.cli import FiniteRange, chosen_config, heirmark, progress
 from watermark.errors import ConfigError, ResultError
 from watermark.files import atomic_writer, dump_json, read_json, read_text_file
 from watermark.keys import load_key
+
+if TYPE_CHECKING:
+    from detect.documents import Columns
 
 __all__ = ["main"]
 
@@ -85,14 +89,7 @@ def detect(
 @heirmark.command()
 @click.argument("source")
 @assessment_options
-@click.option("--text-field", default="text", show_default=True)
-@click.option(
-    "--ids-field",
-    default="token_ids",
-    show_default=True,
-    help="Field of logged token ids, read where there is no text.",
-)
-@click.option("--id-field", default="id", show_default=True)
+@corpus_options
 def scan(
     source: str,
     key_path: Path,
@@ -105,18 +102,16 @@ def scan(
     score: str | None,
     as_json: bool,
     output: Path | None,
-    text_field: str,
-    ids_field: str,
-    id_field: str,
+    columns: Columns,
 ) -> None:
     """Test a corpus: JSONL(.gz, .zst), Parquet, .txt, a folder, or datasets:NAME[:split]."""
     from detect.corpus import scan_corpus
-    from detect.documents import Columns, read_documents
+    from detect.documents import read_documents
     from watermark.tokens import load_tokenizer
 
     with progress(None, "scanning", "tok") as bar:
         result = scan_corpus(
-            read_documents(source, Columns(text_field, ids_field, id_field)),
+            read_documents(source, columns),
             tokenizer=load_tokenizer(tokenizer),
             config=chosen_config(preset_name, config_path),
             key=load_key(key_path),

@@ -7,9 +7,15 @@ from typing import Any
 
 import click
 
-from detect.commands.options import PATH, alpha_option, deployment_options, result_options, show
+from detect.commands.options import (
+    PATH,
+    alpha_option,
+    deployment_options,
+    result_options,
+    score_option,
+    show,
+)
 from detect.results import format_p
-from detect.scoring.scorers import SCORES
 from watermark.cli import chosen_config
 from watermark.files import atomic_writer, read_text_file
 from watermark.keys import load_key
@@ -21,11 +27,7 @@ __all__ = ["locate"]
 @click.argument("text", metavar="FILE")
 @deployment_options
 @alpha_option
-@click.option(
-    "--score",
-    type=click.Choice(list(SCORES)),
-    help="What is added up.  [default: the best known for direct text]",
-)
+@score_option
 @result_options
 @click.option("--tokens", is_flag=True, help="List every token with its score, for the report.")
 @click.option("--picture", type=PATH, help="Write an HTML page that shows it.")

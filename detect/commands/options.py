@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import IO, Any, Final, final
 
@@ -20,8 +21,10 @@ __all__ = [
     "Stopped",
     "alpha_option",
     "assessment_options",
+    "corpus_options",
     "deployment_options",
     "result_options",
+    "score_option",
     "show",
 ]
 
@@ -89,13 +92,38 @@ def assessment_options(command: Command) -> Command:
             f"never below {LEAST_DECOYS}]",
         ),
         click.option("--seed", default=0, show_default=True, type=SEED, help="Of the decoy keys."),
-        click.option(
-            "--score",
-            type=click.Choice(list(SCORES)),
-            help="What is added up.  [default: the best known for the test]",
-        ),
+        score_option,
         result_options,
     )
+
+
+def corpus_options(command: Command) -> Command:
+    """Add the names of a corpus's fields, as one argument `columns`."""
+
+    @wraps(command)
+    def with_columns(*, text_field: str, ids_field: str, id_field: str, **options: Any) -> None:
+        from detect.documents import Columns
+
+        command(columns=Columns(text_field, ids_field, id_field), **options)
+
+    return _add(
+        with_columns,
+        click.option("--text-field", default="text", show_default=True),
+        click.option(
+            "--ids-field",
+            default="token_ids",
+            show_default=True,
+            help="Field of logged token ids, read where there is no text.",
+        ),
+        click.option("--id-field", default="id", show_default=True),
+    )
+
+
+score_option = click.option(
+    "--score",
+    type=click.Choice(list(SCORES)),
+    help="What is added up.  [default: the best known for the test]",
+)
 
 
 def _add(command: Command, *options: Callable[[Command], Command]) -> Command:
