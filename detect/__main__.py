@@ -1,5 +1,20 @@
-"""`python -m detect` is the command `heirmark`."""
+"""The command `heirmark`, also as `python -m detect`."""
 
-from detect.cli import main
+import sys
 
-main()
+from detect.interrupts import leave_on_interrupt
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command line."""
+    # What follows imports for a good part of a second.
+    leave_on_interrupt()
+    from detect.cli import main as run
+
+    sys.exit(run())
+
+
+if __name__ == "__main__":
+    main()

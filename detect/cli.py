@@ -1,11 +1,12 @@
 """The investigator's half of the command line, added to the provider's: `heirmark`.
 
-Exit codes: 0 done (whatever was found), 1 error, 2 wrong usage.
+Exit codes: 0 done (whatever was found), 1 error, 2 wrong usage, 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,14 +14,18 @@ from detect.commands.calibrate import calibrate
 from detect.commands.counterfactuals import counterfactuals
 from detect.commands.fraction import fraction
 from detect.commands.locate import locate
-from detect.commands.options import PATH, assessment_options, show
+from detect.commands.options import PATH, Stopped, assessment_options, corpus_options, show
 from detect.commands.power import power
 from detect.commands.probe import probe
 from detect.commands.watch import watch
+from detect.interrupts import run_interruptible
 from watermark.cli import FiniteRange, chosen_config, heirmark, progress
 from watermark.errors import ConfigError, ResultError
 from watermark.files import atomic_writer, dump_json, read_json, read_text_file
 from watermark.keys import load_key
+
+if TYPE_CHECKING:
+    from detect.documents import Columns
 
 __all__ = ["main"]
 
@@ -85,14 +90,7 @@ def detect(
 @heirmark.command()
 @click.argument("source")
 @assessment_options
-@click.option("--text-field", default="text", show_default=True)
-@click.option(
-    "--ids-field",
-    default="token_ids",
-    show_default=True,
-    help="Field of logged token ids, read where there is no text.",
-)
-@click.option("--id-field", default="id", show_default=True)
+@corpus_options
 def scan(
     source: str,
     key_path: Path,
@@ -105,18 +103,16 @@ def scan(
     score: str | None,
     as_json: bool,
     output: Path | None,
-    text_field: str,
-    ids_field: str,
-    id_field: str,
+    columns: Columns,
 ) -> None:
     """Test a corpus: JSONL(.gz, .zst), Parquet, .txt, a folder, or datasets:NAME[:split]."""
     from detect.corpus import scan_corpus
-    from detect.documents import Columns, read_documents
+    from detect.documents import read_documents
     from watermark.tokens import load_tokenizer
 
     with progress(None, "scanning", "tok") as bar:
         result = scan_corpus(
-            read_documents(source, Columns(text_field, ids_field, id_field)),
+            read_documents(source, columns),
             tokenizer=load_tokenizer(tokenizer),
             config=chosen_config(preset_name, config_path),
             key=load_key(key_path),
@@ -133,7 +129,7 @@ def scan(
 @click.argument("result", type=PATH)
 @click.option("--output", "-o", type=PATH, help="HTML file.  [default: RESULT with .html]")
 def report(result: Path, output: Path | None) -> None:
-    """Write a self-contained HTML page from a JSON result (of detect, scan, probe or demo)."""
+    """Write a self-contained HTML page from the JSON result of a test, a plan or the demo."""
     from detect.reporting import render_report
 
     payload = read_json(result)
@@ -175,7 +171,7 @@ def demo(output: Path, model: str, quick: bool, as_json: bool) -> None:
             say=lambda line: click.echo(line, err=as_json),
         )
     except KeyboardInterrupt:
-        raise click.ClickException(
+        raise Stopped(
             f"stopped; what is done is kept in {output}. Run the same command to go on from there"
         ) from None
     if as_json:
@@ -186,6 +182,21 @@ for _command in (probe, locate, fraction, watch, power, calibrate, counterfactua
     heirmark.add_command(_command)
 
 
-def main() -> None:
-    """Run the command line."""
-    heirmark()
+def main() -> int:
+    """Run the command line.
+
+    Returns:
+        The exit code.
+    """
+    return run_interruptible(_run)
+
+
+def _run() -> int:
+    try:
+        code = heirmark(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        return 1
+    return code if isinstance(code, int) else 0

@@ -141,7 +141,7 @@ def scan_corpus(
         config: the deployment.
         key: the key.
         alpha: level of a positive verdict.
-        n_decoys: decoy keys for the pool.
+        n_decoys: decoy keys for the pool; 0 for none, or `detect.decoys.AUTOMATIC`.
         seed: of the decoy keys.
         score: name of the score (`detect.scoring.scorers.SCORES`); None is the default.
         on_document: called after each document with its number of tokens.

@@ -23,16 +23,26 @@ from watermark.contexts import group_rows
 from watermark.prf import words_for_keys
 
 __all__ = [
+    "AUTOMATIC",
     "DEFAULT_DECOYS",
+    "LEAST_DECOYS",
     "DecoyResult",
+    "affordable_decoys",
     "decoy_keys",
     "decoy_log_e",
     "decoy_statistics",
     "run_decoys",
 ]
 
-# Enough for p = 1e-4, in a second for a text of 500 tokens.
+# In place of a number of decoys: as many as `affordable_decoys` says.
+AUTOMATIC: Final = -1
+# Enough for p = 1e-4.
 DEFAULT_DECOYS: Final = 9_999
+# The best rank among so many is `detect.results.CONTROL_FIRES_AT`: with fewer, a control's decoys
+# could never stop a claim.
+LEAST_DECOYS: Final = 999
+# PRF words spent by default: about five seconds on one core.
+_BUDGET_WORDS: Final = 100_000_000
 # The l of the e-value, per null standard deviation of the statistic; fixed, equally weighted.
 _RATES = np.array([0.5, 1.0, 2.0, 4.0])
 
@@ -96,6 +106,21 @@ class DecoyResult:
         # ln P(Poisson(m) >= k) <= k - m - k ln(k / m); expected may underflow to nothing.
         excess = k - expected - k * (math.log(k) - math.log(max(expected, 1e-300)))
         return excess < math.log(_CONTRADICTION)
+
+
+def affordable_decoys(n_pairs: int, n_streams: int) -> int:
+    """Choose the default number of decoy keys by what they cost, which no key decides.
+
+    Args:
+        n_pairs: scored pairs.
+        n_streams: words of each pair.
+
+    Returns:
+        `DEFAULT_DECOYS` where that takes at most 1e8 PRF words (pairs x streams x keys), else as
+        many as do, but never fewer than `LEAST_DECOYS`.
+    """
+    affordable = _BUDGET_WORDS // max(n_pairs * n_streams, 1)
+    return min(max(affordable, LEAST_DECOYS), DEFAULT_DECOYS)
 
 
 def decoy_keys(n_decoys: int, seed: int) -> NDArray[np.uint64]:
@@ -181,13 +206,15 @@ def run_decoys(
         contexts: int64, shape (n, h), of the scored pairs.
         tokens: int64, shape (n,).
         centred_statistic: sum_i w_i (score_i - mean) under the true key.
-        n_decoys: M.
+        n_decoys: M, or `AUTOMATIC`.
         seed: of the decoy keys.
         weights: float64, shape (n,); None is all ones.
 
     Returns:
         The result.
     """
+    if n_decoys == AUTOMATIC:
+        n_decoys = affordable_decoys(len(tokens), scheme.n_streams)
     values = decoy_statistics(scheme, decoy_keys(n_decoys, seed), contexts, tokens, weights)
     # Sums in another order differ by rounding; a tie must count against us.
     slack = 1e-9 * (1 + abs(centred_statistic))

@@ -23,7 +23,7 @@ from watermark.schemes import Scheme
 from watermark.schemes.laws import Tabulated
 from watermark.schemes.red_green import RedGreen
 
-__all__ = ["Curve", "Finding", "Plan", "assess_scores", "settle"]
+__all__ = ["Curve", "Finding", "Plan", "assess_scores", "mark_strength", "settle"]
 
 _CURVE_POINTS = 200
 # Each point of a table's curve is a convolution of its own.
@@ -41,7 +41,7 @@ class Plan:
         alpha: level of a positive verdict.
         effect: mean shift of a pair's score under the alternative, in null standard deviations;
             it only decides when too little was scored for a negative verdict.
-        n_decoys: decoy keys; 0 for none.
+        n_decoys: decoy keys; 0 for none, `detect.decoys.AUTOMATIC` for what the cost allows.
         seed: of the decoy keys.
         scorer: what scores words; None is the scheme itself.
     """
@@ -66,13 +66,19 @@ class Plan:
     @property
     def n_powered(self) -> int:
         """Scored pairs below which finding nothing means nothing."""
-        return n_needed(self.effect * _strength(self.config.scheme), self.alpha)
+        return n_needed(self.effect * mark_strength(self.config.scheme), self.alpha)
 
 
-def _strength(scheme: Scheme) -> float:
-    """How strong a mark can be against that of the published effects, at most 1.
+def mark_strength(scheme: Scheme) -> float:
+    """Compare how strong a mark can be with that of the published effects.
 
     Red-green was measured at gamma 1/2, delta 2; a weaker bias moves even a flat distribution less.
+
+    Args:
+        scheme: the scheme.
+
+    Returns:
+        A factor of the effect, in (0, 1].
     """
     if not isinstance(scheme, RedGreen):
         return 1.0

@@ -134,7 +134,7 @@ def assess_fraction(
         key: the key.
         level: confidence level of the interval.
         alpha: level of a positive verdict.
-        n_decoys: decoy keys for the pool.
+        n_decoys: decoy keys for the pool; 0 for none, or `detect.decoys.AUTOMATIC`.
         seed: of the documents' random order and the decoy keys.
         score: name of the score (`detect.scoring.scorers.SCORES`); None is that for weak signals.
         on_document: called after each document with its number of tokens.

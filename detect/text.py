@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, final
 
@@ -19,10 +20,17 @@ from watermark.config import WatermarkConfig
 from watermark.errors import ConfigError, DocumentError
 from watermark.keys import SecretKey
 from watermark.prf import Prf
-from watermark.schemes.laws import Tabulated
+from watermark.schemes.laws import ScoreLaw, Tabulated
 from watermark.tokens import TextTokenizer, check_fingerprint
 
-__all__ = ["DIRECT_EFFECT", "TextResult", "assess_text", "assess_tokens", "binding_limits"]
+__all__ = [
+    "DIRECT_EFFECT",
+    "TextResult",
+    "assess_text",
+    "assess_tokens",
+    "binding_limits",
+    "token_rows",
+]
 
 # Engine Gumbel text, pooled: the mean shift of -ln(1 - u) in standard deviations (a published
 # corpus of 5.2 million contexts with z = 784).
@@ -69,28 +77,44 @@ class TextResult:
             "limits": list(self.limits),
         }
         if tokens:
-            payload["tokens"] = self._token_rows()
+            law = self.finding.plan.scoring.law
+            payload["tokens"] = token_rows(self.pieces, self.selection, self.scores, law)
         return payload
 
-    def _token_rows(self) -> list[dict[str, Any]]:
-        scored = iter(self._scored_rows())
-        return [
-            {
-                "text": piece,
-                **(next(scored) if reason == Reason.SCORED else {"score": None}),
-                "reason": Reason(reason).label,
-            }
-            for piece, reason in zip(self.pieces, self.selection.reasons.tolist(), strict=True)
-        ]
 
-    def _scored_rows(self) -> list[dict[str, float]]:
-        law = self.finding.plan.scoring.law
-        rows = [{"score": score} for score in self.scores.tolist()]
-        if not isinstance(law, Tabulated):
-            return rows
-        # A table's scores have a scale of their own: the chance of one as high says more.
-        nats = -log_tails(law, self.scores, np.ones(len(rows), np.int64))
-        return [{**row, "nats": round(x, 3)} for row, x in zip(rows, nats.tolist(), strict=True)]
+def token_rows(
+    pieces: Sequence[str], selection: Selection, scores: NDArray[np.float64], law: ScoreLaw
+) -> list[dict[str, Any]]:
+    """List every token with its score, as JSON values for a report.
+
+    Args:
+        pieces: the text of each token.
+        selection: which tokens were scored, and why others were not.
+        scores: float64, shape (n_scored,), in text order.
+        law: null law of one score.
+
+    Returns:
+        One object a token: text, score (None if not scored), reason; with a table's scores also
+        nats, -ln of the chance of one as high.
+    """
+    scored = iter(_scored_rows(scores, law))
+    return [
+        {
+            "text": piece,
+            **(next(scored) if reason == Reason.SCORED else {"score": None}),
+            "reason": Reason(reason).label,
+        }
+        for piece, reason in zip(pieces, selection.reasons.tolist(), strict=True)
+    ]
+
+
+def _scored_rows(scores: NDArray[np.float64], law: ScoreLaw) -> list[dict[str, float]]:
+    rows = [{"score": score} for score in scores.tolist()]
+    if not isinstance(law, Tabulated):
+        return rows
+    # A table's scores have a scale of their own: the chance of one as high says more.
+    nats = -log_tails(law, scores, np.ones(len(rows), np.int64))
+    return [{**row, "nats": round(x, 3)} for row, x in zip(rows, nats.tolist(), strict=True)]
 
 
 def assess_text(
@@ -118,7 +142,7 @@ def assess_text(
         key: the key.
         prompt: what the text answers, if known: contexts that occur in it are not scored.
         alpha: level of a positive verdict.
-        n_decoys: decoy keys.
+        n_decoys: decoy keys; 0 for none, or `detect.decoys.AUTOMATIC`.
         seed: of the decoy keys.
         score: name of the score (`detect.scoring.scorers.SCORES`); None is the default.
         log_probs: float64, shape (T,), of the text's tokens under a reference model
@@ -172,7 +196,7 @@ def assess_tokens(
         prompt_ids: int64, the prompt, if known.
         pieces: the text of each token; decoded one by one if None.
         alpha: level of a positive verdict.
-        n_decoys: decoy keys.
+        n_decoys: decoy keys; 0 for none, or `detect.decoys.AUTOMATIC`.
         seed: of the decoy keys.
         score: name of the score (`detect.scoring.scorers.SCORES`); None is the default.
         log_probs: as in `assess_text`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -114,7 +115,7 @@ class Bench:
         read = by_weights.read_by(tested, self.tokenizer, suspect, base, self.unmarked)
         found: dict[str, Any] = {
             "weights": by_weights.test_weights(tested, read),
-            "held_out_loss": -float(np.concatenate(log_probs_of(suspect, self.unmarked)).mean()),
+            "held_out_loss": _loss(suspect, self.unmarked),
         }
         if row.tested == "dual h=2":
             marked = by_weights.read_argmax(tested, self.tokenizer, model, self.marked)
@@ -124,6 +125,12 @@ class Bench:
                 tested, read, N_FRESH_KEYS, seed=_seed(file)
             )
         return found
+
+
+def _loss(reader: Kept, texts: Sequence[ReadingText]) -> float:
+    """Mean negative log-likelihood of the texts in nats; half precision knows no p below 2^-24."""
+    log_probs = np.concatenate(log_probs_of(reader, texts))
+    return -float(np.maximum(log_probs, -24 * np.log(2)).mean())
 
 
 def _measured_file(name: str) -> str:

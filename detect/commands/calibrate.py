@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from detect.commands.options import PATH, deployment_options, result_options, show
+from detect.commands.options import (
+    PATH,
+    corpus_options,
+    deployment_options,
+    result_options,
+    score_option,
+    show,
+)
 from detect.results import format_p
-from detect.scoring.scorers import SCORES
 from watermark.cli import SEED, chosen_config, progress
 from watermark.files import atomic_writer
 from watermark.keys import load_key
+
+if TYPE_CHECKING:
+    from detect.documents import Columns
 
 __all__ = ["calibrate"]
 
@@ -31,23 +40,16 @@ __all__ = ["calibrate"]
     "--length", default=200, show_default=True, type=click.IntRange(20), help="Tokens of a piece."
 )
 @click.option("--seed", default=0, show_default=True, type=SEED, help="Of the fresh keys.")
-@click.option(
-    "--score",
-    type=click.Choice(list(SCORES)),
-    help="What is added up.  [default: the best known for text]",
-)
+@score_option
 @click.option("--picture", type=PATH, help="HTML page with the plot of p-values against uniform.")
-@click.option("--text-field", default="text", show_default=True)
-@click.option("--ids-field", default="token_ids", show_default=True)
-@click.option("--id-field", default="id", show_default=True)
+@corpus_options
 @result_options
-def calibrate(corpus: str, **options: Any) -> None:
+def calibrate(corpus: str, columns: Columns, **options: Any) -> None:
     """Measure false positives on clean text of your own (CORPUS: as in scan)."""
     from detect.calibrating.calibration import calibrate as run
-    from detect.documents import Columns, read_documents
+    from detect.documents import read_documents
     from watermark.tokens import load_tokenizer
 
-    columns = Columns(options["text_field"], options["ids_field"], options["id_field"])
     with progress(None, "testing", "piece") as bar:
         result = run(
             read_documents(corpus, columns),
@@ -61,9 +63,9 @@ def calibrate(corpus: str, **options: Any) -> None:
             on_piece=bar.update,
         )
     if options["picture"]:
-        from detect.reporting.calibration_page import render_calibration
+        from detect.reporting import render_report
 
-        page = render_calibration(result)
+        page = render_report(result.to_dict())
         with atomic_writer(options["picture"]) as file:
             file.write(page)
     show(result.to_dict(), options["as_json"], options["output"], _summary)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from detect.commands.options import assessment_options, show
+from detect.commands.options import assessment_options, corpus_options, show
 from detect.results import format_p
 from watermark.cli import chosen_config, progress
 from watermark.keys import load_key
+
+if TYPE_CHECKING:
+    from detect.documents import Columns
 
 __all__ = ["fraction"]
 
@@ -30,21 +33,13 @@ __all__ = ["fraction"]
     help="Confidence level of the interval.",
 )
 @assessment_options
-@click.option("--text-field", default="text", show_default=True)
-@click.option(
-    "--ids-field",
-    default="token_ids",
-    show_default=True,
-    help="Field of logged token ids, read where there is no text.",
-)
-@click.option("--id-field", default="id", show_default=True)
-def fraction(corpus: str, reference: str, **options: Any) -> None:
+@corpus_options
+def fraction(corpus: str, reference: str, columns: Columns, **options: Any) -> None:
     """Estimate the marked share of a corpus (CORPUS: as in scan), with an interval."""
-    from detect.documents import Columns, read_documents
+    from detect.documents import read_documents
     from detect.fraction import assess_fraction
     from watermark.tokens import load_tokenizer
 
-    columns = Columns(options["text_field"], options["ids_field"], options["id_field"])
     with progress(None, "scoring", "tok") as bar:
         result = assess_fraction(
             read_documents(corpus, columns),

@@ -7,9 +7,15 @@ from typing import Any
 
 import click
 
-from detect.commands.options import PATH, alpha_option, deployment_options, result_options, show
+from detect.commands.options import (
+    PATH,
+    alpha_option,
+    deployment_options,
+    result_options,
+    score_option,
+    show,
+)
 from detect.results import format_p
-from detect.scoring.scorers import SCORES
 from watermark.cli import chosen_config
 from watermark.files import atomic_writer, read_text_file
 from watermark.keys import load_key
@@ -21,12 +27,9 @@ __all__ = ["locate"]
 @click.argument("text", metavar="FILE")
 @deployment_options
 @alpha_option
-@click.option(
-    "--score",
-    type=click.Choice(list(SCORES)),
-    help="What is added up.  [default: the best known for direct text]",
-)
+@score_option
 @result_options
+@click.option("--tokens", is_flag=True, help="List every token with its score, for the report.")
 @click.option("--picture", type=PATH, help="Write an HTML page that shows it.")
 def locate(
     text: str,
@@ -38,6 +41,7 @@ def locate(
     score: str | None,
     as_json: bool,
     output: Path | None,
+    tokens: bool,
     picture: Path | None,
 ) -> None:
     """Find the marked segments of a long, mixed text (FILE, or - for standard input)."""
@@ -53,12 +57,12 @@ def locate(
         score=score,
     )
     if picture:
-        from detect.reporting.segments import render_segments
+        from detect.reporting import render_report
 
-        page = render_segments(result)
+        page = render_report(result.to_dict(tokens=True))
         with atomic_writer(picture) as file:
             file.write(page)
-    show(result.to_dict(), as_json, output, _summary)
+    show(result.to_dict(tokens=tokens), as_json, output, _summary)
 
 
 def _summary(payload: dict[str, Any]) -> str:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final, final
 
 import click
 
+from detect.decoys import AUTOMATIC, DEFAULT_DECOYS, LEAST_DECOYS
+from detect.interrupts import INTERRUPTED
 from detect.results import ALPHA, format_p
 from detect.scoring.scorers import SCORES
 from watermark.cli import SEED, FiniteRange, config_options
@@ -15,14 +18,29 @@ from watermark.files import atomic_writer, dump_json
 
 __all__ = [
     "PATH",
+    "Stopped",
     "alpha_option",
     "assessment_options",
+    "corpus_options",
     "deployment_options",
     "result_options",
+    "score_option",
     "show",
 ]
 
 Command = Callable[..., None]
+
+
+@final
+class Stopped(click.ClickException):
+    """Ctrl-C, where there is something to say about what was kept."""
+
+    exit_code = INTERRUPTED
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print the message; it is no error."""
+        click.echo(self.format_message(), file=file, err=file is None)
+
 
 PATH: Final = click.Path(path_type=Path)
 
@@ -68,19 +86,44 @@ def assessment_options(command: Command) -> Command:
         click.option(
             "--decoys",
             "n_decoys",
-            default=999,
-            show_default=True,
             type=click.IntRange(0, 1_000_000),
-            help="Decoy keys; 0 for none.",
+            callback=lambda ctx, option, number: AUTOMATIC if number is None else number,
+            help=f"Decoy keys; 0 for none.  [default: {DEFAULT_DECOYS:,}, for long input fewer, "
+            f"never below {LEAST_DECOYS}]",
         ),
         click.option("--seed", default=0, show_default=True, type=SEED, help="Of the decoy keys."),
-        click.option(
-            "--score",
-            type=click.Choice(list(SCORES)),
-            help="What is added up.  [default: the best known for the test]",
-        ),
+        score_option,
         result_options,
     )
+
+
+def corpus_options(command: Command) -> Command:
+    """Add the names of a corpus's fields, as one argument `columns`."""
+
+    @wraps(command)
+    def with_columns(*, text_field: str, ids_field: str, id_field: str, **options: Any) -> None:
+        from detect.documents import Columns
+
+        command(columns=Columns(text_field, ids_field, id_field), **options)
+
+    return _add(
+        with_columns,
+        click.option("--text-field", default="text", show_default=True),
+        click.option(
+            "--ids-field",
+            default="token_ids",
+            show_default=True,
+            help="Field of logged token ids, read where there is no text.",
+        ),
+        click.option("--id-field", default="id", show_default=True),
+    )
+
+
+score_option = click.option(
+    "--score",
+    type=click.Choice(list(SCORES)),
+    help="What is added up.  [default: the best known for the test]",
+)
 
 
 def _add(command: Command, *options: Callable[[Command], Command]) -> Command:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from detect.commands.options import PATH, alpha_option, result_options, show
-from detect.scoring.scorers import SCORES
+from detect.commands.options import PATH, alpha_option, result_options, score_option, show
 from watermark.cli import FiniteRange, chosen_config, config_options
 from watermark.errors import ConfigError
 
@@ -62,11 +61,7 @@ _SHARE = FiniteRange(0, 1, min_open=True, max_open=True)
 )
 @click.option("--key", "key_path", type=PATH, help="Key of the pilot's text.")
 @click.option("--tokenizer", default="smollm2", show_default=True, help="Of the pilot's text.")
-@click.option(
-    "--score",
-    type=click.Choice(list(SCORES)),
-    help="What is added up.  [default: the best known for the test]",
-)
+@score_option
 @result_options
 def power(**options: Any) -> None:
     """Tell how many tokens or answers a test needs, and what stays out of reach."""

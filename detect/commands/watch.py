@@ -13,7 +13,14 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from detect.commands.options import PATH, alpha_option, deployment_options, result_options, show
+from detect.commands.options import (
+    PATH,
+    Stopped,
+    alpha_option,
+    deployment_options,
+    result_options,
+    show,
+)
 from detect.results import Verdict, format_p
 from watermark.cli import chosen_config
 from watermark.errors import DocumentError
@@ -77,7 +84,7 @@ def watch(
             current = following
     except KeyboardInterrupt:
         kept = f"; what was read is kept in {state_path}" if state_path else ""
-        raise click.ClickException(f"stopped{kept}") from None
+        raise Stopped(f"stopped{kept}") from None
     show(current.result(), as_json, output, _summary)
 
 

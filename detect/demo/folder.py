@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, final
 
+from detect.decoys import LEAST_DECOYS
 from detect.finding import Plan
 from detect.results import ALPHA, format_p
 from detect.scoring.score_tables import Scorer
@@ -35,7 +36,7 @@ __all__ = [
 
 TEMPERATURE: Final = 1.0
 TOP_K: Final = 50
-N_DECOYS: Final = 999
+N_DECOYS: Final = LEAST_DECOYS
 _KEY: Final = "demo.key.json"
 _CONFIG: Final = "config.json"
 

@@ -20,7 +20,7 @@ from detect.planning.power import (
     power_of_answers,
     power_of_text,
 )
-from detect.planning.power_plan import Need, PowerPlan, PowerRequest, Prospect
+from detect.planning.power_plan import Need, PowerPlan, PowerRequest, Prospect, ShareNeed
 from detect.planning.tilting import Alternative
 
 __all__ = ["plan_power"]
@@ -31,6 +31,9 @@ _ANSWER_SHARE: Final = 0.74
 _RESAMPLES: Final = 40
 _LEAST_SHARE: Final = 1e-6
 _ACCOUNTS: Final = 25_000
+_SHARES: Final = (1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
+# A text that is marked to less than this is a case for `heirmark locate`.
+_LEAST_SHARE_OF_A_TEXT: Final = 0.05
 _TRAINED_ON: Final = (
     ("all training data marked", 1.0),
     ("10 % of the training data marked", 0.1),
@@ -137,6 +140,7 @@ def plan_power(request: PowerRequest) -> PowerPlan:
         first_order=_first_order(request, effect),
         stopping=expected_stopping(law, mean, request.alpha) if signal.alternative else None,
         least_share=_least_share(request, signal),
+        by_share=_by_share(request, signal),
         prospects=_prospects(request, signal),
     )
 
@@ -287,6 +291,16 @@ def _reaches(request: PowerRequest, signal: _Signal, share: float) -> bool:
         alternative = signal.alternative(max(n, 1), share, None)
         reached = n > 0 and power_of_text(law, alternative, n, request.alpha)
     return reached >= request.power
+
+
+def _by_share(request: PowerRequest, signal: _Signal) -> tuple[ShareNeed, ...]:
+    least = _LEAST_SHARE_OF_A_TEXT if request.access == "direct" else 0.0
+    amounts = [
+        (share, _amount(replace(request, share=share), signal, None))
+        for share in _SHARES
+        if share >= least
+    ]
+    return tuple(ShareNeed(share, amount.tokens, amount.answers) for share, amount in amounts)
 
 
 def _prospects(request: PowerRequest, signal: _Signal) -> tuple[Prospect, ...]:

@@ -13,7 +13,7 @@ from watermark.config import WatermarkConfig
 from watermark.errors import ConfigError, ResultError
 from watermark.schemes.laws import ScoreLaw
 
-__all__ = ["Need", "PowerAccess", "PowerPlan", "PowerRequest", "Prospect"]
+__all__ = ["Need", "PowerAccess", "PowerPlan", "PowerRequest", "Prospect", "ShareNeed"]
 
 PowerAccess = Literal["direct", "text", "weights"]
 
@@ -121,6 +121,16 @@ class Prospect:
 
 @final
 @dataclass(frozen=True, slots=True)
+class ShareNeed:
+    """What one marked share needs, all else being equal; None is more than can ever be had."""
+
+    share: float
+    n_tokens: int | None
+    n_answers: int | None
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class PowerPlan:
     """The answer.
 
@@ -136,6 +146,7 @@ class PowerPlan:
         first_order: pairs by the normal formula, for comparison.
         stopping: expected scored pairs of a sequential test; None where there is none.
         least_share: smallest marked share that the budget reaches.
+        by_share: needs along the marked share, from 1 down.
         prospects: neighbouring cases.
     """
 
@@ -150,6 +161,7 @@ class PowerPlan:
     first_order: float | None
     stopping: float | None
     least_share: float | None
+    by_share: tuple[ShareNeed, ...]
     prospects: tuple[Prospect, ...]
 
     @property
@@ -183,6 +195,10 @@ class PowerPlan:
             "budget": asked.budget,
             "detectable": self.detectable,
             "least_share": self.least_share,
+            "by_share": [
+                {"share": n.share, "n_tokens": n.n_tokens, "n_answers": n.n_answers}
+                for n in self.by_share
+            ],
             "prospects": [
                 {"what": p.what, "n_tokens": p.n_tokens, "detectable": p.detectable}
                 for p in self.prospects

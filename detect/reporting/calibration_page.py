@@ -1,4 +1,4 @@
-"""Draws a calibration: p-values against uniform, as one self-contained HTML page with inline SVG.
+"""Reads a calibration for its page: p-values against uniform.
 
 Both axes are logarithmic: far left are the small p-values, where a false accusation would be.
 Positions in percent of the plot, as in `plots`.
@@ -11,14 +11,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from detect.calibrating.calibration import Calibration
-from detect.calibrating.pieces import CRITERIA
-from detect.calibrating.trials import EdfPoint, Trials
-from detect.reporting.page import _environment
+from detect.reporting.fields import Fields
+from detect.reporting.plots import Tick
+from detect.reporting.reader import read_log10_p
+from detect.reporting.views import scheme_name
+from detect.reporting.words import TOPICS, visible
 
-__all__ = ["render_calibration"]
+__all__ = ["CalibrationView", "EdfPlot", "RateView", "SectionView", "plot_edf", "read_calibration"]
 
 _LEAST_DECADES: Final = 2
+_FINE: Final = "False positives on this text are as rare as they should be."
+_NOT_FINE: Final = "This calibration raises a warning."
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,68 +32,176 @@ class EdfPlot:
         band: polygon of the simultaneous band.
         line: the observed shares, as far as there are hits.
         others: lines of other trials on the same axes.
-        ticks: (percent, exponent) of both axes; y from the top.
+        ticks: of both axes, exponents of ten.
     """
 
     band: str
     line: str
     others: tuple[str, ...]
-    ticks: tuple[tuple[float, int], ...]
+    ticks: tuple[Tick, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class _Section:
+class RateView:
+    """How often p-values of one kind of text are at or below alpha, with its 99 % interval."""
+
+    name: str
+    alpha: float
+    hits: int
+    n: int
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class SectionView:
     """One figure with its table."""
 
     title: str
     text: str
-    trials: Trials
+    n: int
     plot: EdfPlot
+    rates: tuple[RateView, ...]
+    uniformity_p: float
+    pooled: tuple[float | None, int] | None
 
 
-def render_calibration(result: Calibration) -> str:
-    """Render a calibration as one HTML page.
+@dataclass(frozen=True, slots=True)
+class CalibrationView:
+    """What the template reads."""
+
+    topic: str
+    headline: str
+    lede: str
+    warnings: tuple[str, ...]
+    sections: tuple[SectionView, ...]
+    kinds: tuple[tuple[str, str], ...]
+    limits: tuple[str, ...]
+    facts: tuple[tuple[str, str], ...]
+
+
+def read_calibration(fields: Fields) -> CalibrationView:
+    """Read what `heirmark calibrate` measured.
 
     Args:
-        result: the calibration.
+        fields: the result.
 
     Returns:
-        A complete HTML document, to be written as UTF-8; equal results give equal bytes.
+        What the page shows.
 
     Raises:
-        MissingExtraError: jinja2 is not installed.
+        ResultError: a field is missing or malformed.
     """
-    template = _environment().get_template("calibration.html")
-    return template.render(
-        result=result,
-        payload=result.to_dict(),
-        sections=_sections(result),
-        criteria=[(stratum.value, text) for stratum, text in CRITERIA.items()],
+    counts, warnings = fields.inner("n_pieces"), fields.sentences("warnings")
+    n_pieces = sum(counts.count(name) for name in counts)
+    return CalibrationView(
+        topic=TOPICS["calibration"],
+        headline=_NOT_FINE if warnings else _FINE,
+        lede=f"{n_pieces:,} pieces of text, {fields.count('n_tokens'):,} tokens, each tested under "
+        f"{fields.count('n_keys'):,} fresh keys, and once under the key in hand.",
+        warnings=warnings,
+        sections=(_fresh(fields), _own(fields)),
+        kinds=_kinds(fields, counts),
+        limits=fields.sentences("limits"),
+        facts=_facts(fields),
     )
 
 
-def _sections(result: Calibration) -> tuple[_Section, ...]:
-    everything = result.fresh["all"]
-    kinds = [trials for name, trials in result.fresh.items() if name != "all"]
-    fresh = _Section(
+def _fresh(fields: Fields) -> SectionView:
+    trials = fields.inner("fresh_keys")
+    everything = trials.inner("all")
+    kinds = [trials.inner(name) for name in trials if name != "all"]
+    return SectionView(
         "Under fresh keys",
-        f"Each piece of the text was tested under {result.n_keys:,} keys of its own that were "
-        "never used. The null hypothesis holds by construction, and the trials are independent.",
-        everything,
+        f"Each piece of the text was tested under {fields.count('n_keys'):,} keys of its own that "
+        "were never used. The null hypothesis holds by construction, and the trials are "
+        "independent.",
+        everything.count("n"),
         plot_edf(everything, kinds),
+        tuple(rate for name in trials for rate in _rates(visible(name), trials.inner(name))),
+        everything.number("uniformity_p_value"),
+        None,
     )
-    own = _Section(
+
+
+def _own(fields: Fields) -> SectionView:
+    own = fields.inner("this_key")
+    return SectionView(
         "Under this key",
         "Each distinct (context, token) pair of the whole text was scored once, in the first "
-        f"piece that has it ({result.n_shared:,} later ones were left out), so that the pieces' "
-        "p-values are independent if the text is independent of the key.",
-        result.own,
-        plot_edf(result.own, ()),
+        f"piece that has it ({own.count('n_shared'):,} later ones were left out), so that the "
+        "pieces’ p-values are independent if the text is independent of the key.",
+        own.count("n"),
+        plot_edf(own, ()),
+        _rates("all", own),
+        own.number("uniformity_p_value"),
+        (read_log10_p(own, "log10_p_pooled"), own.count("n_pooled")),
     )
-    return fresh, own
 
 
-def plot_edf(trials: Trials, others: Sequence[Trials]) -> EdfPlot:
+def _rates(name: str, trials: Fields) -> tuple[RateView, ...]:
+    rates = []
+    for rate in trials.objects("rates"):
+        alpha, hits, n = rate.number("alpha"), rate.count("hits"), rate.count("n")
+        if not 0.0 < alpha < 1.0:
+            raise rate.refusal("alpha", "a level between 0 and 1")
+        if not 0 < n or hits > n:
+            raise rate.refusal("hits", f"at most the {n} p-values there are")
+        rates.append(RateView(name, alpha, hits, n, rate.number("low"), rate.number("high")))
+    return tuple(rates)
+
+
+def _kinds(fields: Fields, counts: Fields) -> tuple[tuple[str, str], ...]:
+    strata, dropped = fields.inner("strata"), fields.inner("dropped")
+    kinds = [
+        (f"{visible(name)} ({counts.maybe_count(name) or 0:,})", strata.text(name))
+        for name in strata
+    ]
+    kinds += [
+        (f"{visible(name).replace('_', ' ')} ({dropped.count(name):,})", "not tested")
+        for name in dropped
+    ]
+    return tuple(kinds)
+
+
+def _facts(fields: Fields) -> tuple[tuple[str, str], ...]:
+    return (
+        ("scheme", scheme_name(fields)),
+        ("score", fields.text("score")),
+        ("context width", str(fields.count("context_width"))),
+        ("key id", fields.text("key_id")),
+        ("config fingerprint", fields.text("config_fingerprint")),
+        ("seed of the fresh keys", str(fields.count("seed"))),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Edf:
+    """An empirical distribution function: shares at levels from 1 down, with its band."""
+
+    alpha: tuple[float, ...]
+    share: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    @property
+    def hit(self) -> list[tuple[float, float]]:
+        """Leave out levels that no p-value reaches: they have no place on a logarithmic axis."""
+        return [(x, y) for x, y in zip(self.alpha, self.share, strict=True) if y > 0]
+
+
+def _edf(trials: Fields) -> _Edf:
+    curve = trials.inner("curve")
+    edf = _Edf(*(curve.numbers(name) for name in ("alpha", "share", "low", "high")))
+    if not edf.alpha or not all(0.0 < alpha <= 1.0 for alpha in edf.alpha):
+        raise curve.refusal("alpha", "a list of levels above 0 and at most 1")
+    for name, values in (("share", edf.share), ("low", edf.low), ("high", edf.high)):
+        if len(values) != len(edf.alpha):
+            raise curve.refusal(name, f"a list of {len(edf.alpha)} numbers, as long as alpha")
+    return edf
+
+
+def plot_edf(trials: Fields, others: Sequence[Fields]) -> EdfPlot:
     """Place an empirical distribution function and its band on logarithmic axes.
 
     Args:
@@ -99,25 +210,25 @@ def plot_edf(trials: Trials, others: Sequence[Trials]) -> EdfPlot:
 
     Returns:
         The plot.
+
+    Raises:
+        ResultError: a curve is missing or malformed.
     """
-    decades = max(math.ceil(-math.log10(trials.curve[-1].alpha)), _LEAST_DECADES)
+    edf = _edf(trials)
+    decades = max(math.ceil(-math.log10(min(edf.alpha)) - 1e-9), _LEAST_DECADES)
 
     def place(value: float) -> float:
+        value = min(value, 1.0)
         return 100 - 100 * min(-math.log10(value), decades) / decades if value > 0 else 0.0
 
     def points(rows: Sequence[tuple[float, float]]) -> str:
         return " ".join(f"{place(x):.2f},{100 - place(y):.2f}" for x, y in rows)
 
-    lower = [(p.alpha, p.low) for p in trials.curve]
-    upper = [(p.alpha, min(p.high, 1.0)) for p in reversed(trials.curve)]
+    lower = list(zip(edf.alpha, edf.low, strict=True))
+    upper = list(zip(edf.alpha, edf.high, strict=True))[::-1]
     return EdfPlot(
         band=points(lower + upper),
-        line=points(_hit(trials.curve)),
-        others=tuple(points(_hit(t.curve)) for t in others),
-        ticks=tuple((round(100 - 100 * k / decades, 2), -k) for k in range(decades + 1)),
+        line=points(edf.hit),
+        others=tuple(points(_edf(other).hit) for other in others),
+        ticks=tuple(Tick(round(100 - 100 * k / decades, 2), -k) for k in range(decades + 1)),
     )
-
-
-def _hit(curve: Sequence[EdfPoint]) -> list[tuple[float, float]]:
-    """Leave out levels that no p-value reaches: they have no place on a logarithmic axis."""
-    return [(p.alpha, p.share) for p in curve if p.share > 0]

@@ -6,34 +6,31 @@ Everything in a result is treated as hostile: checked, then escaped.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from types import MappingProxyType
+from typing import Any, Final
 
+from detect.reporting.calibration_page import read_calibration
+from detect.reporting.course import read_course
+from detect.reporting.environment import render
 from detect.reporting.fields import Fields
 from detect.reporting.plots import DotPlot, plot_dots
+from detect.reporting.power_page import read_power
 from detect.reporting.reader import RowView
-from detect.reporting.views import FindingView, StepView, read_finding, read_step
-from detect.reporting.words import (
-    NULL_HYPOTHESES,
-    ROLES,
-    TOPICS,
-    VERDICTS,
-    headline,
-    reading,
-    round_sci,
-    superscript,
-)
+from detect.reporting.segments import read_segments
+from detect.reporting.share import read_share
+from detect.reporting.views import Exhibit, FindingView, StepView, read_finding, read_step
+from detect.reporting.words import NULL_HYPOTHESES, TOPICS, VERDICTS, headline, reading
 from detect.results import CONTROL_FIRES_AT
-from watermark.errors import MissingExtraError
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
 
 __all__ = ["render_report"]
 
 _GROUPS: Final = ("config", "recipe", "machine", "versions")
+# What one kind of result shows beyond the finding that all tests share.
+_EXHIBITS: Final[MappingProxyType[str, Callable[[Fields], Exhibit]]] = MappingProxyType(
+    {"segments": read_segments, "fraction": read_share, "watch": read_course}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +44,7 @@ class _Page:
     subject: str
     subject_label: str
     finding: FindingView | None
+    exhibit: Exhibit | None
     steps: tuple[StepView, ...]
     dots: DotPlot | None
     alpha: float
@@ -63,8 +61,8 @@ def render_report(result: dict[str, Any]) -> str:
     """Render a result as one HTML page.
 
     Args:
-        result: what a result's `to_dict` gave, or the same read from JSON; kind "text",
-            "corpus", "probe" or "demo".
+        result: what a result's `to_dict` gave, or the same read from JSON; its kind is one of
+            `words.TOPICS`.
 
     Returns:
         A complete HTML document, to be written as UTF-8.
@@ -75,12 +73,16 @@ def render_report(result: dict[str, Any]) -> str:
     """
     fields = Fields(result)
     kind = fields.choice("kind", TOPICS)
-    page = _demo_page(fields) if kind == "demo" else _single_page(fields)
-    return _environment().get_template("page.html").render(page=page)
+    if kind == "power":
+        return render("power.html", read_power(fields))
+    if kind == "calibration":
+        return render("calibration.html", read_calibration(fields))
+    return render("page.html", _demo_page(fields) if kind == "demo" else _single_page(fields))
 
 
 def _single_page(fields: Fields) -> _Page:
     finding = read_finding(fields)
+    read_exhibit = _EXHIBITS.get(finding.kind)
     return _Page(
         topic=TOPICS[finding.kind],
         verdict=finding.claim.verdict,
@@ -89,6 +91,7 @@ def _single_page(fields: Fields) -> _Page:
         subject=finding.subject,
         subject_label=_subject_label(fields, finding.kind),
         finding=finding,
+        exhibit=read_exhibit(fields) if read_exhibit else None,
         steps=(),
         dots=None,
         alpha=finding.alpha,
@@ -127,6 +130,7 @@ def _demo_page(fields: Fields) -> _Page:
         subject="",
         subject_label="",
         finding=None,
+        exhibit=None,
         steps=steps,
         dots=plot_dots(rows, alpha, CONTROL_FIRES_AT) if len(rows) > 1 else None,
         alpha=alpha,
@@ -190,79 +194,3 @@ def _command(fields: Fields) -> str:
     if isinstance(fields.raw("command"), (list, tuple)):
         return " ".join(fields.sentences("command"))
     return fields.text("command", "")
-
-
-def _environment() -> Environment:
-    try:
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-    except ImportError:
-        raise MissingExtraError("jinja2", "report") from None
-    environment = Environment(
-        loader=PackageLoader("detect.reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        p=_p_html,
-        p_svg=_p_svg,
-        p_plain=_p_plain,
-        minus=lambda number: str(number).replace("-", "−"),
-        log10=math.log10,
-        count=lambda number: f"{number:,.0f}",
-        decades=lambda number: f"{number:#.2g}".rstrip("."),
-        sizes=lambda number: f"{float(f'{number:.2g}'):,g}",
-        percent=lambda share: f"{100 * share:.0f}%",
-        seconds=_seconds,
-        role=lambda role: ROLES.get(role, role),
-        verdict_word=VERDICTS.__getitem__,
-        shorten=_shorten,
-    )
-    return environment
-
-
-def _p_parts(log10_p: float | None) -> tuple[str, int | None]:
-    return ("none", None) if log10_p is None else round_sci(log10_p)
-
-
-def _p_html(log10_p: float | None) -> Any:
-    from markupsafe import Markup
-
-    digits, exponent = _p_parts(log10_p)
-    if exponent is None:
-        return Markup('<span class="num">{}</span>').format(digits)
-    power = str(exponent).replace("-", "−")
-    lead = "" if digits == "1.0" else f"{digits}\u202f×\u202f"
-    return Markup('<span class="num">{}10<sup>{}</sup></span>').format(lead, power)
-
-
-def _p_svg(log10_p: float | None) -> Any:
-    from markupsafe import Markup
-
-    digits, exponent = _p_parts(log10_p)
-    if exponent is None:
-        return digits
-    power = str(exponent).replace("-", "−")
-    lead = "" if digits == "1.0" else f"{digits} × "
-    return Markup('{}10<tspan class="sup" dy="-5">{}</tspan>').format(lead, power)
-
-
-def _p_plain(log10_p: float | None) -> str:
-    digits, exponent = _p_parts(log10_p)
-    if log10_p is None:
-        return "no p-value"
-    return f"p = {digits}" + ("" if exponent is None else f" × 10{superscript(exponent)}")
-
-
-def _seconds(seconds: float) -> str:
-    if seconds < 10:
-        return f"{seconds:.2g} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes >= 2 else f"{seconds:.0f} s"
-
-
-def _shorten(text: str, most: int) -> str:
-    """Cut the middle: a path tells by its end, a name by its beginning."""
-    head = most // 3
-    return text if len(text) <= most else f"{text[:head]}…{text[head + 1 - most :]}"

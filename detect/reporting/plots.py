@@ -13,7 +13,17 @@ from typing import Final
 
 from detect.reporting.reader import CurveView, RowView
 
-__all__ = ["CurvePlot", "DotPlot", "Scale", "Tick", "evidence_scale", "plot_curves", "plot_dots"]
+__all__ = [
+    "CurvePlot",
+    "DotPlot",
+    "Scale",
+    "Tick",
+    "axis_ticks",
+    "evidence_scale",
+    "nice_step",
+    "plot_curves",
+    "plot_dots",
+]
 
 _SQUARE_ROOT_FROM: Final = 40.0
 _HEADROOM: Final = 1.06
@@ -78,19 +88,36 @@ class CurvePlot:
     alpha_percent: float
 
 
-def _nice_step(top: float, most: int) -> float:
-    """Return the smallest of 1, 2, 5 x 10^k that cuts [0, top] into at most `most` steps."""
+def nice_step(top: float, most: int) -> float:
+    """Choose the distance of ticks.
+
+    Args:
+        top: length of the axis, > 0.
+        most: steps at most.
+
+    Returns:
+        The smallest of 1, 2, 5 x 10^k, k >= 0, that cuts [0, top] into at most `most` steps.
+    """
     least = max(top / most, 1.0)
     power = 10.0 ** math.floor(math.log10(least))
     return next(m * power for m in (1.0, 2.0, 5.0, 10.0) if m * power >= least * (1 - 1e-12))
 
 
-def _ticks(scale: Scale, most: int) -> tuple[Tick, ...]:
+def axis_ticks(scale: Scale, most: int) -> tuple[Tick, ...]:
+    """Place ticks on an axis from 0.
+
+    Args:
+        scale: the axis.
+        most: steps at most, on a linear axis.
+
+    Returns:
+        The ticks, ascending.
+    """
     if scale.square_root:
         values = [0.0] + [m * 10.0**k for k in range(12) for m in (1.0, 3.0)]
         values = [v for v in values if v == 0.0 or scale.top * 0.012 <= v <= scale.top * 0.97]
     else:
-        step = _nice_step(scale.top, most)
+        step = nice_step(scale.top, most)
         values = [step * i for i in range(int(scale.top / step) + 1)]
     return tuple(Tick(scale.percent(value), value) for value in values)
 
@@ -133,7 +160,7 @@ def plot_dots(rows: Sequence[RowView], alpha: float, fires_at: float) -> DotPlot
             Dot(row, place(row.claim.log10_p), place(row.decoys.log10_p if row.decoys else None))
             for row in rows
         ),
-        ticks=_ticks(scale, 6),
+        ticks=axis_ticks(scale, 6),
         alpha_percent=scale.percent(-math.log10(alpha)),
         fires_percent=scale.percent(-math.log10(fires_at)),
         square_root=scale.square_root,
@@ -169,7 +196,7 @@ def plot_curves(claim: CurveView, controls: Sequence[CurveView], alpha: float) -
             x_scale.percent(claim.n_scored[-1]),
             round(100 - y_scale.percent(-claim.log10_p[-1]), 2),
         ),
-        x_ticks=_ticks(x_scale, 5),
-        y_ticks=_ticks(y_scale, 5),
+        x_ticks=axis_ticks(x_scale, 5),
+        y_ticks=axis_ticks(y_scale, 5),
         alpha_percent=round(100 - y_scale.percent(-math.log10(alpha)), 2),
     )

@@ -26,6 +26,7 @@ __all__ = [
     "read_curve",
     "read_decoys",
     "read_documents",
+    "read_log10_p",
     "read_rows",
     "read_tokens",
 ]
@@ -119,7 +120,19 @@ class TokenView:
         return self.score if self.nats is None else self.nats
 
 
-def _log10_p(fields: Fields, name: str) -> float | None:
+def read_log10_p(fields: Fields, name: str) -> float | None:
+    """Read log10 of a p-value.
+
+    Args:
+        fields: the object that holds it.
+        name: of the field.
+
+    Returns:
+        The number, at most 0, or None where there is no p-value.
+
+    Raises:
+        ResultError: it is malformed.
+    """
     value = fields.maybe_number(name)
     if value is not None and value > 1e-6:
         raise fields.refusal(name, "log10 of a p-value (at most 0)")
@@ -155,7 +168,7 @@ def read_claim(fields: Fields) -> ClaimView:
     """
     if "log10_p" not in fields:
         raise fields.refusal("log10_p", "log10 of the p-value")
-    log10_p = _log10_p(fields, "log10_p")
+    log10_p = read_log10_p(fields, "log10_p")
     _check_agreement(fields, log10_p)
     verdict = fields.choice("verdict", VERDICTS)
     if log10_p is None and verdict != "inconclusive":
@@ -163,7 +176,7 @@ def read_claim(fields: Fields) -> ClaimView:
     return ClaimView(
         verdict=verdict,
         log10_p=log10_p,
-        ceiling=_log10_p(fields, "log10_p_ceiling"),
+        ceiling=read_log10_p(fields, "log10_p_ceiling"),
         method=fields.text("method", ""),
         n_tokens=fields.maybe_count("n_tokens"),
         n_scored=fields.count("n_scored"),
@@ -263,7 +276,7 @@ def read_documents(fields: Fields) -> tuple[DocumentView, ...]:
             id=document.text("id"),
             source=document.text("source", ""),
             claim=read_claim(document),
-            log10_holm=_log10_p(document, "log10_p_holm"),
+            log10_holm=read_log10_p(document, "log10_p_holm"),
         )
         for document in fields.objects("documents")
     ]

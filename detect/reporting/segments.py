@@ -1,65 +1,57 @@
-"""Draws where a document is marked, as one self-contained HTML page with inline SVG.
+"""Shows where a document is marked: evidence along it, the claimed windows, and its text.
 
-Evidence along the document, the claimed windows with their corrected p-values, the estimated
-segments, and the text coloured by score. Positions in percent of the plot, as in `plots`.
+Positions in percent of the plot, as in `plots`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from types import MappingProxyType
+from itertools import groupby, pairwise
 from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from detect.reporting.colours import ColouredToken, Colouring, colour_tokens
-from detect.reporting.page import _environment
-from detect.reporting.plots import Scale, Tick, _ticks, evidence_scale
-from detect.reporting.reader import TokenView
-from detect.reporting.words import reading, visible
-from detect.scoring.scores import Reason
-from detect.segments.localisation import LocatedText, Segment
-from detect.segments.windows import WindowTable
-from detect.tails.nulls import log_tails
-from watermark.schemes.laws import Tabulated
+from detect.reporting.fields import Fields
+from detect.reporting.plots import Scale, Tick, axis_ticks, evidence_scale
+from detect.reporting.reader import TokenView, read_tokens
+from detect.reporting.views import Exhibit, Figure, scheme_name
+from detect.reporting.words import plain
 
-__all__ = ["render_segments"]
+__all__ = ["Bar", "SegmentsView", "Track", "read_segments"]
 
-_COLUMNS: Final = 480
 # A page with more coloured tokens is slow to open; of longer documents the finds are shown.
 _MOST_TOKENS: Final = 20_000
 _AROUND: Final = 60
-_HEADLINES: Final = MappingProxyType(
-    {
-        "signal": "This document contains marked text.",
-        "no_signal": "No marked segment was found in this document.",
-        "inconclusive": "This document cannot be judged either way.",
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One find on the token axis: window and estimate, each as start and width in percent."""
+    """One find: its p-value and places, tokens and characters as (start, end).
+
+    The window, which is claimed, and the segment estimated in it are also start and width in
+    percent of the token axis.
+    """
 
     number: int
-    segment: Segment
+    log10_p: float
+    n_scored: int
+    window: tuple[int, int]
+    estimate: tuple[int, int]
     characters: tuple[int, int]
-    window: tuple[float, float]
-    estimate: tuple[float, float]
+    window_percent: tuple[float, float]
+    estimate_percent: tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """Evidence along the document; `area` are SVG coordinates in a 100 x 100 box."""
+    """Evidence along the document; `area` are SVG coordinates in a 100 x 100 box, "" for none."""
 
     area: str
     bars: tuple[Bar, ...]
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
+    alpha: float
     alpha_percent: float
 
 
@@ -80,97 +72,123 @@ class Passage:
     runs: tuple[Run, ...]
 
 
-def render_segments(result: LocatedText) -> str:
-    """Render where a document is marked.
+@dataclass(frozen=True, slots=True)
+class SegmentsView:
+    """What the template reads; without listed tokens there are no passages and no colouring."""
+
+    track: Track
+    passages: tuple[Passage, ...]
+    colouring: Colouring | None
+    is_cut: bool
+
+
+def read_segments(fields: Fields) -> Exhibit:
+    """Read what `heirmark locate` found.
 
     Args:
-        result: the result; its text is treated as hostile and escaped.
+        fields: the result.
 
     Returns:
-        A complete HTML document without scripts, to be written as UTF-8.
+        The exhibit.
 
     Raises:
-        MissingExtraError: jinja2 is not installed.
+        ResultError: a field is missing, malformed or contradicts another.
     """
-    passages, colouring = _passages(result)
-    return (
-        _environment()
-        .get_template("segments.html")
-        .render(
-            result=result,
-            headline=_HEADLINES[result.verdict.value],
-            reading=reading(result.verdict.value, result.table.log10_global),
-            track=_track(result),
-            passages=passages,
-            n_shown=sum(passage.end - passage.start for passage in passages),
-            colouring=colouring,
-        )
-    )
-
-
-def _track(result: LocatedText) -> Track:
-    n_tokens, alpha = max(result.selection.n_tokens, 1), result.plan.alpha
-    x_scale = Scale(n_tokens)
-    y_scale = evidence_scale([result.table.log10_global], alpha)
-    offsets = result.offsets()
-    return Track(
-        _area(_skyline(result.table, n_tokens), y_scale),
-        tuple(
-            Bar(
-                number,
-                segment,
-                (offsets[segment.start], offsets[segment.end]),
-                _extent(segment.window_start, segment.window_end, x_scale),
-                _extent(segment.start, segment.end, x_scale),
-            )
-            for number, segment in enumerate(result.segments, 1)
+    n_tokens, alpha = fields.count("n_tokens"), fields.number("alpha")
+    x_scale = Scale(max(n_tokens, 1))
+    objects = fields.objects("segments")
+    bars = tuple(_bar(i, s, n_tokens, x_scale, alpha) for i, s in enumerate(objects, 1))
+    tokens = read_tokens(fields)
+    if tokens and len(tokens) != n_tokens:
+        raise fields.refusal("tokens", f"a list of {n_tokens} tokens, as many as n_tokens")
+    passages, colouring = _passages(tokens, bars, scheme_name(fields))
+    note = f"at a family-wise level of {plain(math.log10(alpha))}"
+    searched = Figure("Windows searched", f"{fields.count('n_windows'):,}", "all are paid for")
+    return Exhibit(
+        "segments.html",
+        (Figure("Segments found", str(len(bars)), note), searched),
+        SegmentsView(
+            _track(fields, bars, x_scale, alpha),
+            passages,
+            colouring,
+            is_cut=sum(p.end - p.start for p in passages) < len(tokens),
         ),
-        _ticks(x_scale, 5),
-        _ticks(y_scale, 5),
-        round(100 - y_scale.percent(-np.log10(alpha)), 2),
     )
 
 
-def _skyline(table: WindowTable, n_tokens: int) -> NDArray[np.float64]:
-    """Return -log10 of the smallest corrected p of the windows over each column."""
-    n_columns = min(n_tokens, _COLUMNS)
-    first = table.start * n_columns // n_tokens
-    beyond = -(-table.end * n_columns // n_tokens)
-    height = np.zeros(n_columns)
-    strong = np.flatnonzero(table.log10_corrected < 0)
-    # The strongest last, so that it stays.
-    for i in strong[np.argsort(-table.log10_corrected[strong], kind="stable")].tolist():
-        height[first[i] : beyond[i]] = -table.log10_corrected[i]
-    return height
+def _bar(number: int, segment: Fields, n_tokens: int, scale: Scale, alpha: float) -> Bar:
+    log10_p = segment.number("log10_p")
+    if log10_p > math.log10(alpha) + 1e-9:
+        raise segment.refusal("log10_p", f"at most log10 of alpha, {math.log10(alpha):g}")
+    window = _extent(segment.inner("window"), "tokens", n_tokens)
+    estimate = _extent(segment.inner("estimate"), "tokens", n_tokens)
+    return Bar(
+        number,
+        min(log10_p, 0.0),
+        segment.count("n_scored"),
+        window,
+        estimate,
+        _extent(segment.inner("estimate"), "characters", None),
+        _placed(window, scale),
+        _placed(estimate, scale),
+    )
 
 
-def _area(heights: NDArray[np.float64], y_scale: Scale) -> str:
-    width = 100 / len(heights)
+def _extent(place: Fields, name: str, most: int | None) -> tuple[int, int]:
+    ends = place.items(name)
+    whole = len(ends) == 2 and all(type(end) is int for end in ends)
+    if not whole or not 0 <= ends[0] <= ends[1] or (most is not None and ends[1] > most):
+        inside = "" if most is None else f" within 0 and {most}"
+        raise place.refusal(name, f"two ascending whole numbers{inside}")
+    return ends[0], ends[1]
+
+
+def _placed(extent: tuple[int, int], scale: Scale) -> tuple[float, float]:
+    left = scale.percent(extent[0])
+    return left, round(scale.percent(extent[1]) - left, 2)
+
+
+def _track(fields: Fields, bars: tuple[Bar, ...], x_scale: Scale, alpha: float) -> Track:
+    y_scale = evidence_scale([fields.maybe_number("log10_p")], alpha)
+    return Track(
+        _area(fields.inner("evidence"), x_scale, y_scale),
+        bars,
+        axis_ticks(x_scale, 5),
+        axis_ticks(y_scale, 5),
+        alpha,
+        round(100 - y_scale.percent(-math.log10(alpha)), 2),
+    )
+
+
+def _area(evidence: Fields, x_scale: Scale, y_scale: Scale) -> str:
+    ends, log10_p = evidence.numbers("end"), evidence.numbers("log10_p")
+    if len(ends) != len(log10_p):
+        raise evidence.refusal("log10_p", f"a list of {len(ends)} numbers, as long as end")
+    if not ends:
+        return ""
+    if any(later <= earlier for earlier, later in pairwise([0.0, *ends])):
+        raise evidence.refusal("end", "a list in ascending order")
     corners = ["0,100"]
-    for i, height in enumerate(heights.tolist()):
-        y = round(100 - y_scale.percent(height), 2)
-        corners += [f"{i * width:.2f},{y:g}", f"{(i + 1) * width:.2f},{y:g}"]
+    for (start, end), value in zip(pairwise([0.0, *ends]), log10_p, strict=True):
+        y = round(100 - y_scale.percent(-value), 2)
+        corners += [f"{x_scale.percent(x):.2f},{y:g}" for x in (start, end)]
     return " ".join([*corners, "100,100"])
 
 
-def _extent(start: int, end: int, scale: Scale) -> tuple[float, float]:
-    left = scale.percent(start)
-    return left, round(scale.percent(end) - left, 2)
-
-
-def _passages(result: LocatedText) -> tuple[tuple[Passage, ...], Colouring | None]:
+def _passages(
+    tokens: Sequence[TokenView], bars: Sequence[Bar], scheme: str
+) -> tuple[tuple[Passage, ...], Colouring | None]:
     """Choose what is shown, and colour it."""
-    stretches = _stretches(result.segments, result.selection.n_tokens)
-    numbers = np.zeros(result.selection.n_tokens, np.int64)
-    for number, segment in enumerate(result.segments, 1):
-        numbers[segment.start : segment.end] = number
-    views = _token_views(result)
-    shown = [views[i] for start, end in stretches for i in range(start, end)]
-    colouring = colour_tokens(shown, result.plan.config.scheme.name)
+    stretches = _stretches(bars, len(tokens))
+    numbers = [0] * len(tokens)
+    for bar in bars if tokens else ():
+        start, end = bar.estimate
+        numbers[start:end] = [bar.number] * (end - start)
+    colouring = colour_tokens([t for start, end in stretches for t in tokens[start:end]], scheme)
     coloured = iter(colouring.tokens if colouring else ())
     passages = []
     for start, end in stretches:
-        pairs = zip(numbers[start:end].tolist(), coloured, strict=False)
+        pairs = zip(numbers[start:end], coloured, strict=False)
         runs = groupby(pairs, key=lambda pair: pair[0])
         passages.append(
             Passage(start, end, tuple(Run(n, tuple(token for _, token in run)) for n, run in runs))
@@ -178,14 +196,14 @@ def _passages(result: LocatedText) -> tuple[tuple[Passage, ...], Colouring | Non
     return tuple(passages), colouring
 
 
-def _stretches(segments: Sequence[Segment], n_tokens: int) -> list[tuple[int, int]]:
+def _stretches(bars: Sequence[Bar], n_tokens: int) -> list[tuple[int, int]]:
     """Return the whole document if it is short, else what lies around the finds."""
     if n_tokens <= _MOST_TOKENS:
-        return [(0, n_tokens)]
+        return [(0, n_tokens)] if n_tokens else []
     stretches: list[tuple[int, int]] = []
     room = _MOST_TOKENS
-    for segment in segments:
-        start, end = max(segment.start - _AROUND, 0), min(segment.end + _AROUND, n_tokens)
+    for bar in bars:
+        start, end = max(bar.estimate[0] - _AROUND, 0), min(bar.estimate[1] + _AROUND, n_tokens)
         if stretches and start <= stretches[-1][1]:
             start = stretches[-1][1]
         end = min(end, start + room)
@@ -193,17 +211,3 @@ def _stretches(segments: Sequence[Segment], n_tokens: int) -> list[tuple[int, in
             stretches.append((start, end))
             room -= end - start
     return stretches
-
-
-def _token_views(result: LocatedText) -> list[TokenView]:
-    scores, law = result.pairs.scores, result.plan.scoring.law
-    nats: list[float | None] = [None] * len(scores)
-    if isinstance(law, Tabulated):
-        # A table's scores have a scale of their own: the chance of one as high says more.
-        nats = (-log_tails(law, scores, np.ones(len(scores), np.int64))).tolist()
-    scored = zip(scores.tolist(), nats, strict=True)
-    views = []
-    for piece, code in zip(result.pieces, result.selection.reasons.tolist(), strict=True):
-        score, own_nats = next(scored) if code == Reason.SCORED else (None, None)
-        views.append(TokenView(visible(piece), score, Reason(code).label, own_nats))
-    return views

@@ -25,10 +25,20 @@ from detect.reporting.words import NULL_HYPOTHESES, REASONS, SCORED, headline, r
 from detect.results import CONTROL_FIRES_AT
 from watermark.errors import ResultError
 
-__all__ = ["FindingView", "StepView", "read_finding", "read_step", "scheme_name"]
+__all__ = [
+    "Exhibit",
+    "Figure",
+    "FindingView",
+    "StepView",
+    "read_finding",
+    "read_step",
+    "scheme_name",
+]
 
 _MAX_DOCUMENTS: Final = 200
-_KINDS: Final = {"text": "text", "corpus": "corpus", "probe": "probe"}
+_KINDS: Final = dict.fromkeys(("text", "corpus", "probe", "segments", "fraction", "watch"), "")
+# Kinds of which every scored token adds to the p-value.
+_HAVE_RATES: Final = ("text", "corpus", "probe", "watch")
 _UNITS: Final = (
     ("n_queries", "query", "queries"),
     ("n_answers", "answer", "answers"),
@@ -40,8 +50,28 @@ _SHOWN: Final = frozenset(
     "kind p_value log10_p log10_p_ceiling method n_tokens n_scored verdict reasons limits warnings "
     "null_hypothesis curve decoys controls tokens documents alpha scheme key_id config_fingerprint "
     "suspect access command versions machine recipe n_documents n_significant config "
-    "name title seconds result results steps".split()
+    "name title seconds result results steps segments evidence n_windows fraction reference "
+    "higher_criticism n_documents_scored course log10_e".split()
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One number beside the p-value: in words, or by its log10 where that is given."""
+
+    label: str
+    value: str
+    note: str
+    log10: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Exhibit:
+    """What one kind of result shows beyond the common finding: a template and what it reads."""
+
+    template: str
+    figures: tuple[Figure, ...]
+    view: object
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +113,7 @@ class ReasonRow:
 
 @dataclass(frozen=True, slots=True)
 class FindingView:
-    """One result (text, corpus or probe) as the page shows it."""
+    """One result of a test as the page shows it."""
 
     kind: str
     subject: str
@@ -192,6 +222,15 @@ def _tested(fields: Fields, kind: str, subject: str, scheme: str) -> str:
         return f"Whether the scored tokens of this text depend on {key}."
     if kind == "corpus":
         return f"Whether the distinct (context, token) pairs of all documents depend on {key}."
+    if kind == "segments":
+        return (
+            f"Whether windows of this document depend on {key}: every window of a family that was "
+            "fixed by its length alone, each p-value corrected for the whole family."
+        )
+    if kind == "fraction":
+        return f"Whether the scored tokens of the corpus, pooled, depend on {key}."
+    if kind == "watch":
+        return f"Whether the distinct (context, token) pairs of all answers depend on {key}."
     what = "next-token distributions" if fields.raw("access") == "weights" else "answers"
     named = isinstance(fields.raw("statistic"), str)
     by = f" Statistic: {fields.text('statistic')}." if named else ""
@@ -209,7 +248,9 @@ def _reasons(fields: Fields, claim: ClaimView) -> tuple[ReasonRow, ...]:
 
 
 def _rates(fields: Fields, claim: ClaimView) -> tuple[Rate, ...]:
-    if claim.verdict != "signal" or claim.decades_per_token is None or claim.log10_p is None:
+    if fields.raw("kind") not in _HAVE_RATES or claim.verdict != "signal":
+        return ()
+    if claim.decades_per_token is None or claim.log10_p is None:
         return ()
     rates = []
     for name, unit, units in _UNITS:
@@ -251,7 +292,7 @@ def _check_verdict(
 
 
 def read_finding(fields: Fields) -> FindingView:
-    """Read one result of kind text, corpus or probe.
+    """Read one result of a test.
 
     Args:
         fields: the result.
@@ -279,8 +320,9 @@ def read_finding(fields: Fields) -> FindingView:
         rows=rows,
         dots=plot_dots(rows, alpha, CONTROL_FIRES_AT) if len(rows) > 1 else None,
         curve=plot_curves(curve, others, alpha) if curve else None,
-        colouring=colour_tokens(read_tokens(fields), scheme),
-        documents=_documents(fields),
+        # Segments have a text of their own, with the finds marked in it.
+        colouring=None if kind == "segments" else colour_tokens(read_tokens(fields), scheme),
+        documents=_documents(fields) if kind == "corpus" else DocumentTable((), 0, 0),
         reasons=_reasons(fields, claim),
         rates=_rates(fields, claim),
         warnings=fields.sentences("warnings"),

@@ -15,6 +15,8 @@ __all__ = [
     "VERDICTS",
     "headline",
     "odds",
+    "percent",
+    "plain",
     "reading",
     "round_sci",
     "superscript",
@@ -24,6 +26,8 @@ __all__ = [
 SCORED: Final = "scored"
 _PLAIN_FROM: Final = -3.0
 _SUPERSCRIPTS: Final = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+# No line ends inside a number.
+_TIMES: Final = "\u00a0×\u00a0"
 _REPLACEMENT: Final = "\ufffd"
 _BIDI_CONTROLS: Final = frozenset(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A))))
 
@@ -37,6 +41,11 @@ TOPICS: Final = MappingProxyType(
         "corpus": "A corpus",
         "probe": "A suspect model",
         "demo": "Demonstration on a real model",
+        "segments": "Marked segments of one document",
+        "fraction": "The marked share of a corpus",
+        "watch": "A suspect’s answers, one by one",
+        "power": "What a test would need",
+        "calibration": "False positives on one’s own text",
     }
 )
 
@@ -51,6 +60,15 @@ _HEADLINES: Final = MappingProxyType(
         ("probe", "signal"): "The suspect has inherited the mark.",
         ("probe", "no_signal"): "No inherited mark was found in the suspect.",
         ("probe", "inconclusive"): "The suspect cannot be judged from this probe.",
+        ("segments", "signal"): "This document contains marked text.",
+        ("segments", "no_signal"): "No marked segment was found in this document.",
+        ("segments", "inconclusive"): "This document cannot be judged either way.",
+        ("fraction", "signal"): "This corpus contains marked text.",
+        ("fraction", "no_signal"): "No mark was found in this corpus.",
+        ("fraction", "inconclusive"): "This corpus cannot be judged either way.",
+        ("watch", "signal"): "The answers carry the key’s mark.",
+        ("watch", "no_signal"): "No mark was found in these answers.",
+        ("watch", "inconclusive"): "These answers cannot be judged either way yet.",
         ("demo", "signal"): "The student inherited the mark; the clean models did not.",
         ("demo", "no_signal"): "The student shows no inherited mark in this run.",
         ("demo", "inconclusive"): "This run decides nothing.",
@@ -65,6 +83,12 @@ NULL_HYPOTHESES: Final = MappingProxyType(
         "distinct (context, token) pairs are then independent and uniform.",
         "probe": "What the suspect says is independent of the key: it has learned nothing, "
         "directly or indirectly, from text that was marked with it.",
+        "segments": "No part of the document depends on the key: the keyed words that a window "
+        "counts are then independent and uniform.",
+        "fraction": "No document depends on the key: the keyed words of the corpus’s scored "
+        "tokens, each context in one document, are then independent and uniform.",
+        "watch": "What the suspect says is independent of the key. The p-value holds however "
+        "often one looks and whenever one stops.",
         "demo": "Each step tests that what it looks at is independent of a key that was drawn "
         "fresh for this run.",
     }
@@ -81,6 +105,10 @@ REASONS: Final = MappingProxyType(
         "context_in_prompt": "Its context could have been copied from the prompt.",
         "repeated_context": "Its context occurred earlier in the same text, where the mark pauses.",
         "repeated_pair": "The same context and token were counted already; a pair counts once.",
+        "pair_in_earlier_answer": "The same context and token were counted in an earlier answer; "
+        "a pair counts once.",
+        "context_in_other_document": "Its context is scored in another document; each context "
+        "counts in one.",
         "pair_in_earlier_document": "The same context and token were counted in an earlier "
         "document; a pair counts once.",
     }
@@ -120,6 +148,34 @@ def superscript(exponent: int) -> str:
     return str(exponent).translate(_SUPERSCRIPTS)
 
 
+def percent(share: float) -> str:
+    """Write a share to three digits.
+
+    Args:
+        share: in [0, 1].
+
+    Returns:
+        For example "6.47%" or "0.004%".
+    """
+    return f"{float(f'{100 * share:.3g}'):g}%"
+
+
+def plain(log10_value: float) -> str:
+    """Write a positive number, given by its log10, in text without markup.
+
+    Args:
+        log10_value: log10 of the number; any finite size.
+
+    Returns:
+        For example "0.02", "37" or "4.2 × 10¹²", with spaces that do not break.
+    """
+    if _PLAIN_FROM <= log10_value < -_PLAIN_FROM:
+        return f"{float(f'{10**log10_value:.3g}'):g}"
+    digits, exponent = _mantissa(log10_value)
+    lead = "" if digits == "1.0" else f"{digits}{_TIMES}"
+    return f"{lead}10{superscript(exponent)}"
+
+
 def odds(log10_p: float) -> str:
     """Say how often the null hypothesis alone gives evidence at least this strong.
 
@@ -134,14 +190,14 @@ def odds(log10_p: float) -> str:
     if log10_p > -6.0:
         return f"about once in {float(f'{10**-log10_p:.2g}'):,.0f} tries"
     digits, exponent = _mantissa(-log10_p)
-    return f"about once in {digits} × 10{superscript(exponent)} tries"
+    return f"about once in {digits}{_TIMES}10{superscript(exponent)} tries"
 
 
 def headline(kind: str, verdict: str) -> str:
     """State the finding in one sentence.
 
     Args:
-        kind: "text", "corpus", "probe" or "demo".
+        kind: kind of a result that has a verdict.
         verdict: "signal", "no_signal" or "inconclusive".
 
     Returns:

@@ -21,8 +21,9 @@ from detect.results import ALPHA, Tail, Verdict, decide, json_p, n_needed
 from detect.scoring.scorers import choose_scorer
 from detect.scoring.scores import Selection, score_pairs, select_pairs
 from detect.segments.edges import estimate_segments
+from detect.segments.skyline import skyline
 from detect.segments.windows import Pairs, WindowTable, assess_windows, place_pairs
-from detect.text import DIRECT_EFFECT, binding_limits
+from detect.text import DIRECT_EFFECT, binding_limits, token_rows
 from watermark.config import WatermarkConfig
 from watermark.keys import SecretKey
 from watermark.prf import Prf
@@ -119,13 +120,18 @@ class LocatedText:
         """Count the characters before each token, and before the end."""
         return [0, *accumulate(map(len, self.pieces))]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the JSON result."""
+    def to_dict(self, *, tokens: bool = False) -> dict[str, Any]:
+        """Return the JSON result.
+
+        Args:
+            tokens: whether to list every token with its score.
+        """
         offsets = self.offsets()
-        return {
+        payload = {
             "kind": "segments",
             "p_value": json_p(self.table.log10_global),
             "log10_p": self.table.log10_global,
+            "method": "corrected",
             "verdict": self.verdict.value,
             "alpha": self.plan.alpha,
             "n_tokens": self.selection.n_tokens,
@@ -133,6 +139,7 @@ class LocatedText:
             "n_windows": len(self.table.start),
             "n_powered": self.n_powered,
             "segments": [segment.to_dict(offsets) for segment in self.segments],
+            "evidence": skyline(self.table, self.selection.n_tokens).to_dict(),
             "reasons": self.selection.reason_counts(),
             "scheme": self.plan.config.scheme.name,
             "score": self.plan.scoring.score_name,
@@ -141,6 +148,10 @@ class LocatedText:
             "config_fingerprint": self.plan.config.fingerprint,
             "limits": list(self.limits),
         }
+        if tokens:
+            law = self.plan.scoring.law
+            payload["tokens"] = token_rows(self.pieces, self.selection, self.pairs.scores, law)
+        return payload
 
 
 def locate_text(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import math
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any, Final, Self, final
@@ -19,10 +20,11 @@ from typing import Any, Final, Self, final
 import numpy as np
 from numpy.typing import NDArray
 
+from detect.finding import mark_strength
 from detect.results import Verdict, json_p
 from detect.scoring.scores import Selection, select_pairs
 from detect.sequential.calibrators import default_calibrator
-from detect.sequential.eprocess import EProcess
+from detect.sequential.eprocess import EProcess, n_powered
 from detect.suspect.inheritance import TEXT_EFFECT
 from detect.text import binding_limits
 from watermark.config import WatermarkConfig
@@ -34,6 +36,7 @@ from watermark.tokens import TextTokenizer, check_fingerprint
 __all__ = ["Answer", "Deployment", "Watch"]
 
 _FORMAT: Final = "heirmark-watch-1"
+_POINTS: Final = 400
 _IN_EARLIER_ANSWER: Final = "pair_in_earlier_answer"
 _LIMITS: Final = (
     "A small p-value shows that the answers depend on the key. It does not show who queried the "
@@ -109,6 +112,7 @@ class Watch:
         n_tokens: tokens of the answers.
         n_without_prompt: answers that came without their prompt.
         reasons: unscored tokens by reason.
+        course: (pairs scored, log10 E) after each answer, for a picture.
     """
 
     deployment: Deployment
@@ -118,6 +122,7 @@ class Watch:
     n_tokens: int
     n_without_prompt: int
     reasons: Counter[str]
+    course: tuple[tuple[int, float], ...] = ()
 
     @classmethod
     def begun(cls, deployment: Deployment) -> Self:
@@ -129,7 +134,12 @@ class Watch:
     @property
     def verdict(self) -> Verdict:
         """SIGNAL once E has reached 1 / alpha."""
-        return self.process.verdict(self.deployment.alpha, TEXT_EFFECT)
+        return self.process.verdict(self.deployment.alpha, self._effect)
+
+    @property
+    def _effect(self) -> float:
+        """The published effect, less for a mark that is weaker from the start."""
+        return TEXT_EFFECT * mark_strength(self.deployment.config.scheme)
 
     def has_seen(self, answer: Answer) -> bool:
         """Tell whether the same answer to the same prompt was taken in before."""
@@ -159,14 +169,16 @@ class Watch:
         reasons = self.reasons + Counter(selection.reason_counts())
         if repeats := int((~new).sum()):
             reasons[_IN_EARLIER_ANSWER] += repeats
+        process = self.process.updated(_words(self.deployment, selection, new))
         return replace(
             self,
-            process=self.process.updated(_words(self.deployment, selection, new)),
+            process=process,
             pairs=np.union1d(self.pairs, digests),
             answers=np.union1d(self.answers, _digest_of(answer)),
             n_tokens=self.n_tokens + selection.n_tokens,
             n_without_prompt=self.n_without_prompt + (answer.prompt_ids is None),
             reasons=reasons,
+            course=(*self.course, (process.n_scored, round(process.log10_e, 4))),
         )
 
     def result(self) -> dict[str, Any]:
@@ -179,8 +191,10 @@ class Watch:
             "method": "e-process",
             "log10_e": process.log10_e,
             "n_scored": process.n_scored,
+            "n_powered": n_powered(self._effect, self.deployment.alpha),
             "n_tokens": self.n_tokens,
             "n_answers": len(self.answers),
+            "course": self._shown_course(),
             "reasons": dict(self.reasons),
             "verdict": self.verdict.value,
             "alpha": self.deployment.alpha,
@@ -190,6 +204,21 @@ class Watch:
             "config_fingerprint": config.fingerprint,
             "warnings": self._warnings(),
             "limits": [*_LIMITS, *binding_limits(config)],
+        }
+
+    def _shown_course(self) -> dict[str, list[float]]:
+        """Thin the course out for a picture; its peak, which is the p-value, stays."""
+        n = len(self.course)
+        if not n:
+            return {"n_answers": [], "n_scored": [], "log10_e": []}
+        peak = max(range(n), key=lambda i: self.course[i][1])
+        shown = sorted({*np.linspace(0, n - 1, min(n, _POINTS)).round().astype(int).tolist(), peak})
+        # A state of before this was kept lacks its first answers.
+        missing = len(self.answers) - n
+        return {
+            "n_answers": [missing + i + 1 for i in shown],
+            "n_scored": [self.course[i][0] for i in shown],
+            "log10_e": [self.course[i][1] for i in shown],
         }
 
     def _warnings(self) -> list[str]:
@@ -212,6 +241,7 @@ class Watch:
             "n_tokens": self.n_tokens,
             "n_without_prompt": self.n_without_prompt,
             "reasons": dict(self.reasons),
+            "course": [list(point) for point in self.course],
         }
 
     @classmethod
@@ -243,8 +273,8 @@ class Watch:
             raise
         except (AttributeError, KeyError, TypeError, ValueError, binascii.Error):
             raise ResultError("the state is damaged; start a new one") from None
-        if len(watch.pairs) < watch.process.n_scored:
-            raise ResultError("the state is damaged: pairs are missing; start a new one")
+        if len(watch.pairs) < watch.process.n_scored or len(watch.answers) < len(watch.course):
+            raise ResultError("the state is damaged: something is missing; start a new one")
         return watch
 
     @classmethod
@@ -258,7 +288,15 @@ class Watch:
             int(payload["n_tokens"]),
             int(payload["n_without_prompt"]),
             Counter({str(k): int(v) for k, v in payload["reasons"].items()}),
+            _course(payload),
         )
+
+
+def _course(payload: dict[str, Any]) -> tuple[tuple[int, float], ...]:
+    course = tuple((int(n), float(log10_e)) for n, log10_e in payload.get("course", ()))
+    if not all(math.isfinite(log10_e) for _, log10_e in course):
+        raise ValueError("e-values must be finite")
+    return course
 
 
 def _words(

@@ -62,7 +62,7 @@ class Control:
         """True if the control looks guilty: parametric or decoy p at most 0.001."""
         finding = self.tested.finding
         by_decoys = finding.decoys.p_value if finding.decoys else 1.0
-        # "At most": the best rank among 999 decoys, the default, is 0.001 itself.
+        # "At most": the best rank among 999 decoys, the fewest by default, is 0.001 itself.
         return min(finding.tail.p_value, by_decoys) <= CONTROL_FIRES_AT
 
     @property

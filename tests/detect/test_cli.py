@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from detect.cli import heirmark
+from detect.interrupts import run_interruptible
 from tests.detect.synthetic import marked_ids
 from watermark.config import preset
 from watermark.keys import SecretKey, save_key
@@ -138,6 +142,67 @@ def test_detect_starts_fast_and_without_torch(
     started = time.monotonic()
     assert _run(*arguments, "--json").returncode == 0
     assert time.monotonic() - started < 3
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0, 3.0])
+def test_ctrl_c_ends_quietly_at_any_moment(
+    delay: float, key_path: Path, tokenizer_folder: Path
+) -> None:
+    """Counted from the first import of ours; before that the moment is the interpreter's own.
+
+    The imports take about a third of a second; then the command waits for answers.
+    """
+    options = ["watch", "-", "--key", key_path, "--tokenizer", tokenizer_folder]
+    command = [sys.executable, "-X", "importtime", "-m", "detect", *map(str, options)]
+    with (
+        subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            # A test run in the background ignores Ctrl-C, and so would what it starts.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        ) as process,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        assert process.stderr is not None
+        while not (line := process.stderr.readline()).endswith(b" click\n"):
+            assert line
+        rest = pool.submit(process.stderr.read)
+        time.sleep(delay)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 130
+    said = [x for x in rest.result().decode().splitlines() if not x.startswith("import time:")]
+    assert [line for line in said if line.strip()] in ([], ["stopped"])
+
+
+@pytest.mark.parametrize(("came", "code"), [(True, 130), (False, 3)])
+def test_what_an_interrupt_turns_into_is_still_an_interrupt(came: bool, code: int) -> None:
+    """A library that makes an error of it, and a command that goes on with a code of its own."""
+
+    def work() -> None:
+        if came:
+            signal.raise_signal(signal.SIGINT)
+
+    def swallow() -> int:
+        with suppress(KeyboardInterrupt):
+            work()
+        return 3
+
+    def convert() -> int:
+        try:
+            work()
+        except KeyboardInterrupt:
+            raise ImportError("half imported") from None
+        return 3
+
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert run_interruptible(swallow) == code
+        assert run_interruptible(convert) == code
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,17 @@ import pytest
 
 from detect import decoys
 from detect.decoys import (
+    AUTOMATIC,
     DEFAULT_DECOYS,
+    LEAST_DECOYS,
     DecoyResult,
+    affordable_decoys,
     decoy_keys,
     decoy_log_e,
     decoy_statistics,
     run_decoys,
 )
+from detect.results import CONTROL_FIRES_AT
 from watermark.prf_reference import prf_word
 from watermark.schemes import SCHEMES, Scheme
 
@@ -101,6 +105,16 @@ def test_no_decoys_and_no_pairs() -> None:
     nothing = run_decoys(scheme, CONTEXTS[:0], TOKENS[:0], 0.0, n_decoys=9, seed=1)
     assert nothing.p_value == 1.0
     assert nothing.log10_e == pytest.approx(0.0)
+
+
+def test_by_default_long_input_has_fewer_decoys_but_enough_for_a_control_to_fire() -> None:
+    numbers = [affordable_decoys(n, 2) for n in (0, 500, 5_000, 20_000, 10**9)]
+    assert numbers[:3] == [DEFAULT_DECOYS] * 3
+    assert numbers[3] == 2_500
+    assert numbers[4] == LEAST_DECOYS
+    assert affordable_decoys(20_000, 1) == 2 * numbers[3]
+    assert 1 / (LEAST_DECOYS + 1) <= CONTROL_FIRES_AT < 1 / LEAST_DECOYS
+    assert _rank(0.0, AUTOMATIC) == _rank(0.0, DEFAULT_DECOYS)
 
 
 def test_e_value_by_hand() -> None:

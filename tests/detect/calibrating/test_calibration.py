@@ -13,7 +13,10 @@ from detect.calibrating.calibration import Calibration, calibrate, fresh_statist
 from detect.calibrating.pieces import Piece, Stratum, cut_corpus
 from detect.calibrating.trials import run_trials
 from detect.documents import Document
-from detect.reporting.calibration_page import plot_edf, render_calibration
+from detect.reporting import render_report
+from detect.reporting.calibration_page import plot_edf
+from detect.reporting.fields import Fields
+from detect.reporting.plots import Tick
 from detect.scoring.scorers import choose_scorer
 from detect.scoring.scores import score_pairs
 from detect.tails.nulls import log_tails
@@ -231,13 +234,13 @@ class _Balance(HTMLParser):
 
 def test_the_page_stands_alone(tokenizer: TextTokenizer) -> None:
     result = _calibrate(tokenizer, _random_ids(400, 14))
-    page = render_calibration(result)
+    page = render_report(result.to_dict())
     parser = _Balance()
     parser.feed(page)
     assert parser.open == []
     assert result.key_id in page
     assert page.count("<polygon") == 2
-    assert page == render_calibration(result)
+    assert page == render_report(result.to_dict())
 
 
 def test_the_plot_places_the_diagonal_on_the_diagonal() -> None:
@@ -245,9 +248,9 @@ def test_the_plot_places_the_diagonal_on_the_diagonal() -> None:
     trials = run_trials(
         Exponential(), -np.log(p), np.ones(1000, np.int64), np.random.default_rng(0)
     )
-    plot = plot_edf(trials, ())
+    plot = plot_edf(Fields(trials.to_dict()), ())
     points = [tuple(map(float, point.split(","))) for point in plot.line.split()]
     assert all(x + y == pytest.approx(100, abs=9) for x, y in points)
     assert points[0] == (100.0, 0.0)
-    assert plot.ticks[0] == (100.0, 0)
-    assert plot.ticks[-1] == (0.0, -3)
+    assert plot.ticks[0] == Tick(100.0, 0)
+    assert plot.ticks[-1] == Tick(0.0, -3)

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from detect.commands.fraction import fraction
+from detect.reporting import render_report
 from tests.detect.synthetic import marked_ids
 from watermark.config import preset
 from watermark.errors import DocumentError
@@ -63,6 +64,7 @@ def test_json_and_file_agree(folder: Path, tokenizer_folder: Path) -> None:
     assert payload["fraction"]["level"] == 0.8
     assert payload["fraction"]["low"] < 0.5 < payload["fraction"]["high"]
     assert payload["decoys"]["n_decoys"] == 19
+    assert "80% interval" in render_report(payload)
 
 
 def test_shares_are_cut_to_the_possible_only_for_people(

@@ -12,9 +12,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from detect.commands.locate import locate
+from detect.reporting import render_report
 from detect.reporting import segments as picture
-from detect.reporting.segments import render_segments
-from detect.segments.localisation import locate_text
+from detect.segments.localisation import LocatedText, locate_text
+from detect.segments.skyline import skyline
 from tests.detect.synthetic import marked_ids
 from watermark.config import preset
 from watermark.errors import DocumentError
@@ -96,6 +97,10 @@ def _read(page: str) -> _Page:
     return parsed
 
 
+def _render(result: LocatedText) -> str:
+    return render_report(result.to_dict(tokens=True))
+
+
 def test_the_summary_names_what_is_claimed_and_what_is_estimated(folder: Path) -> None:
     done = _locate(folder)
     assert done.exit_code == 0, done.output
@@ -119,6 +124,8 @@ def test_json_output_and_picture_agree(folder: Path, tmp_path: Path) -> None:
     for segment in payload["segments"]:
         start, end = segment["window"]["tokens"]
         assert f"{start:,} to {end:,}" in html
+    assert "tokens" not in payload
+    assert len(json.loads(_locate(folder, "--json", "--tokens").output)["tokens"]) == 2500
     secret = bytes(range(32)).hex()
     assert secret not in html + done.output
 
@@ -143,8 +150,8 @@ def test_marks_stand_around_the_estimated_segments(
 ) -> None:
     text = (folder / "text.txt").read_text()
     result = locate_text(text, tokenizer=word_tokenizer, config=preset("default"), key=KEY)
-    page = render_segments(result)
-    assert page == render_segments(result)
+    page = _render(result)
+    assert page == _render(result)
     marks = re.findall(r'<mark class="segment"><b>(\d+)</b>(.*?)</mark>', page, re.DOTALL)
     assert [int(number) for number, _ in marks] == [1, 2]
     for (_, inner), segment in zip(marks, result.segments, strict=True):
@@ -157,7 +164,7 @@ def test_of_a_long_document_the_finds_are_shown(
     monkeypatch.setattr(picture, "_MOST_TOKENS", 700)
     text = (folder / "text.txt").read_text()
     result = locate_text(text, tokenizer=word_tokenizer, config=preset("default"), key=KEY)
-    page = render_segments(result)
+    page = _render(result)
     _read(page)
     assert page.count('class="text"') == 2
     assert page.count('<mark class="segment">') == 2
@@ -167,7 +174,7 @@ def test_of_a_long_document_the_finds_are_shown(
 @pytest.mark.parametrize("text", ["", "w001", "w001 w002 w003"])
 def test_next_to_nothing_makes_a_page_too(text: str, word_tokenizer: TextTokenizer) -> None:
     result = locate_text(text, tokenizer=word_tokenizer, config=preset("default"), key=KEY)
-    page = render_segments(result)
+    page = _render(result)
     _read(page)
     assert "cannot be judged either way" in page
 
@@ -178,7 +185,10 @@ def test_the_height_of_the_picture_is_the_best_window_over_each_place(
     text = (folder / "text.txt").read_text()
     result = locate_text(text, tokenizer=word_tokenizer, config=preset("default"), key=KEY)
     table, n = result.table, result.selection.n_tokens
-    heights = picture._skyline(table, n)
+    ends, log10_p = skyline(table, n)
+    heights = -log10_p
+    assert ends[-1] == n
+    assert (np.diff(ends, prepend=0) > 0).all()
     assert heights.max() == -table.log10_global
     for column in range(0, len(heights), 37):
         low, high = column * n / len(heights), (column + 1) * n / len(heights)

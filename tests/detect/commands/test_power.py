@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from detect.commands.power import power
+from detect.reporting import render_report
 from tests.detect.synthetic import marked_ids
 from watermark.config import preset
 from watermark.errors import WatermarkError
@@ -38,6 +39,11 @@ def test_json_and_output_are_the_same(tmp_path: Path) -> None:
     assert payload["detectable"]
     assert payload["n_tokens"] < payload["budget"]
     assert payload["basis"]["source"]
+    needs = {need["share"]: need["n_tokens"] for need in payload["by_share"]}
+    assert needs[1.0] == payload["n_tokens"]
+    # By weights the need grows with the inverse square of the share.
+    assert needs[0.01] == pytest.approx(1e4 * needs[1.0], rel=1e-3)
+    assert "the budget has them" in render_report(payload)
 
 
 def test_a_corpus_and_its_result_are_pilots(

@@ -13,15 +13,19 @@ import pytest
 from click.testing import CliRunner, Result
 
 from detect.commands.watch import watch
+from detect.reporting import render_report
+from detect.sequential import watching
 from detect.sequential.calibrators import default_calibrator
-from detect.sequential.eprocess import log_e_path
+from detect.sequential.eprocess import log_e_path, n_powered
 from detect.sequential.watching import Answer, Deployment, Watch
+from detect.suspect.inheritance import TEXT_EFFECT
 from tests.detect.synthetic import marked_ids
-from watermark.config import preset
+from watermark.config import WatermarkConfig, preset
 from watermark.contexts import first_occurrences, windows
 from watermark.errors import FingerprintError, ResultError
 from watermark.keys import SecretKey, save_key
 from watermark.prf import Prf
+from watermark.schemes.red_green import RedGreen
 from watermark.tokens import TextTokenizer
 
 KEY = SecretKey(bytes(range(32)))
@@ -83,6 +87,11 @@ def test_marked_answers_are_found_and_reading_stops(
     whole = json.loads(_run(source, *options, "--go-on", "--json").stdout)
     assert whole["n_answers"] == 12
     assert whole["log10_p"] < payload["log10_p"] <= -6
+    course = whole["course"]
+    assert course["n_answers"] == list(range(1, 13))
+    assert course["n_scored"][-1] == whole["n_scored"]
+    assert max(course["log10_e"]) == pytest.approx(-whole["log10_p"], abs=1e-3)
+    assert "The answers carry the key’s mark." in render_report(whole)
     assert whole["n_tokens"] == 720 == whole["n_scored"] + sum(whole["reasons"].values())
 
 
@@ -170,6 +179,44 @@ def test_killed_half_way_nothing_is_lost(
     assert list(tmp_path.glob(".*.tmp")) == []
 
 
+def test_a_state_without_a_course_goes_on_and_a_long_course_keeps_its_peak(
+    tokenizer: TextTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployment = Deployment(CONFIG, KEY, tokenizer, 1e-6)
+    answers = [
+        Answer(r["id"], np.array(r["token_ids"]), None)
+        for key in (KEY, None)
+        for r in _rows(tokenizer, 6, key=key)
+    ]
+    state = Watch.begun(deployment)
+    for answer in answers[:3]:
+        state = state.after(answer)
+    old = state.to_dict()
+    del old["course"]
+    state = Watch.restored(deployment, old)
+    for answer in answers[3:]:
+        state = state.after(answer)
+    course = state.result()["course"]
+    assert course["n_answers"][0] == 4
+    monkeypatch.setattr(watching, "_POINTS", 3)
+    thinned = state.result()["course"]
+    assert len(thinned["n_answers"]) <= 4
+    assert max(thinned["log10_e"]) == max(course["log10_e"])
+    assert thinned["n_answers"][-1] == course["n_answers"][-1]
+
+
+def test_a_weak_bias_needs_more_answers_before_nothing_means_nothing(
+    tokenizer: TextTokenizer,
+) -> None:
+    def needed(delta: float) -> int:
+        config = WatermarkConfig(RedGreen(0.5, delta), 2)
+        return int(Watch.begun(Deployment(config, KEY, tokenizer, 1e-6)).result()["n_powered"])
+
+    assert needed(4.0) == needed(2.0) == n_powered(TEXT_EFFECT, 1e-6)
+    # (e^d / (e^d + 1) - 1/2) at d = 2 against d = 0.2, squared.
+    assert needed(0.2) == pytest.approx(58.39 * needed(2.0), rel=1e-3)
+
+
 def test_a_state_holds_neither_secret_nor_text_and_stops_at_once_after_a_signal(
     tokenizer: TextTokenizer, tmp_path: Path, options: list[str]
 ) -> None:
@@ -180,7 +227,7 @@ def test_a_state_holds_neither_secret_nor_text_and_stops_at_once_after_a_signal(
     assert json.loads((tmp_path / "key.json").read_text())["secret"] not in text
     assert set(json.loads(text)) == {
         "format", "key_id", "config_fingerprint", "tokenizer", "alpha", "bets", "process", "pairs",
-        "answers", "n_tokens", "n_without_prompt", "reasons",
+        "answers", "n_tokens", "n_without_prompt", "reasons", "course",
     }  # fmt: skip
     assert json.loads(_run(source, *options, "--json", "--state", state).stdout) == first
 
@@ -199,7 +246,7 @@ def test_a_state_is_bound_to_key_config_tokenizer_and_level(
     payload = json.loads(state.read_text())
     damages: tuple[dict[str, object], ...] = (
         {"format": "x"}, {"pairs": ""}, {"pairs": "?"}, {"answers": None}, {"process": {}},
-        {"reasons": 3},
+        {"reasons": 3}, {"course": 3}, {"course": [[1, float("nan")]]}, {"course": [[1, 0.0]] * 9},
     )  # fmt: skip
     for damage in damages:
         state.write_text(json.dumps(payload | damage))

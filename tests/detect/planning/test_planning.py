@@ -179,7 +179,7 @@ def test_what_is_no_pilot_is_refused(change: dict[str, Any], message: str) -> No
 
 
 def test_our_effects_are_those_of_the_benchmark() -> None:
-    path = Path(__file__).parents[3] / "benchmarks" / "results" / "inheritance.json"
+    path = Path(__file__).parents[3] / "benchmarks" / "results" / "demo.json"
     steps = {s["name"]: s for s in json.loads(path.read_text())["measured"]["steps"]}
     ours: dict[str, float] = {
         e.access: e.size for e in EFFECTS if e.source.startswith("benchmarks/")

@@ -16,12 +16,13 @@ import pytest
 
 from detect.reporting.page import render_report
 from detect.reporting.words import odds, round_sci, visible
+from tests.detect.reporting.payloads import MAKERS
 from watermark.errors import MissingExtraError, ResultError
 
 ALPHA = 1e-6
 HOSTILE = "<script>alert(1)</script>\" onload='x' &amp; \x00\u202eevil\ud800"
 VOID = frozenset({"meta", "br", "hr", "img", "input", "link"})
-KINDS = ("text", "corpus", "probe", "demo")
+KINDS = ("text", "corpus", "probe", "demo", *MAKERS)
 
 
 def make_claim(log10_p: float, n_scored: int, verdict: str, **more: Any) -> dict[str, Any]:
@@ -177,6 +178,8 @@ def make_result(kind: str) -> dict[str, Any]:
         return make_text()
     if kind == "corpus":
         return make_corpus()
+    if kind in MAKERS:
+        return MAKERS[kind]()
     return make_probe() if kind == "probe" else make_demo()
 
 
@@ -282,7 +285,7 @@ def test_finding_comes_first_and_numbers_equal_the_json() -> None:
     assert "24,390" in words
     assert "of 24,402 tokens" in words
     assert "none of 999 random keys" in words
-    assert "about once in 2.5 × 10¹²³ tries" in words
+    assert "about once in 2.5\u00a0×\u00a010¹²³ tries" in words
     for control in ("student-clean", "SmolLM2"):
         assert words.count(control) >= 2
     assert "0.43" in words  # 10 ** -0.37
@@ -381,6 +384,64 @@ def test_marked_documents_in_a_quiet_corpus_are_in_the_headline() -> None:
     assert "No mark was found" not in words
 
 
+def test_segments_are_claimed_by_window_and_stand_in_the_text() -> None:
+    page = render_report(make_result("segments"))
+    words = Page(page).words
+    assert "This document contains marked text." in words
+    assert "400 to 660" in words
+    mark = re.search(r'<mark class="segment"><b>1</b>(.*?)</mark>', page, re.DOTALL)
+    assert mark is not None
+    assert mark[1].count("<span") == 655 - 412
+    without = Page(render_report(spoil(make_result("segments"), "tokens", ...))).words
+    assert "heirmark locate --tokens" in without
+
+
+def test_a_share_is_cut_to_the_possible_and_decides_nothing() -> None:
+    words = Page(render_report(make_result("fraction"))).words
+    assert "estimate; 95% interval 0% to 9.56%" in words
+    assert "which the arithmetic allows, are cut off" in words
+    assert "It decides nothing" in words
+    assert "7 of 44 are at or below 0.0227" in words
+    empty = make_result("fraction") | {"fraction": None, "higher_criticism": None}
+    assert "nothing can be said of the share" in Page(render_report(empty)).words
+
+
+def test_a_watch_is_drawn_from_a_bet_of_one_through_every_answer() -> None:
+    page = render_report(make_result("watch"))
+    drawn = re.search(r'<polyline class="line" points="([^"]*)"', page)
+    assert drawn is not None
+    points = [tuple(map(float, point.split(","))) for point in drawn[1].split()]
+    assert [x for x, _ in points] == [10.0 * i for i in range(11)]
+    # The highest e-value, 10^8.5 at the ninth answer, is the highest point.
+    assert min(points, key=lambda point: point[1])[0] == 90.0
+    assert "1.8\u202f×\u202f107" in Page(page).words
+
+
+def test_a_plan_says_what_is_out_of_reach_and_that_it_is_no_evidence() -> None:
+    page = render_report(make_result("power"))
+    words = Page(page).words
+    assert "About 1,190,000 tokens are needed; the budget has fewer." in words
+    assert "by the pilot 9,000 to more than 10⁹" in words
+    assert "from 10.9% up" in words
+    assert "more than can be had" in words
+    assert "It is no evidence" in words
+    assert page.count('<circle class="dot"') == 3
+
+
+def test_the_verdict_of_a_plan_is_that_of_its_numbers() -> None:
+    words = Page(render_report(make_result("power") | {"detectable": True})).words
+    assert "the budget has fewer" in words
+
+
+def test_a_calibration_with_a_warning_says_so_first() -> None:
+    words = Page(render_report(make_result("calibration"))).words
+    assert "False positives on this text are as rare as they should be." in words
+    result = make_result("calibration") | {"warnings": ["plain pieces exceed the level 0.1"]}
+    words = Page(render_report(result)).words
+    assert "This calibration raises a warning." in words
+    assert words.index("plain pieces exceed") < words.index("Under fresh keys")
+
+
 def test_firing_control_is_named_and_spoils_a_signal() -> None:
     result = make_probe(verdict="inconclusive")
     result["controls"][0] |= {"log10_p": -4.0, "p_value": 1e-4, "verdict": "no_signal"}
@@ -410,7 +471,7 @@ def test_hostile_strings_are_escaped_everywhere(kind: str) -> None:
             return {key: poison(item, key) for key, item in value.items()}
         if isinstance(value, list):
             return [poison(item, name) for item in value]
-        fixed = name in {"kind", "verdict"}
+        fixed = name in {"kind", "verdict", "access"}
         return value + HOSTILE if isinstance(value, str) and not fixed else value
 
     result = poison(make_result(kind))
@@ -470,6 +531,27 @@ def test_hostile_strings_are_escaped_everywhere(kind: str) -> None:
         ("demo", "steps", ..., "steps"),
         ("demo", "steps", [], "steps"),
         ("demo", "steps.0.seconds", -1, r"steps\[0\]\.seconds"),
+        ("segments", "segments.0.window.tokens", [400, 1001], r"segments\[0\]\.window\.tokens"),
+        ("segments", "segments.0.estimate.tokens", [5, "x"], r"segments\[0\]\.estimate\.tokens"),
+        ("segments", "segments.0.log10_p", -2.0, r"segments\[0\]\.log10_p"),
+        ("segments", "evidence.end.0", 1e6, r"evidence\.end"),
+        ("segments", "evidence.log10_p", [], r"evidence\.log10_p"),
+        ("segments", "tokens.999", ..., "tokens"),
+        ("segments", "n_tokens", ..., "n_tokens"),
+        ("fraction", "fraction.low", 0.5, r"fraction\.estimate"),
+        ("fraction", "fraction.level", 1.0, r"fraction\.level"),
+        ("fraction", "reference", ..., r"reference\.strength"),
+        ("watch", "course.log10_e.3", math.inf, r"course\.log10_e\.3"),
+        ("watch", "course.n_answers.3", 99, r"course\.n_answers"),
+        ("watch", "log10_e", ..., "log10_e"),
+        ("power", "access", "mind", "access"),
+        ("power", "alpha", 0, "alpha"),
+        ("power", "by_share.0.share", 0, r"by_share\[0\]\.share"),
+        ("power", "n_answers_range", [1], "n_answers_range"),
+        ("calibration", "fresh_keys", {}, r"fresh_keys\.all\.n"),
+        ("calibration", "this_key.rates.0.hits", 59, r"this_key\.rates\[0\]\.hits"),
+        ("calibration", "this_key.curve.alpha.1", 0.0, r"this_key\.curve\.alpha"),
+        ("calibration", "this_key.curve.low", [1.0], r"this_key\.curve\.low"),
         ("demo", "steps.2.result.alpha", 2, r"steps\[2\]\.result\.alpha"),
     ],
 )
@@ -520,7 +602,7 @@ def test_odds_read_as_english() -> None:
     assert odds(math.log10(0.42)) == "in about 42 of 100 tries"
     assert odds(-2.0) == "about once in 100 tries"
     assert odds(-4.6) == "about once in 40,000 tries"
-    assert odds(-123.4) == "about once in 2.5 × 10¹²³ tries"
+    assert odds(-123.4) == "about once in 2.5\u00a0×\u00a010¹²³ tries"
 
 
 def test_visible_keeps_text_and_shows_controls() -> None:
