@@ -6,8 +6,9 @@ training, the tokens that the mark preferred.
 - By text: its answers to prompts; each distinct (context, token) pair is scored once, with equal
   weight or with one by how often its context occurs in texts that the key did not shape, by one
   score for all or by one made for its token's probability under a public model. Exact.
-- By weights: its next-token distributions on unmarked texts, less those of a clean reference
-  (`detect.suspect.reading`). A weighted sum: saddlepoint value, Chernoff ceiling.
+- By weights: the square roots of its next-token probabilities on unmarked texts, less those of a
+  clean reference (`detect.suspect.reading`), weigh normal scores: the sum is normal. Red-green and
+  tournament keep their own, bounded scores. A rigorous ceiling beside each value.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from detect.decoys import run_decoys
 from detect.finding import Curve, Finding, Plan, assess_scores, settle
 from detect.multiplicity import holm
+from detect.scoring.normal_scores import reading_scorer
 from detect.scoring.reference_scores import ReferenceScorer, levels_of, reference_tables
 from detect.scoring.score_tables import Scorer
 from detect.scoring.scores import Selection, score_pairs, select_pairs
@@ -241,15 +243,16 @@ def _smallest_adjusted(plan: Plan, rows: Sequence[Selection]) -> float:
 
 def assess_pairs(plan: Plan, pairs: PairWeights) -> Finding:
     """Test the weighted pairs of reading texts; see `assess_reading`."""
-    scheme = plan.config.scheme
+    scorer = reading_scorer(plan.config.scheme)
+    plan = replace(plan, scorer=scorer)
     selection = Selection(np.empty(0, np.int64), np.empty(0, np.int8), pairs.contexts, pairs.tokens)
-    centred = score_pairs(selection, plan.config, Prf.from_key(plan.key)) - scheme.law.mean
+    centred = score_pairs(selection, plan.config, Prf.from_key(plan.key), scorer) - scorer.law.mean
     statistic = float(pairs.weights @ centred)
-    null = weighted_tail(scheme.law, pairs.weights, statistic)
+    null = weighted_tail(scorer.law, pairs.weights, statistic)
     decoys = None
     if plan.n_decoys and len(centred):
         decoys = run_decoys(
-            scheme,
+            scorer,
             pairs.contexts,
             pairs.tokens,
             statistic,
@@ -278,7 +281,7 @@ def _weighted_curve(
     sums = np.cumsum((weights * centred)[order])
     ends = np.unique(np.geomspace(1, len(order), _CURVE_POINTS).round().astype(np.int64))
     logs = [
-        weighted_tail(plan.config.scheme.law, weights[order[:end]], float(sums[end - 1])).log10_p
+        weighted_tail(plan.scoring.law, weights[order[:end]], float(sums[end - 1])).log10_p
         for end in ends
     ]
     return Curve(tuple(ends.tolist()), tuple(round(x, 4) for x in logs))

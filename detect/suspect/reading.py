@@ -1,9 +1,12 @@
 """Reading mode: how much more a suspect likes each token than a clean reference does.
 
 Both models read the same texts with teacher forcing. At each position the whole next-token
-distribution is used: the weight of a (context, token) pair is the suspect's probability less the
-reference's, added up over all positions with that context. Reading texts, suspect and reference
-are independent of the key under H0, hence so are the weights (DESIGN section 4).
+distribution is used: the weight of a (context, token) pair is the root of the suspect's
+probability less that of the reference's, added up over all positions with that context. Roots,
+since training moves likely tokens by more than unlikely ones, and the largest moves are no better
+evidence.
+Reading texts, suspect and reference are independent of the key under H0, hence so are the weights
+(DESIGN section 4).
 """
 
 from __future__ import annotations
@@ -121,9 +124,9 @@ def read_pairs(
 def differences(
     suspect: Reader, reference: Reader | None, texts: Sequence[ReadingText]
 ) -> Iterator[tuple[int, Tensor]]:
-    """Yield each text's index and suspect less reference, shape (T, V), as the models read."""
+    """Yield each text's index and root probabilities, suspect less reference, shape (T, V)."""
     if reference is None:
-        yield from ((p.index, p.probabilities) for p in suspect.read(texts))
+        yield from ((p.index, p.probabilities.sqrt()) for p in suspect.read(texts))
         return
     for mine, clean in zip(suspect.read(texts), reference.read(texts), strict=True):
         if mine.index != clean.index:
@@ -133,7 +136,7 @@ def differences(
                 f"suspect and reference have vocabularies of {mine.probabilities.shape[-1]} and "
                 f"{clean.probabilities.shape[-1]} tokens; give a reference with the same one"
             )
-        yield mine.index, mine.probabilities - clean.probabilities
+        yield mine.index, mine.probabilities.sqrt() - clean.probabilities.sqrt()
 
 
 def readable_positions(

@@ -131,9 +131,9 @@ def test_the_largest_differences_are_kept(
     suspect, reference = ToyReader(CONFIG, seed=1), ToyReader(CONFIG, seed=2)
     text = ReadingText((2,), (10, 11, 12))
     pairs = _read(suspect, reference if with_reference else None, [text])
-    weights = next(suspect.read([text])).probabilities[2].double()
+    weights = next(suspect.read([text])).probabilities[2].double().sqrt()
     if with_reference:
-        weights = weights - next(reference.read([text])).probabilities[2].double()
+        weights = weights - next(reference.read([text])).probabilities[2].double().sqrt()
     weights[[0, 1]] = 0
     expected = weights.abs().argsort(descending=True)[:5]
     assert sorted(pairs.tokens.tolist()) == sorted(expected.tolist())
