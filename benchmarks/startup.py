@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import tempfile
@@ -37,7 +38,7 @@ def main(runs: int) -> None:
         seconds = []
         for _ in range(runs + 1):
             started = time.perf_counter()
-            subprocess.run(command, check=True, capture_output=True)
+            shown = subprocess.run(command, check=True, capture_output=True).stdout
             seconds.append(time.perf_counter() - started)
         done = subprocess.run(
             [sys.executable, "-c", _LOOK, *command[3:]], capture_output=True, text=True, check=True
@@ -47,7 +48,7 @@ def main(runs: int) -> None:
         "median_seconds": median(seconds[1:]),
         "fastest_seconds": min(seconds[1:]),
         "slowest_seconds": max(seconds[1:]),
-        "n_decoys": 999,
+        "n_decoys": json.loads(shown)["decoys"]["n_decoys"],
         "torch_imported": done.stderr.strip().endswith("True"),
     }
     click.echo(measured)
