@@ -16,7 +16,13 @@ __all__ = ["probe"]
 
 @click.command()
 @click.argument("suspect")
-@click.option("--access", type=click.Choice(["text", "weights"]), default="text", show_default=True)
+@click.option(
+    "--access",
+    type=click.Choice(["text", "logprobs", "weights"]),
+    default="text",
+    show_default=True,
+    help="What is scored: answers, an endpoint's reported candidates, or open weights.",
+)
 @click.option("--control", "controls", multiple=True, help="A clean model; may be repeated.")
 @click.option(
     "--reference",
@@ -86,17 +92,14 @@ def probe(suspect: str, **options: Any) -> None:
 
 def _check(options: dict[str, Any], replayed: bool) -> None:
     """Refuse options that do not go together."""
-    by_text = options["access"] == "text"
+    access, by_weights = options["access"], options["access"] == "weights"
     reading = [name for name in ("reading_path", "marked_reading") if options[name]]
-    if by_text and options["prompts_path"] is None and not replayed:
-        raise click.UsageError("--access text needs --prompts FILE")
-    if not by_text and len(reading) != 1:
+    if not by_weights and options["prompts_path"] is None and not replayed:
+        raise click.UsageError(f"--access {access} needs --prompts FILE")
+    if by_weights and len(reading) != 1:
         raise click.UsageError("--access weights needs --reading FILE or --marked-reading FILE")
-    for name, needs_text in (("score", True), ("own_texts", True), ("marked_reading", False)):
-        if options[name] and needs_text != by_text:
-            option = f"--{name.replace('_', '-')}"
-            raise click.UsageError(
-                f"{option} is for --access {'text' if needs_text else 'weights'}"
-            )
+    for name, made_for in (("score", "text"), ("own_texts", "text"), ("marked_reading", "weights")):
+        if options[name] and access != made_for:
+            raise click.UsageError(f"--{name.replace('_', '-')} is for --access {made_for}")
     if options["reference"] and options["score"]:
         raise click.UsageError("--score and --reference are scores both: give one of them")

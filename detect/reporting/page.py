@@ -108,7 +108,11 @@ def _single_page(fields: Fields) -> _Page:
 def _subject_label(fields: Fields, kind: str) -> str:
     if kind != "probe":
         return "Source:"
-    access = {"text": ", by its answers", "weights": ", by its weights"}
+    access = {
+        "text": ", by its answers",
+        "logprobs": ", by its reported candidates",
+        "weights": ", by its weights",
+    }
     return f"Suspect{access.get(fields.text('access', ''), '')}:"
 
 

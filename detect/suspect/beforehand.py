@@ -78,15 +78,23 @@ class Beforehand:
         """
         if self.reference is None:
             return None
-        texts = [
+        texts = self.reading(tokenizer, prompts, answers)
+        return log_probs_of(
+            self.reference, texts, temperature=temperature, on_positions=on_positions
+        )
+
+    def reading(
+        self, tokenizer: TextTokenizer, prompts: Sequence[str], answers: Sequence[SuspectAnswer]
+    ) -> list[ReadingText]:
+        """Make texts of answers for the reference to read, in the provider's tokens."""
+        if self.reference is None:
+            return []
+        return [
             ReadingText(
                 self.reference.chat_ids(prompt), tuple(tokenizer.encode(answer.text).tolist())
             )
             for prompt, answer in zip(prompts, answers, strict=True)
         ]
-        return log_probs_of(
-            self.reference, texts, temperature=temperature, on_positions=on_positions
-        )
 
 
 def count_own_texts(path: Path, tokenizer: TextTokenizer, plan: Plan) -> ContextCounts:

@@ -48,6 +48,7 @@ __all__ = [
     "assess_pairs",
     "assess_pool",
     "assess_reading",
+    "assess_reports",
     "pool_scorer",
 ]
 
@@ -195,13 +196,30 @@ def assess_reading(
         special_ids=tokenizer.special_ids,
         on_positions=on_positions,
     )
-    spread = {
+    n_tokens = sum(len(t.token_ids) for t in texts)
+    return Outcome(assess_pairs(plan, pairs), n_tokens, pairs.reasons, _spread(pairs))
+
+
+def assess_reports(plan: Plan, pairs: PairWeights, n_tokens: int) -> Outcome:
+    """Test what a suspect reported of its own answers (`detect.suspect.reported`).
+
+    Args:
+        plan: what was fixed beforehand.
+        pairs: the pairs and their weights.
+        n_tokens: tokens of the answers.
+
+    Returns:
+        The finding, as by open weights.
+    """
+    return Outcome(assess_pairs(plan, pairs), n_tokens, pairs.reasons, _spread(pairs))
+
+
+def _spread(pairs: PairWeights) -> dict[str, float]:
+    return {
         "n_positions": pairs.n_positions,
         "n_contexts": pairs.n_contexts,
         "n_effective": round(pairs.n_effective, 1),
     }
-    n_tokens = sum(len(t.token_ids) for t in texts)
-    return Outcome(assess_pairs(plan, pairs), n_tokens, pairs.reasons, spread)
 
 
 def _refuse_marked(plan: Plan, tokenizer: TextTokenizer, texts: Sequence[ReadingText]) -> None:

@@ -17,7 +17,7 @@ from detect.text import binding_limits
 
 __all__ = ["Access", "Control", "ProbeResult", "conclude"]
 
-Access = Literal["text", "weights"]
+Access = Literal["text", "logprobs", "weights"]
 
 _LIMITS: Final = (
     "A small p-value shows that the suspect depends on the key. It does not show who queried the "
@@ -31,6 +31,10 @@ _LIMITS_OF_ACCESS: Final = {
     "text": (
         "It holds for prompts that were chosen without the key and without looking at the "
         "answers; contexts that the prompt shows are not scored.",
+    ),
+    "logprobs": (
+        "It holds for prompts that were chosen without the key; contexts that the prompt or the "
+        "answer itself showed before are not scored. What an endpoint reports is taken as it is.",
     ),
     "weights": (
         "It holds for unmarked reading texts and a reference that were chosen without the key: "

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,13 +22,15 @@ from detect.suspect.inheritance import (
     Outcome,
     assess_answers,
     assess_reading,
+    assess_reports,
 )
 from detect.suspect.logs import read_logs
 from detect.suspect.marked_reading import assess_marked_reading
 from detect.suspect.opening import is_replay, open_weights
 from detect.suspect.probe import Access, Control, ProbeResult, conclude
 from detect.suspect.replay import ReplaySuspect
-from detect.suspect.suspects import ReadingText, TransformersSuspect
+from detect.suspect.reported import reported_pairs
+from detect.suspect.suspects import ReadingText, SuspectAnswer, TransformersSuspect
 from watermark.config import WatermarkConfig
 from watermark.errors import DocumentError, FingerprintError
 from watermark.files import read_prompts, read_records
@@ -67,10 +69,12 @@ class ProbeRequest:
     @property
     def plan(self) -> Plan:
         """The statistical half of it."""
-        known = inherited_effect(self.config, self.access, 1.0).size
-        effect = min(TEXT_EFFECT if self.access == "text" else WEIGHTS_EFFECT, known)
+        # Reports tell more than a drawn token and less than the whole distribution.
+        planned: Literal["text", "weights"] = "weights" if self.access == "weights" else "text"
+        known = inherited_effect(self.config, planned, 1.0).size
+        effect = min(TEXT_EFFECT if planned == "text" else WEIGHTS_EFFECT, known)
         plan = Plan(self.config, self.key, self.alpha, effect, self.n_decoys, self.seed)
-        if self.access == "weights":
+        if self.access != "text":
             return plan
         scorer = choose_scorer(self.score, self.config.scheme, "inherited")
         return replace(plan, scorer=scorer)
@@ -150,6 +154,8 @@ def _by_text(
     def tested(asked: Asked) -> Outcome:
         with progress(len(prompts), f"asking {asked.registration.suspect}", "answer") as bar:
             answers = ask(asked, request.asking, bar.update)
+        if request.access == "logprobs":
+            return _by_reports(request.plan, tokenizer, prompts, answers, beforehand)
         with progress(None, "reading the answers", "tok") as bar:
             log_probs = beforehand.log_probs(
                 tokenizer, prompts, answers, request.temperature, bar.update
@@ -158,7 +164,24 @@ def _by_text(
 
     controls = [Control(c.registration.suspect, "control", tested(c)) for c in planned[1:]]
     name = planned[0].registration.suspect
-    return conclude(name, "text", tested(planned[0]), controls, len(prompts))
+    return conclude(name, request.access, tested(planned[0]), controls, len(prompts))
+
+
+def _by_reports(
+    plan: Plan,
+    tokenizer: TextTokenizer,
+    prompts: Sequence[str],
+    answers: Sequence[SuspectAnswer],
+    beforehand: Beforehand,
+) -> Outcome:
+    pairs = reported_pairs(
+        tokenizer,
+        answers,
+        plan.config.context_width,
+        reference=beforehand.reference,
+        reading=beforehand.reading(tokenizer, prompts, answers),
+    )
+    return assess_reports(plan, pairs, sum(len(tokenizer.encode(a.text)) for a in answers))
 
 
 def _beforehand(request: ProbeRequest, tokenizer: TextTokenizer) -> Beforehand:
@@ -166,7 +189,8 @@ def _beforehand(request: ProbeRequest, tokenizer: TextTokenizer) -> Beforehand:
     if request.own_texts is not None:
         counts = count_own_texts(request.own_texts, tokenizer, request.plan)
     beforehand = Beforehand(counts, _opened_reference(request, tokenizer))
-    beforehand.check(request.plan)
+    if request.access == "text":
+        beforehand.check(request.plan)
     return beforehand
 
 

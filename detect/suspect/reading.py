@@ -34,6 +34,7 @@ __all__ = [
     "largest_weights",
     "read_pairs",
     "readable_positions",
+    "sum_pairs",
 ]
 
 # Weights beyond the largest ones of a position are noise that costs time. The cut looks at the
@@ -118,7 +119,7 @@ def read_pairs(
         repeated = np.repeat(contexts, tokens.shape[1], axis=0)
         rows.append(np.column_stack([repeated, tokens.ravel()]))
         weights.append(w.ravel())
-    return _summed(rows, weights, context_width, n_positions, counts)
+    return sum_pairs(rows, weights, context_width, n_positions, counts)
 
 
 def differences(
@@ -178,13 +179,14 @@ def largest_weights(
     return columns.numpy(), difference.gather(1, columns).double().numpy()
 
 
-def _summed(
+def sum_pairs(
     rows: list[NDArray[np.int64]],
     weights: list[NDArray[np.float64]],
     context_width: int,
     n_positions: int,
     reasons: dict[str, int],
 ) -> PairWeights:
+    """Add weights of equal pairs up; rows hold h context tokens and the token after them."""
     pairs = np.concatenate([np.empty((0, context_width + 1), np.int64), *rows])
     first, group = group_rows(pairs)
     total = np.bincount(group, np.concatenate([np.empty(0), *weights]), len(first))
