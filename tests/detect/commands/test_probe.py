@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 
 from detect.commands.probe import probe
 from tests.chat_server import ChatServer, slow
-from watermark.errors import ConfigError, ResultError
+from watermark.errors import ConfigError, ModelError, ResultError
 from watermark.keys import SecretKey, save_key
 from watermark.models import resolve_model
 
@@ -99,7 +99,7 @@ def test_ctrl_c_waits_for_what_is_paid_for(
     path = tmp_path / "t.jsonl"
     command = [f"{server.url}#tiny", *options, "--transcript", str(path), "--concurrency", "2"]
     server.faults.extend([slow(0.5)] * 6)
-    assert _stop_at(server, 4, signal.SIGINT, command) == 1
+    assert _stop_at(server, 4, signal.SIGINT, command) == 130
     assert len(server.requests) == 4
     assert len(path.read_text().splitlines()) - 1 == 4
 
@@ -119,6 +119,21 @@ def test_a_recording_gives_what_the_endpoint_gave(
     assert replayed.pop("suspect") == "answers.jsonl"
     assert asked.pop("suspect") == "tiny"
     assert replayed == asked
+
+
+def test_reported_candidates_are_scored_where_an_endpoint_offers_them(
+    server: ChatServer, options: list[str], model_folder: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "t.jsonl"
+    asked = [f"{server.url}#tiny", *options, "--access", "logprobs", "--transcript", path]
+    payload = _payload(_run(*asked, "--reference", model_folder))
+    assert payload["access"] == "logprobs"
+    assert payload["method"] == "normal"
+    assert payload["score"] == "normal"
+    assert payload["spread"]["n_positions"] > 6
+    assert payload["verdict"] != "signal"
+    with pytest.raises(ModelError, match="--access text"):
+        raise _failure(_run(*asked[:-2], "--top-logprobs", 0))
 
 
 def test_controls_may_be_any_suspect_and_have_transcripts_of_their_own(
