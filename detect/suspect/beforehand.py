@@ -29,6 +29,8 @@ __all__ = ["Beforehand", "count_own_texts"]
 
 # Own texts this unlikely under the null are marked with the key under test.
 _MARKED_BELOW: Final = 1e-4
+# ln p that stands for tokens beyond what the reference can read: typical ones.
+_NOT_READ: Final = -3.0
 
 
 @final
@@ -79,22 +81,30 @@ class Beforehand:
         if self.reference is None:
             return None
         texts = self.reading(tokenizer, prompts, answers)
-        return log_probs_of(
+        read = log_probs_of(
             self.reference, texts, temperature=temperature, on_positions=on_positions
         )
+        sizes = [len(tokenizer.encode(answer.text)) for answer in answers]
+        return [
+            np.pad(row, (0, size - len(row)), constant_values=_NOT_READ)
+            for row, size in zip(read, sizes, strict=True)
+        ]
 
     def reading(
         self, tokenizer: TextTokenizer, prompts: Sequence[str], answers: Sequence[SuspectAnswer]
     ) -> list[ReadingText]:
-        """Make texts of answers for the reference to read, in the provider's tokens."""
+        """Make texts of answers for the reference to read, in the provider's tokens.
+
+        An answer that is too long for the reference is cut: a suspect decides how much it says.
+        """
         if self.reference is None:
             return []
-        return [
-            ReadingText(
-                self.reference.chat_ids(prompt), tuple(tokenizer.encode(answer.text).tolist())
-            )
-            for prompt, answer in zip(prompts, answers, strict=True)
-        ]
+        texts = []
+        for prompt, answer in zip(prompts, answers, strict=True):
+            shown = self.reference.chat_ids(prompt)
+            room = max(self.reference.longest - len(shown), 0)
+            texts.append(ReadingText(shown, tuple(tokenizer.encode(answer.text)[:room].tolist())))
+        return texts
 
 
 def count_own_texts(path: Path, tokenizer: TextTokenizer, plan: Plan) -> ContextCounts:
@@ -114,6 +124,8 @@ def count_own_texts(path: Path, tokenizer: TextTokenizer, plan: Plan) -> Context
         ResultError: they are marked under the key under test.
     """
     h = plan.config.context_width
+    if str(path) == "-":
+        raise ConfigError("own texts are read twice, which standard input cannot be; give a file")
     if h == 0:
         raise ConfigError("a mark without context (h = 0) has no contexts to count")
     if plan.key.key_id in read_text_file(path):

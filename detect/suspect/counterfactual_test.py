@@ -14,7 +14,8 @@ Assumptions: the counterfactuals come from the same model with the same settings
 post-processing, each logged answer was drawn with coins of its own, and all logged answers to the
 chosen prompts are tested, none left out for what it says. Checked as far as can be: tokens, key
 and config at drawing; here by placebos, the same test with lengths and white space in place of
-likelihoods, two-sided, and by controls. One that fires stops the claim.
+likelihoods, two-sided, and by controls. One that fires stops the claim, about every account too;
+without any control there is no positive claim.
 
 Each prompt counts once, by its first answer: an exchange that was logged twice, or answered from
 a cache, is one. That is a choice by prompts; to leave out an answer because its text was logged
@@ -48,6 +49,9 @@ __all__ = ["EFFECT", "Sources", "assess_logs", "exchanges"]
 EFFECT: Final = 0.1
 # Shorter answers stand in prompts by chance.
 _COPY_LENGTH: Final = 40
+_NO_CONTROL: Final = (
+    "No control model was tested, which a claim from logs needs: add at least one with --control."
+)
 _PLACEBOS: Final[Mapping[str, Callable[[str], float]]] = {
     "length": lambda text: float(len(text)),
     "white space at the ends": lambda text: float(len(text) - len(text.strip())),
@@ -114,7 +118,11 @@ def assess_logs(
     kind = _checked(files, sources)
     groups = _groups(files)
     tested = _test(kind, groups, sources)
-    accounts = _accounts(groups, sources, alpha) if kind is Kind.SAME_KEY else ()
+    if not sources.controls:
+        # Other settings than the logs' shift likelihoods without a trace in lengths: only a model
+        # that cannot have seen the logs tells.
+        tested = tested._replace(stops=(*tested.stops, _NO_CONTROL))
+    accounts = _accounts(groups, sources, alpha, tested.stops) if kind is Kind.SAME_KEY else ()
     return CounterfactualResult(
         kind=kind,
         key_ids=tuple(file.key_id for file in files),
@@ -125,22 +133,18 @@ def assess_logs(
         verdict=_verdict(tested, tested.found.tail, alpha),
         accounts=accounts,
         reasons=dict(tested.reasons),
-        warnings=(*tested.stops, *_warnings(kind, files, tested, sources, alpha)),
+        warnings=(*tested.stops, *_warnings(kind, files, tested, alpha)),
         alpha=alpha,
     )
 
 
-def _warnings(
-    kind: Kind, files: Sequence[Candidates], tested: _Tested, sources: Sources, alpha: float
-) -> list[str]:
+def _warnings(kind: Kind, files: Sequence[Candidates], tested: _Tested, alpha: float) -> list[str]:
     warnings = []
     if tested.found.lowest > math.log10(alpha):
         warnings.append(
             f"{tested.n_units} {UNITS[kind]} with so many counterfactuals cannot give a p below "
             f"{format_p(tested.found.lowest)}; a positive verdict needs {alpha:g}."
         )
-    if not sources.controls:
-        warnings.append("No control model was tested: add at least one with --control.")
     if n := sum(file.n_unchecked for file in files):
         warnings.append(
             f"Of {n} answers key, config or tokens were not logged, and could not be compared."
@@ -229,9 +233,12 @@ def _verdict(tested: _Tested, tail: Tail, alpha: float) -> Verdict:
 
 
 def _accounts(
-    groups: Sequence[_Group], sources: Sources, alpha: float
+    groups: Sequence[_Group], sources: Sources, alpha: float, stops: tuple[str, ...]
 ) -> tuple[AccountResult, ...]:
-    """Test each account by itself, and pay for all of them; the smallest p first."""
+    """Test each account by itself, and pay for all of them; the smallest p first.
+
+    What stops the claim about all logs stops it about each account.
+    """
     holders: dict[str, set[str | None]] = {}
     for group in groups:
         holders.setdefault(group.texts[0], set()).add(group.account)
@@ -240,7 +247,8 @@ def _accounts(
     for name in names:
         foreign = frozenset(text for text, own in holders.items() if own != {name})
         own = [group for group in groups if group.account == name]
-        tested.append(_test(Kind.SAME_KEY, own, sources, foreign))
+        by_itself = _test(Kind.SAME_KEY, own, sources, foreign)
+        tested.append(by_itself._replace(stops=(*stops, *by_itself.stops)))
     adjusted = holm(np.array([t.found.tail.log10_p_ceiling for t in tested])).tolist()
     results = [
         AccountResult(

@@ -50,6 +50,7 @@ __all__ = [
     "assess_reading",
     "assess_reports",
     "pool_scorer",
+    "refuse_without_context",
 ]
 
 # Published inheritance, all training data marked, h = 2, in null standard deviations: Gumbel by
@@ -182,11 +183,7 @@ def assess_reading(
         ResultError: the reading texts are marked under the key themselves.
     """
     check_fingerprint(tokenizer, plan.config.tokenizer)
-    if plan.config.context_width == 0:
-        raise ResultError(
-            "a mark without context (h = 0) cannot be tested with weights: a model that repeats "
-            "tokens of a marked prompt would be accused. Probe with --access text"
-        )
+    refuse_without_context(plan)
     _refuse_marked(plan, tokenizer, texts)
     pairs = read_pairs(
         suspect,
@@ -210,8 +207,25 @@ def assess_reports(plan: Plan, pairs: PairWeights, n_tokens: int) -> Outcome:
 
     Returns:
         The finding, as by open weights.
+
+    Raises:
+        ResultError: a mark without context.
     """
+    refuse_without_context(plan)
     return Outcome(assess_pairs(plan, pairs), n_tokens, pairs.reasons, _spread(pairs))
+
+
+def refuse_without_context(plan: Plan) -> None:
+    """Refuse h = 0, where whatever distribution shows tokens of a marked prompt looks guilty.
+
+    Raises:
+        ResultError: a mark without context.
+    """
+    if plan.config.context_width == 0:
+        raise ResultError(
+            "a mark without context (h = 0) cannot be tested with distributions: a model that "
+            "repeats tokens of a marked prompt would be accused. Probe with --access text"
+        )
 
 
 def _spread(pairs: PairWeights) -> dict[str, float]:
@@ -237,8 +251,9 @@ def _refuse_marked(plan: Plan, tokenizer: TextTokenizer, texts: Sequence[Reading
     tokens = np.concatenate([np.empty(0, np.int64), *(r.tokens for r in rows)])
     new = group_rows(np.column_stack([contexts, tokens]))[0]
     pooled = Selection(np.empty(0, np.int64), np.empty(0, np.int8), contexts[new], tokens[new])
+    plan = replace(plan, n_decoys=0, scorer=None)
     scores = score_pairs(pooled, plan.config, Prf.from_key(plan.key))
-    found = assess_scores(replace(plan, n_decoys=0), pooled.contexts, pooled.tokens, scores)
+    found = assess_scores(plan, pooled.contexts, pooled.tokens, scores)
     # One marked text among many drowns in the pool, but can rule the reading: each is looked at.
     worst = min(found.tail.log10_p, _smallest_adjusted(plan, rows))
     if worst < math.log10(_MARKED_BELOW):

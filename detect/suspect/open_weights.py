@@ -5,6 +5,7 @@ It is opened, never trusted: safetensors or GGUF only, none of its code is run.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -166,9 +167,13 @@ class TransformersSuspect:
                     )
                 yield Positions(i, probabilities)
 
+    @property
+    def longest(self) -> int:
+        """Tokens that it can read at once, prompt included."""
+        return int(getattr(self._model.config, "max_position_embeddings", None) or sys.maxsize)
+
     def _check_readable(self, texts: Sequence[ReadingText]) -> None:
         n_known = int(self._model.get_input_embeddings().num_embeddings)
-        longest = getattr(self._model.config, "max_position_embeddings", None)
         for number, text in enumerate(texts, 1):
             if not text.prompt_ids:
                 raise ModelError(
@@ -180,10 +185,10 @@ class TransformersSuspect:
                     f"reading text {number} holds token id {highest}, but {self.name} knows "
                     f"{n_known} tokens: its vocabulary is another one. Probe it with --access text"
                 )
-            if longest is not None and _length(text) > longest:
+            if _length(text) > self.longest:
                 raise ModelError(
                     f"reading text {number} has {_length(text)} tokens with its prompt, but "
-                    f"{self.name} reads at most {longest}; give shorter texts"
+                    f"{self.name} reads at most {self.longest}; give shorter texts"
                 )
 
     def _logits(self, texts: Sequence[ReadingText]) -> Tensor:

@@ -7,7 +7,7 @@ than the key explains the signal.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, final
 
 from detect.results import CONTROL_FIRES_AT, Verdict, format_p
@@ -41,6 +41,13 @@ _LIMITS_OF_ACCESS: Final = {
         "then the weights are fixed before any word is looked at.",
     ),
 }
+_LIMITS_OF_REFERENCE: Final = (
+    "The reference must not have learned from answers under the key, nor have been chosen for the "
+    "result: choosing among references is a search that this p-value does not pay for.",
+)
+_LIMITS_OF_OWN_TEXTS: Final = (
+    "The own texts must not depend on the key under test: unmarked, or marked under other keys.",
+)
 _NULL: Final = "The suspect is independent of the secret key."
 
 
@@ -99,6 +106,7 @@ class ProbeResult:
         controls: the controls.
         n_answers: answers or texts looked at.
         marked_texts: True if the texts that were read carry the mark.
+        used: what else the test used: the reference, digests of prompts and texts, sampling.
     """
 
     suspect: str
@@ -107,6 +115,7 @@ class ProbeResult:
     controls: tuple[Control, ...]
     n_answers: int
     marked_texts: bool = False
+    used: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON result."""
@@ -121,10 +130,13 @@ class ProbeResult:
             "n_answers": self.n_answers,
             "reasons": self.tested.reasons,
             "spread": self.tested.spread,
+            "used": self.used,
             "controls": [control.to_dict() for control in self.controls],
             "limits": [
                 *_LIMITS,
                 *(MARKED_READING_LIMITS if self.marked_texts else _LIMITS_OF_ACCESS[self.access]),
+                *(_LIMITS_OF_REFERENCE if self.used.get("reference") else ()),
+                *(_LIMITS_OF_OWN_TEXTS if self.used.get("own_texts") else ()),
                 *binding_limits(finding.plan.config),
             ],
         }

@@ -23,6 +23,7 @@ from detect.suspect.inheritance import (
     assess_answers,
     assess_reading,
     assess_reports,
+    refuse_without_context,
 )
 from detect.suspect.logs import read_logs
 from detect.suspect.marked_reading import assess_marked_reading
@@ -31,8 +32,9 @@ from detect.suspect.probe import Access, Control, ProbeResult, conclude
 from detect.suspect.replay import ReplaySuspect
 from detect.suspect.reported import reported_pairs
 from detect.suspect.suspects import ReadingText, SuspectAnswer, TransformersSuspect
+from detect.suspect.used import is_same, what_was_used
 from watermark.config import WatermarkConfig
-from watermark.errors import DocumentError, FingerprintError
+from watermark.errors import ConfigError, DocumentError, FingerprintError
 from watermark.files import read_prompts, read_records
 from watermark.keys import SecretKey
 from watermark.sampling import Sampling
@@ -99,11 +101,38 @@ def run_probe(
     Returns:
         The result.
     """
+    _check(request)
     if request.access == "weights":
-        return _by_weights(request, reading_path, progress)
+        found = _by_weights(request, reading_path, progress)
+        return replace(found, used=_used(request, None))
     if prompts_path is None and is_replay(request.suspect):
-        return _by_text(request, ReplaySuspect(Path(request.suspect)).prompts, progress, announce)
-    return _by_text(request, read_prompts(prompts_path or "-"), progress, announce)
+        prompts = list(ReplaySuspect(Path(request.suspect)).prompts)
+    else:
+        prompts = list(read_prompts(prompts_path or "-"))
+    found = _by_text(request, prompts, progress, announce)
+    return replace(found, used=_used(request, prompts))
+
+
+def _check(request: ProbeRequest) -> None:
+    """Say what cannot be before anything is asked or read."""
+    if request.access != "text":
+        refuse_without_context(Plan(request.config, request.key, request.alpha, 1.0, 0, 0))
+    if request.reference and is_same(request.suspect, request.reference):
+        raise ConfigError(
+            "suspect and reference are the same model: nothing would be left of it. Give another "
+            "reference, or none"
+        )
+
+
+def _used(request: ProbeRequest, prompts: Sequence[str] | None) -> dict[str, Any]:
+    files = {"own_texts": request.own_texts, "marked_reading": request.marked_reading}
+    sampling = {
+        "max_new_tokens": request.max_new_tokens,
+        "temperature": request.temperature,
+        "top_k": request.top_k,
+        "seed": request.seed,
+    }
+    return what_was_used(request.reference, files, prompts, sampling)
 
 
 def read_as_reference(
@@ -231,7 +260,8 @@ def _by_weights(request: ProbeRequest, reading_path: str | None, progress: Progr
         suspect = open_weights(name)
         _check_same_tokenizer(suspect, tokenizer)
         texts = [ReadingText(suspect.chat_ids(prompt), ids) for prompt, ids in rows]
-        clean = None if name == request.reference else reference
+        is_reference = request.reference is not None and is_same(name, request.reference)
+        clean = None if is_reference else reference
         total = sum(len(t.token_ids) for t in texts)
         with progress(total, f"reading with {suspect.name}", "tok") as bar:
             return assess(request.plan, tokenizer, suspect, clean, texts, bar.update)
@@ -241,7 +271,9 @@ def _by_weights(request: ProbeRequest, reading_path: str | None, progress: Progr
             Path(name).name,
             "control",
             tested(name),
-            "read without a reference: it is the reference" if name == request.reference else "",
+            "read without a reference: it is the reference"
+            if request.reference and is_same(name, request.reference)
+            else "",
         )
         for name in request.controls
     ]

@@ -67,7 +67,9 @@ def reported_pairs(
         text = ReadingText(prompt, tuple(ids.tolist()))
         kept, reasons = readable_positions(text, context_width, tokenizer.special_ids)
         aligned = _aligned(tokenizer.pieces(answer.text), answer.reported)
-        usable = [t for t in kept.tolist() if t in aligned]
+        # A reference reads no further than it can.
+        end = len(ids) if clean is None else len(clean)
+        usable = [t for t in kept.tolist() if t in aligned and t < end]
         counts.update(reasons, not_reported=len(kept) - len(usable))
         n_positions += len(usable)
         contexts = windows(ids, context_width)

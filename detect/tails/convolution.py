@@ -172,7 +172,9 @@ def _tails(
 def _tilted_sum(parts: Sequence[Part], tilted: _Tilted) -> tuple[NDArray[np.float64], float]:
     """Probabilities of the tilted sum around its center (index 0, negative ones at the end)."""
     log_moment, shift = 0.0, -tilted.center
-    transforms = []
+    # One transform at a time: hundreds of laws would not fit into memory together.
+    product = np.ones(tilted.length // 2 + 1, np.complex128)
+    size = np.zeros(len(product))
     for law, n in parts:
         mass = _tilted_mass(law, tilted.tilt)
         # Each law is centred, so that powers of its transform turn slowly and lose no digits.
@@ -180,23 +182,14 @@ def _tilted_sum(parts: Sequence[Part], tilted: _Tilted) -> tuple[NDArray[np.floa
         shift += n * middle
         wrapped = np.zeros(tilted.length)
         np.add.at(wrapped, (law.values - middle) % tilted.length, mass)
-        transforms.append(np.fft.rfft(wrapped))
+        transform = np.fft.rfft(wrapped)
+        with np.errstate(divide="ignore"):
+            size += n * np.log(np.abs(transform))
+        # Frequencies that have died out are left out.
+        alive = size > -_LN_DROPPED
+        product[alive] *= transform[alive] ** n
+        product[~alive] = 0.0
         exponents = tilted.tilt * law.values + np.log(law.probabilities)
         log_moment += n * float(_log_sum_exp(exponents))
-    around = np.fft.irfft(_product(transforms, [n for _, n in parts]), tilted.length)
+    around = np.fft.irfft(product, tilted.length)
     return np.roll(around, shift % tilted.length), log_moment
-
-
-def _product(
-    transforms: Sequence[NDArray[np.complex128]], powers: Sequence[int]
-) -> NDArray[np.complex128]:
-    """Multiply powers of transforms; frequencies that have died out are left out."""
-    with np.errstate(divide="ignore"):
-        size = sum(n * np.log(np.abs(f)) for f, n in zip(transforms, powers, strict=True))
-    alive = np.flatnonzero(size > -_LN_DROPPED)
-    out = np.zeros(len(transforms[0]), np.complex128)
-    product = np.ones(len(alive), np.complex128)
-    for transform, n in zip(transforms, powers, strict=True):
-        product *= transform[alive] ** n
-    out[alive] = product
-    return out

@@ -2,9 +2,9 @@
 
 S = sum_i w_i s_i. H0: the words are independent and uniform, and the weights do not depend on them.
 Normal scores of continuous words make S exactly normal, however uneven the weights are. Words lie
-on a grid of 2^-32: the value is the normal tail, off by about 1e-9 of it for each pair of a large
-weight. The ceiling is Chernoff's bound min exp(K(t) - t s) at t = s, with a rigorous toll for the
-grid (`watermark.schemes.laws.Normal`).
+on a grid of 2^-32: the value is the normal tail, off by some 1e-9 of it unless a single pair near
+the end of the grid rules the sum. The ceiling is Chernoff's bound exp(K(t) - t s) at t = s, with a
+rigorous toll for the grid (`watermark.schemes.laws.Normal`).
 """
 
 from __future__ import annotations

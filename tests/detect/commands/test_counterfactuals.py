@@ -72,18 +72,18 @@ def test_a_suspect_is_read_with_reference_and_control(folder: Path, model_folder
     assert "add at least one with --control" in output
 
 
-def test_listed_texts_can_be_scored_elsewhere(folder: Path) -> None:
+def test_listed_texts_can_be_scored_elsewhere(folder: Path, model_folder: Path) -> None:
     _done("list", folder / "c.json", "-o", folder / "t.jsonl")
     logged = {json.loads(line)["text"] for line in _lines(folder / "logs.jsonl")}
     rows = [json.loads(line) for line in _lines(folder / "t.jsonl")]
     assert logged <= {row["text"] for row in rows}
     scored = [{**row, "score": float(row["text"] in logged)} for row in rows]
     (folder / "s.jsonl").write_text("".join(json.dumps(row) + "\n" for row in scored))
-    payload = json.loads(
-        _done(
-            "test", folder / "c.json", "--scores", folder / "s.jsonl", "--alpha", "0.01", "--json"
-        )
-    )
+    asked = ["test", folder / "c.json", "--scores", folder / "s.jsonl", "--alpha", "0.01", "--json"]
+    alone = json.loads(_done(*asked))
+    assert alone["verdict"] == "inconclusive"
+    assert {account["verdict"] for account in alone["accounts"]} <= {"inconclusive"}
+    payload = json.loads(_done(*asked, "--control", model_folder))
     assert payload["suspect"] == "scores given"
     assert payload["log10_p"] == pytest.approx(payload["lowest_log10_p"])
     assert payload["verdict"] == "signal"

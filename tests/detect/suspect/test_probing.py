@@ -161,6 +161,32 @@ def test_a_public_model_and_own_texts_serve_a_probe_by_text(
     assert payload["method"] == "exact"
     assert payload["verdict"] != "signal"
     assert payload["decoys"]["n_decoys"] == 99
+    assert payload["used"]["reference"] == "tiny"
+    assert payload["used"]["own_texts"].startswith("sha256:")
+    assert any("choosing among references" in limit for limit in payload["limits"])
+    assert str(tmp_path) not in json.dumps(payload)
+
+
+def test_a_suspect_is_not_its_own_reference(
+    model_folder: Path, tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    path = _reading(tmp_path)
+    request = _request(
+        model_folder, tokenizer_folder, access="weights", reference=f"{model_folder}/."
+    )
+    with pytest.raises(ConfigError, match="same model"):
+        run_probe(request, None, path, silent)
+
+
+@pytest.mark.parametrize("access", ["logprobs", "weights"])
+def test_distributions_without_context_are_refused(
+    tokenizer_folder: Path, tmp_path: Path, access: Any
+) -> None:
+    request = _request(
+        tmp_path / "never-opened", tokenizer_folder, config=preset("unigram"), access=access
+    )
+    with pytest.raises(ResultError, match="without context"):
+        run_probe(request, None, None, silent)
 
 
 @pytest.mark.parametrize(
