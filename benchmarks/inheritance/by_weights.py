@@ -14,25 +14,24 @@ from typing import Any, Final, final
 
 import numpy as np
 import torch
-from scipy.interpolate import PchipInterpolator
-from scipy.stats import norm
 
 from benchmarks.inheritance.by_text import ALPHA, z_of
 from benchmarks.inheritance.lessons import Lesson
 from detect.decoys import decoy_keys, decoy_statistics
-from detect.finding import Plan
+from detect.finding import Plan, assess_scores
+from detect.results import Tail
+from detect.scoring.normal_scores import reading_scorer
+from detect.scoring.scores import Selection, score_pairs
 from detect.suspect.inheritance import WEIGHTS_EFFECT, assess_pairs
 from detect.suspect.reading import PairWeights, Reader, read_pairs
 from detect.suspect.suspects import Positions, ReadingText
 from detect.tails.nulls import log_tails
 from detect.tails.weighted import weighted_tail
-from watermark.schemes.laws import ScoreLaw
+from watermark.prf import Prf
 from watermark.tokens import TextTokenizer
 
 __all__ = ["Likeliest", "fresh_key_p_values", "read_argmax", "read_by", "test_weights"]
 
-# Each tail of a million weights takes a second.
-_NODES: Final = 32
 _PUBLISHED: Final = "published (argmax)"
 
 
@@ -90,7 +89,9 @@ def test_weights(lesson: Lesson, read: dict[str, PairWeights]) -> dict[str, Any]
     plan = Plan(lesson.config, lesson.key, ALPHA, WEIGHTS_EFFECT, 0, 0)
     found = {}
     for name, pairs in read.items():
-        tail = assess_pairs(plan, pairs).tail
+        tail = (
+            _published_tail(plan, pairs) if name == _PUBLISHED else assess_pairs(plan, pairs).tail
+        )
         found[name] = {
             "n_positions": pairs.n_positions,
             "n_pairs": len(pairs.tokens),
@@ -101,6 +102,18 @@ def test_weights(lesson: Lesson, read: dict[str, PairWeights]) -> dict[str, Any]
     return found
 
 
+def _our_tail(plan: Plan, pairs: PairWeights) -> Tail:
+    return assess_pairs(plan, pairs).tail
+
+
+def _published_tail(plan: Plan, pairs: PairWeights) -> Tail:
+    """The scheme's own score of each distinct pair, with its exact tail."""
+    nothing = np.empty(0, np.int64)
+    selection = Selection(nothing, nothing.astype(np.int8), pairs.contexts, pairs.tokens)
+    scores = score_pairs(selection, plan.config, Prf.from_key(plan.key))
+    return assess_scores(plan, pairs.contexts, pairs.tokens, scores).tail
+
+
 def fresh_key_p_values(
     lesson: Lesson, read: dict[str, PairWeights], n_keys: int, seed: int
 ) -> dict[str, list[float]]:
@@ -109,17 +122,13 @@ def fresh_key_p_values(
     scheme, keys = lesson.config.scheme, decoy_keys(n_keys, seed)
     found = {}
     for name, pairs in read.items():
-        sums = decoy_statistics(scheme, keys, pairs.contexts, pairs.tokens, pairs.weights)
-        found[name] = _tails(scheme.law, pairs.weights, sums).tolist()
+        scorer = scheme if name == _PUBLISHED else reading_scorer(scheme)
+        sums = decoy_statistics(scorer, keys, pairs.contexts, pairs.tokens, pairs.weights)
+        n = np.full(len(sums), len(pairs.tokens))
+        if name == _PUBLISHED:
+            logs = log_tails(scheme.law, sums + n * scheme.law.mean, n)
+        else:
+            tails = [weighted_tail(scorer.law, pairs.weights, s) for s in sums.tolist()]
+            logs = np.log(10) * np.array([tail.log10_p for tail in tails])
+        found[name] = np.exp(logs).tolist()
     return found
-
-
-def _tails(law: ScoreLaw, weights: np.ndarray, sums: np.ndarray) -> np.ndarray:
-    """Compute P(S >= s) at some sums, and between them along the normal deviations."""
-    if (weights == weights[0]).all():
-        return np.exp(
-            log_tails(law, sums + len(weights) * law.mean, np.full(len(sums), len(weights)))
-        )
-    nodes = np.linspace(sums.min(), sums.max(), _NODES)
-    deviations = norm.isf([10.0 ** weighted_tail(law, weights, s).log10_p for s in nodes.tolist()])
-    return np.asarray(norm.sf(PchipInterpolator(nodes, deviations)(sums)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -71,21 +71,30 @@ class Bench:
 
     def measured(self, name: str) -> dict[str, Any]:
         """Return what was measured of a row, measured now unless it was before."""
-        return self.stages.kept(_measured_file(name), lambda: self._measure(ROWS[name], name))
+        return self._tested(ROWS[name], file_name(name), lambda: student(self.stages, name))
 
     def has_measured(self, name: str) -> bool:
         """Tell whether a row was measured before."""
-        return (self.stages.folder / _measured_file(name)).exists()
+        access = ("text", "weights")[: 2 if ROWS[name].family == "real" else 1]
+        files = [_measured_file(file_name(name), a) for a in access]
+        return all((self.stages.folder / file).exists() for file in files)
 
     def measured_base(self) -> dict[str, Any]:
         """Test the untouched base like a student of the row with the most common mark."""
         row = Row("real", "base", (), "dual h=2")
-        return self.stages.kept(_measured_file("base"), lambda: self._test(row, "base", None))
+        return self._tested(row, "base", lambda: None)
 
-    def _measure(self, row: Row, name: str) -> dict[str, Any]:
-        return self._test(row, file_name(name), student(self.stages, name))
+    def _tested(self, row: Row, file: str, student_of: Callable[[], Path | None]) -> dict[str, Any]:
+        found = self.stages.kept(
+            _measured_file(file, "text"), lambda: self._by_text(row, file, student_of())
+        )
+        if row.family == "real":
+            found |= self.stages.kept(
+                _measured_file(file, "weights"), lambda: self._by_weights(row, file, student_of())
+            )
+        return found
 
-    def _test(self, row: Row, file: str, folder: Path | None) -> dict[str, Any]:
+    def _by_text(self, row: Row, file: str, folder: Path | None) -> dict[str, Any]:
         tested = LESSONS[row.tested]
         heard = self._heard(row, file, folder or start_of(self.stages, row.family))
         found: dict[str, Any] = {
@@ -99,7 +108,7 @@ class Bench:
             found["text_fresh_keys"] = by_text.fresh_key_p_values(
                 tested, heard, N_FRESH_KEYS, seed=_seed(file)
             )
-        return found | (self._by_weights(row, file, folder) if row.family == "real" else {})
+        return found
 
     def _heard(self, row: Row, file: str, folder: Path) -> Heard:
         answers = answers_of(self.stages, row.family, file, folder)
@@ -133,8 +142,8 @@ def _loss(reader: Kept, texts: Sequence[ReadingText]) -> float:
     return -float(np.maximum(log_probs, -24 * np.log(2)).mean())
 
 
-def _measured_file(name: str) -> str:
-    return f"measured-{file_name(name)}.json"
+def _measured_file(file: str, access: str) -> str:
+    return f"measured-{access}-{file}.json"
 
 
 def _seed(file: str) -> int:

@@ -14,7 +14,7 @@ from benchmarks.inheritance.asking import answers_of
 from benchmarks.inheritance.by_text import ALPHA
 from benchmarks.inheritance.lessons import LESSONS
 from benchmarks.inheritance.measuring import Bench
-from benchmarks.inheritance.students import file_name, lesson, student
+from benchmarks.inheritance.students import lesson, start_of
 from detect.decoys import decoy_keys, decoy_statistics
 from detect.finding import Plan
 from detect.scoring.scorers import choose_scorer
@@ -27,7 +27,6 @@ from watermark.contexts import group_rows
 
 __all__ = ["measure_traps"]
 
-_INNOCENT = "small, null 1"
 _N_KEYS = 10_000
 
 
@@ -51,8 +50,8 @@ def _plan() -> Plan:
 
 
 def _innocent(bench: Bench) -> list[SuspectAnswer]:
-    folder = student(bench.stages, _INNOCENT)
-    return answers_of(bench.stages, "small", file_name(_INNOCENT), folder)
+    """Take the untouched base's answers."""
+    return answers_of(bench.stages, "real", "base", start_of(bench.stages, "real"))
 
 
 def _filtered_by_logs(bench: Bench) -> dict[str, float]:
