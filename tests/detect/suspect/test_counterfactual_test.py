@@ -172,6 +172,29 @@ def test_answers_chosen_for_what_they_say_stop_the_claim_by_their_control() -> N
     assert "control base fires" in result.warnings[0]
 
 
+def test_what_stops_the_logs_stops_every_account() -> None:
+    """Twenty accounts whose own controls are too small to fire: the pooled one does."""
+    rows = [row for i in range(20) for row in _rows(6, 19, seed=i, account=f"account {i}")]
+    files = [_file(rows)]
+    shifted = _scores(files, 1, {answer.text for answer in files[0].answers})
+    slightly = {pair: score + 0.6 * (score > 2) for pair, score in shifted.items()}
+    noise = _scores(files, 2)
+    control = {pair: noise[pair] + 0.25 * slightly[pair] for pair in noise}
+    result = _assess(files, shifted, {"base": control})
+    assert result.verdict == Verdict.INCONCLUSIVE
+    assert min(account.log10_p_adjusted for account in result.accounts) < -4
+    assert {account.verdict for account in result.accounts} == {Verdict.INCONCLUSIVE}
+    assert all("control base fires" in account.warnings[0] for account in result.accounts)
+
+
+def test_without_a_control_there_is_no_claim() -> None:
+    files = [_file(_rows(60, 9, account="a"))]
+    result = _assess(files, _scores(files, 1, {a.text for a in files[0].answers}), {})
+    assert result.found.tail.log10_p < -6
+    assert result.verdict == Verdict.INCONCLUSIVE
+    assert result.accounts[0].verdict == Verdict.INCONCLUSIVE
+
+
 def test_what_breaks_a_rule_is_refused() -> None:
     rows = _rows(4, 3)
     files = [_file(rows)]

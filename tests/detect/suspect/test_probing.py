@@ -167,6 +167,20 @@ def test_a_public_model_and_own_texts_serve_a_probe_by_text(
     assert str(tmp_path) not in json.dumps(payload)
 
 
+def test_an_answer_beyond_the_reference_is_cut_for_it(
+    model_folder: Path, tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    """A suspect decides how much it says; nothing that was paid for may be lost for it."""
+    path = tmp_path / "answers.jsonl"
+    rows = [{"prompt": "Count.", "text": PARAGRAPH * 9}, {"prompt": "Who?", "text": PARAGRAPH}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    request = _request(path, tokenizer_folder, reference=str(model_folder), controls=())
+    payload = run_probe(request, None, None, silent).to_dict()
+    assert payload["score"] == "reference"
+    assert payload["n_tokens"] > 256
+    assert payload["verdict"] != "signal"
+
+
 def test_a_suspect_is_not_its_own_reference(
     model_folder: Path, tokenizer_folder: Path, tmp_path: Path
 ) -> None:
