@@ -98,7 +98,8 @@ def test_ctrl_c_waits_for_what_is_paid_for(
 ) -> None:
     path = tmp_path / "t.jsonl"
     command = [f"{server.url}#tiny", *options, "--transcript", str(path), "--concurrency", "2"]
-    server.faults.extend([slow(0.5)] * 6)
+    # The two under way when the signal comes last long enough for a busy machine to notice it.
+    server.faults.extend([slow(0.1)] * 2 + [slow(3)] * 4)
     assert _stop_at(server, 4, signal.SIGINT, command) == 130
     assert len(server.requests) == 4
     assert len(path.read_text().splitlines()) - 1 == 4
