@@ -25,10 +25,11 @@ def _nulls(rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for access in _NULLS:
         innocent = [row[access] for row in rows.values() if access in row]
-        for method in innocent[0] if innocent else ():
-            p = np.concatenate([row[method] for row in innocent if method in row])
+        for method in dict.fromkeys(name for row in innocent for name in row):
+            tested = [row[method] for row in innocent if method in row]
+            p = np.concatenate(tested)
             found[f"{access.split('_')[0]}, {method}"] = {
-                "n_models": len(innocent),
+                "n_models": len(tested),
                 "n_p_values": len(p),
                 "uniformity_p_value": float(kstest(p, "uniform").pvalue),
                 "smallest": float(p.min()),
