@@ -5,6 +5,9 @@ grid      the rows: which student learns what, how, and what is done to it after
 stages    the folder that keeps what is made, so that a stopped run goes on where it was
 students  training, and what a thief does to a student or to its data
 asking    what students answer, and their next-token distributions
-measuring the tests, ours and the published ones, on the same answers and texts
-traps     rules switched off: innocent students that then look guilty
+by_text   the tests by answers, ours and the published one
+by_weights  the same by open weights, on the same texts
+measuring all tests of a row; what was measured is kept
+traps     rules switched off: innocent suspects that then look guilty
+plots     the pictures of docs/inheritance.md
 """
