@@ -107,6 +107,9 @@ REASONS: Final = MappingProxyType(
         "repeated_pair": "The same context and token were counted already; a pair counts once.",
         "pair_in_earlier_answer": "The same context and token were counted in an earlier answer; "
         "a pair counts once.",
+        "not_reported": "The endpoint reported no candidates that begin where this token does.",
+        "context_in_earlier_text": "Its context was read in an earlier text; each counts once.",
+        "context_in_another_prompt": "Its context could have been copied from another prompt.",
         "context_in_other_document": "Its context is scored in another document; each context "
         "counts in one.",
         "pair_in_earlier_document": "The same context and token were counted in an earlier "
