@@ -2,7 +2,7 @@
 
 Reads a run of the frozen benchmark (`python -m benchmarks.inheritance --output DIR`): students that
 learned from answers marked under keys of their own, by one key or two, h = 1, 2 and 4. The default
-for inherited signal is chosen from these students; a suspect under test plays no part in it.
+for inherited signal was chosen on an earlier student; a suspect under test plays no part in it.
 """
 
 from __future__ import annotations

@@ -159,7 +159,7 @@ def report(result: Path, output: Path | None) -> None:
 @click.option("--quick", is_flag=True, help="A smaller run, for a look; its signal may be weak.")
 @click.option("--json", "as_json", is_flag=True, help="Print demo.json at the end.")
 def demo(output: Path, model: str, quick: bool, as_json: bool) -> None:
-    """Mark a teacher, distil a student, and prove the inheritance, live (about 15 minutes)."""
+    """Mark a teacher, distil a student, and prove the inheritance, live (10 to 25 minutes)."""
     from detect.demo.folder import FULL, QUICK
     from detect.demo.run import run_demo
 
