@@ -34,10 +34,10 @@ prompt shows, and R(c_1) .. R(c_i). Claims:
     after the last token is read for: were a position kept only if a token follows it, its row
     would be known not to have chosen the end token, and its other words would be too high.
 (b) Given F_i, R(c_{i+1}) is uniform: a known context, whose row nothing in F_i has looked at.
-(c) The weights w_v = sqrt q_suspect(v | prefix) - sqrt q_reference(v | prefix), the cut to the largest |w|,
-    the decision to place no bet at all, and the scales s are functions of that prefix and of
-    earlier ones, hence F_i-measurable (a, 4). By (b) the factor exp(sum_v [s w_v score_v - K(s
-    w_v)]) has mean at most 1 given F_i.
+(c) The weights w_v = sqrt q_suspect(v | prefix) - sqrt q_reference(v | prefix), the cut to the
+    largest |w|, the decision to place no bet at all, and the scales s are functions of that prefix
+    and of earlier ones, hence F_i-measurable (a, 4). By (b) the factor exp(sum_v [s w_v score_v -
+    K(s w_v)]) has mean at most 1 given F_i.
 
 So E_i is a supermartingale with respect to F_i that starts at 1, and Ville's inequality applies.
 The token that the text shows after c_{i+1} needs no care of its own: it is a function of
