@@ -58,7 +58,7 @@ def _stop_at(server: ChatServer, n_request: int, by: signal.Signals, command: li
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         # Tests that run in the background of a shell ignore Ctrl-C, and so would the command.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
     def stop(n: int) -> None:
