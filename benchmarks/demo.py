@@ -19,8 +19,8 @@ from detect.demo.folder import FULL
 from detect.demo.run import run_demo
 from detect.finding import Plan
 from detect.scoring.scorers import choose_scorer
+from detect.suspect.exchanges import SuspectAnswer
 from detect.suspect.inheritance import TEXT_EFFECT, assess_answers
-from detect.suspect.suspects import SuspectAnswer
 from watermark.config import load_config
 from watermark.keys import SecretKey
 from watermark.tokens import load_tokenizer

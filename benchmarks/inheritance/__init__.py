@@ -8,6 +8,7 @@ asking    what students answer, and their next-token distributions
 by_text   the tests by answers, ours and the published one
 by_weights  the same by open weights, on the same texts
 measuring all tests of a row; what was measured is kept
+planning  what `heirmark power` expected beforehand
 traps     rules switched off: innocent suspects that then look guilty
 plots     the pictures of docs/inheritance.md
 """

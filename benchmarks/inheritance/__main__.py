@@ -12,6 +12,7 @@ from scipy.stats import binomtest, kstest
 from benchmarks.inheritance.grid import ROWS
 from benchmarks.inheritance.lessons import VERSION
 from benchmarks.inheritance.measuring import Bench
+from benchmarks.inheritance.planning import planned_answers
 from benchmarks.inheritance.stages import Stages
 from benchmarks.inheritance.traps import measure_traps
 from benchmarks.record import write_result
@@ -65,6 +66,9 @@ def main(output: Path, family: str | None, names: tuple[str, ...], summary: bool
             click.echo(f"           measured {name}")
         measure_traps(bench)
     rows = {name: bench.measured(name) for name in wanted if bench.has_measured(name)}
+    for name, row in rows.items():
+        if row["marked_share"]:
+            row["planned"] = planned_answers(ROWS[name].tested, row)
     rows["base"] = bench.measured_base()
     measured = {
         "version": VERSION,

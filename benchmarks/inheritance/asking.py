@@ -7,20 +7,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, final
 
-import numpy as np
-
 from benchmarks.inheritance.grid import Family
 from benchmarks.inheritance.lessons import MAX_NEW_TOKENS, TEMPERATURE, TOP_K, read_lesson
 from benchmarks.inheritance.stages import Stages
 from benchmarks.inheritance.students import lesson
 from detect.demo.prompts import held_out_prompts
-from detect.scoring.reference_text import log_probs_of
-from detect.suspect.suspects import Positions, ReadingText, SuspectAnswer, TransformersSuspect
+from detect.suspect.exchanges import Positions, ReadingText, SuspectAnswer
+from detect.suspect.open_weights import TransformersSuspect
 from watermark.cli import progress
 from watermark.generation import Sampling
-from watermark.tokens import TextTokenizer
 
-__all__ = ["Kept", "answers_of", "asked", "base_log_probs", "reading_texts"]
+__all__ = ["Kept", "answers_of", "asked", "reading_texts"]
 
 N_ANSWERS: Final[dict[Family, int]] = {"real": 250, "small": 240}
 _SEED: Final = 7
@@ -60,20 +57,6 @@ def reading_texts(
         )
         for row in read_lesson(stages.folder, name)[:n]
     ]
-
-
-def base_log_probs(
-    base: TransformersSuspect,
-    tokenizer: TextTokenizer,
-    prompts: Sequence[str],
-    answers: Sequence[SuspectAnswer],
-) -> list[np.ndarray]:
-    """Let the public base read answers; ln p of each token, answer by answer."""
-    texts = [
-        ReadingText(base.chat_ids(prompt), tuple(tokenizer.encode(answer.text).tolist()))
-        for prompt, answer in zip(prompts, answers, strict=True)
-    ]
-    return log_probs_of(base, texts, temperature=TEMPERATURE)
 
 
 @final

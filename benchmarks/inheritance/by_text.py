@@ -23,8 +23,8 @@ from detect.scoring.scorers import choose_scorer
 from detect.sequential.watching import Answer, Deployment, Watch
 from detect.suspect.answer_pairs import pool_answers
 from detect.suspect.context_counts import ContextCounts
+from detect.suspect.exchanges import SuspectAnswer
 from detect.suspect.inheritance import TEXT_EFFECT, assess_pool, pool_scorer
-from detect.suspect.suspects import SuspectAnswer
 from detect.tails.convolution import convolution_log_tails
 from detect.tails.mixed_sums import MixedLaw
 from detect.tails.nulls import log_tails

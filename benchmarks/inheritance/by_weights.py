@@ -22,9 +22,9 @@ from detect.finding import Plan, assess_scores
 from detect.results import Tail
 from detect.scoring.normal_scores import reading_scorer
 from detect.scoring.scores import Selection, score_pairs
+from detect.suspect.exchanges import Positions, ReadingText
 from detect.suspect.inheritance import WEIGHTS_EFFECT, assess_pairs
 from detect.suspect.reading import PairWeights, Reader, read_pairs
-from detect.suspect.suspects import Positions, ReadingText
 from detect.tails.nulls import log_tails
 from detect.tails.weighted import weighted_tail
 from watermark.prf import Prf

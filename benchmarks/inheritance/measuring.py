@@ -10,15 +10,17 @@ from typing import Any, Final
 import numpy as np
 
 from benchmarks.inheritance import by_text, by_weights
-from benchmarks.inheritance.asking import Kept, answers_of, asked, base_log_probs, reading_texts
+from benchmarks.inheritance.asking import Kept, answers_of, asked, reading_texts
 from benchmarks.inheritance.by_text import Heard
 from benchmarks.inheritance.grid import ROWS, Row
-from benchmarks.inheritance.lessons import LESSONS
+from benchmarks.inheritance.lessons import LESSONS, TEMPERATURE
 from benchmarks.inheritance.stages import Stages
 from benchmarks.inheritance.students import file_name, lesson, start_of, student
 from detect.scoring.reference_text import log_probs_of
+from detect.suspect.beforehand import Beforehand
 from detect.suspect.context_counts import ContextCounts, count_contexts
-from detect.suspect.suspects import ReadingText, TransformersSuspect
+from detect.suspect.exchanges import ReadingText
+from detect.suspect.open_weights import TransformersSuspect
 from watermark.models import resolve_model
 from watermark.tokens import TextTokenizer, load_tokenizer
 
@@ -113,8 +115,9 @@ class Bench:
     def _heard(self, row: Row, file: str, folder: Path) -> Heard:
         answers = answers_of(self.stages, row.family, file, folder)
         prompts = asked(row.family)
-        log_probs = base_log_probs(self.base, self.tokenizer, prompts, answers)
-        return Heard(self.tokenizer, answers, log_probs, self.counts)
+        public = Beforehand(reference=self.base)
+        log_probs = public.log_probs(self.tokenizer, prompts, answers, TEMPERATURE)
+        return Heard(self.tokenizer, answers, log_probs or [], self.counts)
 
     def _by_weights(self, row: Row, file: str, folder: Path | None) -> dict[str, Any]:
         tested = LESSONS[row.tested]

@@ -14,7 +14,7 @@ from benchmarks.inheritance.grid import ROWS, Family, Row
 from benchmarks.inheritance.lessons import lesson_file, read_lesson, teach
 from benchmarks.inheritance.stages import Stages
 from detect.demo.student import Example, Recipe, fine_tune
-from detect.suspect.suspects import TransformersSuspect
+from detect.suspect.open_weights import TransformersSuspect
 from watermark.cli import progress
 from watermark.models import resolve_model
 from watermark.tokens import load_tokenizer

@@ -20,8 +20,8 @@ from detect.finding import Plan
 from detect.scoring.scorers import choose_scorer
 from detect.scoring.scores import select_pairs
 from detect.suspect.answer_pairs import AnswerPairs, pool_answers
+from detect.suspect.exchanges import SuspectAnswer
 from detect.suspect.inheritance import TEXT_EFFECT, assess_pool
-from detect.suspect.suspects import SuspectAnswer
 from detect.tails.nulls import log_tails
 from watermark.contexts import group_rows
 

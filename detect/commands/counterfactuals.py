@@ -128,9 +128,9 @@ def rank_logs(
     wanted = exchanges(candidates)
     clean = _read_by(reference, wanted) if reference else None
     tested = read_scores(scores_path) if scores_path else _scores(suspect or "", wanted, clean)
+    # By the whole name: of two controls in folders of one name neither may be lost.
     others = {
-        Path(name).name: _scores(name, wanted, None if name == reference else clean)
-        for name in controls
+        name: _scores(name, wanted, None if name == reference else clean) for name in controls
     }
     result = assess_logs(candidates, Sources(tested, others), alpha)
     name = Path(suspect).name if suspect else "scores given"
@@ -147,7 +147,7 @@ def _scores(name: str, wanted: Sequence[Exchange], clean: Scores | None) -> Scor
 def _read_by(name: str, wanted: Sequence[Exchange]) -> Scores:
     try:
         from detect.suspect.likelihoods import mean_log_probs
-        from detect.suspect.suspects import TransformersSuspect
+        from detect.suspect.open_weights import TransformersSuspect
         from watermark.models import resolve_model
 
         model = TransformersSuspect(resolve_model(name))
@@ -173,4 +173,5 @@ def _summary(payload: dict[str, Any]) -> str:
     ]
     if (more := len(payload["accounts"]) - _SHOWN_ACCOUNTS) > 0:
         lines.append(f"          and {more} more accounts in the JSON result")
+    lines += [f"control   {c['name']}: p = {format_p(c['log10_p'])}" for c in payload["controls"]]
     return "\n".join([*lines, *(f"warning   {warning}" for warning in payload["warnings"])])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from detect.demo.folder import TEMPERATURE, TOP_K, Run, read_rows, write
 from detect.demo.prompts import held_out_prompts, training_prompts
-from detect.suspect.suspects import TransformersSuspect
+from detect.suspect.open_weights import TransformersSuspect
 from watermark.answering import answer_prompts
 from watermark.cli import progress
 

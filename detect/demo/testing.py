@@ -15,6 +15,7 @@ from detect.documents import Document
 from detect.results import format_p
 from detect.scoring.scorers import choose_scorer
 from detect.scoring.scores import score_pairs, select_pairs
+from detect.suspect.exchanges import ReadingText, SuspectAnswer
 from detect.suspect.inheritance import (
     TEXT_EFFECT,
     WEIGHTS_EFFECT,
@@ -22,8 +23,8 @@ from detect.suspect.inheritance import (
     assess_answers,
     assess_reading,
 )
+from detect.suspect.open_weights import TransformersSuspect
 from detect.suspect.probe import Control, ProbeResult, conclude
-from detect.suspect.suspects import ReadingText, SuspectAnswer, TransformersSuspect
 from detect.tails.nulls import log_tails
 from watermark.cli import progress
 from watermark.contexts import group_rows

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from detect.reporting.exhibits import scheme_name
 from detect.reporting.fields import Fields
 from detect.reporting.plots import Tick
 from detect.reporting.reader import read_log10_p
-from detect.reporting.views import scheme_name
 from detect.reporting.words import TOPICS, visible
 
 __all__ = ["CalibrationView", "EdfPlot", "RateView", "SectionView", "plot_edf", "read_calibration"]

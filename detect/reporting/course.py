@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
+from detect.reporting.exhibits import Exhibit, Figure
 from detect.reporting.fields import Fields
 from detect.reporting.plots import Scale, Tick, axis_ticks, nice_step
-from detect.reporting.views import Exhibit, Figure
 
 __all__ = ["CourseView", "read_course"]
 

@@ -14,13 +14,14 @@ from typing import Any, Final
 from detect.reporting.calibration_page import read_calibration
 from detect.reporting.course import read_course
 from detect.reporting.environment import render
+from detect.reporting.exhibits import Exhibit
 from detect.reporting.fields import Fields
 from detect.reporting.plots import DotPlot, plot_dots
 from detect.reporting.power_page import read_power
 from detect.reporting.reader import RowView
 from detect.reporting.segments import read_segments
 from detect.reporting.share import read_share
-from detect.reporting.views import Exhibit, FindingView, StepView, read_finding, read_step
+from detect.reporting.views import FindingView, StepView, read_finding, read_step
 from detect.reporting.words import NULL_HYPOTHESES, TOPICS, VERDICTS, headline, reading
 from detect.results import CONTROL_FIRES_AT
 

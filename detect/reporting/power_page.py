@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
+from detect.reporting.exhibits import Figure, scheme_name
 from detect.reporting.fields import Fields
 from detect.reporting.plots import Tick
-from detect.reporting.views import Figure, scheme_name
 from detect.reporting.words import TOPICS, percent, plain, visible
 
 __all__ = ["CaseView", "NeedsPlot", "PowerView", "read_power"]

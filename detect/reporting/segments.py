@@ -12,10 +12,10 @@ from itertools import groupby, pairwise
 from typing import Final
 
 from detect.reporting.colours import ColouredToken, Colouring, colour_tokens
+from detect.reporting.exhibits import Exhibit, Figure, scheme_name
 from detect.reporting.fields import Fields
 from detect.reporting.plots import Scale, Tick, axis_ticks, evidence_scale
 from detect.reporting.reader import TokenView, read_tokens
-from detect.reporting.views import Exhibit, Figure, scheme_name
 from detect.reporting.words import plain
 
 __all__ = ["Bar", "SegmentsView", "Track", "read_segments"]

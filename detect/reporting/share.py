@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from detect.reporting.exhibits import Exhibit, Figure
 from detect.reporting.fields import Fields
 from detect.reporting.plots import Scale, Tick
 from detect.reporting.reader import read_log10_p
-from detect.reporting.views import Exhibit, Figure
 from detect.reporting.words import percent
 
 __all__ = ["IntervalView", "ShareView", "SparseView", "read_share"]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from detect.reporting.colours import Colouring, colour_tokens
+from detect.reporting.exhibits import scheme_name
 from detect.reporting.fields import Fields
 from detect.reporting.plots import CurvePlot, DotPlot, plot_curves, plot_dots
 from detect.reporting.reader import (
@@ -26,13 +27,10 @@ from detect.results import CONTROL_FIRES_AT
 from watermark.errors import ResultError
 
 __all__ = [
-    "Exhibit",
-    "Figure",
     "FindingView",
     "StepView",
     "read_finding",
     "read_step",
-    "scheme_name",
 ]
 
 _MAX_DOCUMENTS: Final = 200
@@ -53,25 +51,6 @@ _SHOWN: Final = frozenset(
     "name title seconds result results steps segments evidence n_windows fraction reference "
     "higher_criticism n_documents_scored course log10_e".split()
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One number beside the p-value: in words, or by its log10 where that is given."""
-
-    label: str
-    value: str
-    note: str
-    log10: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Exhibit:
-    """What one kind of result shows beyond the common finding: a template and what it reads."""
-
-    template: str
-    figures: tuple[Figure, ...]
-    view: object
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,22 +161,6 @@ class StepView:
     def reading(self) -> str:
         """What the step's p-value means."""
         return reading(self.claim.verdict, self.claim.log10_p) if self.claim else ""
-
-
-def scheme_name(fields: Fields) -> str:
-    """Read the scheme, a name or an object with a name and parameters.
-
-    Args:
-        fields: the result.
-
-    Returns:
-        For example "dual-gumbel (alpha 0.1)".
-    """
-    if not isinstance(fields.raw("scheme"), dict):
-        return fields.text("scheme")
-    scheme = fields.inner("scheme")
-    parameters = [f"{name} {value}" for name, value in scheme.facts(without=frozenset({"name"}))]
-    return scheme.text("name") + (f" ({', '.join(parameters)})" if parameters else "")
 
 
 def _subject(fields: Fields) -> str:

@@ -1,8 +1,8 @@
 """Normal scores: the score of open weights, where a few weights may rule a sum.
 
 A suspect's distributions give weights that differ by orders of magnitude. Exponential scores
--ln(1 - u) under such weights have a tail that is ruled by the largest weight: 18 null deviations
-may then be worth no more than p = 1e-13. Normal scores s = Phi^-1(u) make every weighted sum
+-ln(1 - u) under such weights have a tail that is ruled by the largest weight, however many null
+deviations the sum lies out. Normal scores s = Phi^-1(u) make every weighted sum
 normal (docs/decisions/0010). Source: van der Waerden's scores, Indag. Math. 14 (1952).
 """
 

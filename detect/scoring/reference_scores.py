@@ -23,7 +23,6 @@ from detect.tails.convolution import Part
 from detect.tails.mixed_sums import MixedLaw
 from watermark.errors import DocumentError
 from watermark.schemes import Scheme
-from watermark.schemes.laws import Tabulated
 
 __all__ = ["MARKED_SHARE", "ReferenceScorer", "TableSet", "levels_of", "reference_tables"]
 
@@ -71,7 +70,7 @@ class TableSet:
             weights = np.ones_like(levels)
         found, counts = np.unique(np.stack([levels, weights]), axis=1, return_counts=True)
         return [
-            Part(_times(self.tables[level].law, weight), n)
+            Part(self.tables[level].law.times(weight), n)
             for level, weight, n in zip(*found.tolist(), counts.tolist(), strict=True)
         ]
 
@@ -120,10 +119,6 @@ class ReferenceScorer:
         if self.weights is not None:
             units *= np.tile(self.weights, n_keys)
         return np.multiply(units, self.tables.step, dtype=np.float64)
-
-
-def _times(law: Tabulated, weight: int) -> Tabulated:
-    return law if weight == 1 else Tabulated(law.step, law.values * weight, law.probabilities)
 
 
 @cache

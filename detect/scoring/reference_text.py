@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from detect.suspect.exchanges import ReadingText
 from detect.suspect.reading import Reader
-from detect.suspect.suspects import ReadingText
 
 __all__ = ["log_probs_of", "token_log_probs"]
 

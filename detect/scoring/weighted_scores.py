@@ -16,7 +16,6 @@ from detect.scoring.score_tables import Scorer
 from detect.tails.convolution import Part
 from detect.tails.mixed_sums import MixedLaw, as_table
 from watermark.errors import ConfigError
-from watermark.schemes.laws import Tabulated
 
 __all__ = ["WeightedScorer"]
 
@@ -59,7 +58,7 @@ class WeightedScorer:
         found, counts = np.unique(self.weights, return_counts=True)
         return MixedLaw(
             tuple(
-                Part(Tabulated(table.step, table.values * w, table.probabilities), n)
+                Part(table.times(w), n)
                 for w, n in zip(found.tolist(), counts.tolist(), strict=True)
             )
         )

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detect.scoring.scores import Reason, Selection, select_pairs
-from detect.suspect.suspects import SuspectAnswer
+from detect.suspect.exchanges import SuspectAnswer
 from watermark.contexts import group_rows
 from watermark.tokens import TextTokenizer
 

@@ -82,6 +82,7 @@ class CounterfactualResult:
         n_answers: logged answers.
         verdict: after placebos and controls had their say.
         accounts: of the same-key kind, where accounts are named; sorted by p-value.
+        controls: each control's name and log10 p.
         reasons: answers that were not scored, by reason.
         warnings: why a verdict was held back, if it was.
         alpha: level.
@@ -95,6 +96,7 @@ class CounterfactualResult:
     n_answers: int
     verdict: Verdict
     accounts: tuple[AccountResult, ...]
+    controls: tuple[tuple[str, float], ...]
     reasons: dict[str, int]
     warnings: tuple[str, ...]
     alpha: float
@@ -125,6 +127,10 @@ class CounterfactualResult:
             "config_fingerprint": self.config.fingerprint,
             "key_id": self.key_ids[0] if len(self.key_ids) == 1 else list(self.key_ids),
             "accounts": [account.to_dict() for account in self.accounts],
+            "controls": [
+                {"name": name, "p_value": json_p(log10_p), "log10_p": log10_p}
+                for name, log10_p in self.controls
+            ],
             "warnings": list(self.warnings),
             "limits": [*_LIMITS[self.kind], *_COMMON_LIMITS],
         }

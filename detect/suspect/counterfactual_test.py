@@ -30,6 +30,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, NamedTuple, final
 
 import numpy as np
@@ -88,6 +89,7 @@ class _Tested(NamedTuple):
     found: RankSum
     n_units: int
     stops: tuple[str, ...]
+    controls: tuple[tuple[str, float], ...]
     reasons: Counter[str]
 
 
@@ -132,6 +134,7 @@ def assess_logs(
         n_answers=len(groups),
         verdict=_verdict(tested, tested.found.tail, alpha),
         accounts=accounts,
+        controls=tested.controls,
         reasons=dict(tested.reasons),
         warnings=(*tested.stops, *_warnings(kind, files, tested, alpha)),
         alpha=alpha,
@@ -177,13 +180,16 @@ def _test(
         for name, placebo in _PLACEBOS.items()
         if (log10_p := _two_sided(kind, kept, placebo)) <= math.log10(CONTROL_FIRES_AT)
     ]
-    for name, scores in sources.controls.items():
-        log10_p = sum_ranks(_ranks(kind, kept, scores)).tail.log10_p
-        if log10_p <= math.log10(CONTROL_FIRES_AT):
-            stops.append(
-                f"The control {name} fires as well (p = {format_p(log10_p)}): the claim is stopped."
-            )
-    return _Tested(sum_ranks(ranks), len(ranks), tuple(stops), reasons)
+    controls = tuple(
+        (Path(name).name, sum_ranks(_ranks(kind, kept, scores)).tail.log10_p)
+        for name, scores in sources.controls.items()
+    )
+    stops += [
+        f"The control {name} fires as well (p = {format_p(log10_p)}): the claim is stopped."
+        for name, log10_p in controls
+        if log10_p <= math.log10(CONTROL_FIRES_AT)
+    ]
+    return _Tested(sum_ranks(ranks), len(ranks), tuple(stops), controls, reasons)
 
 
 def _scored(groups: Sequence[_Group], foreign: frozenset[str]) -> tuple[list[_Group], Counter[str]]:

@@ -31,10 +31,11 @@ from detect.scoring.scores import Selection, score_pairs, select_pairs
 from detect.scoring.weighted_scores import WeightedScorer
 from detect.suspect.answer_pairs import AnswerPairs, pool_answers
 from detect.suspect.context_counts import ContextCounts, context_weights
+from detect.suspect.exchanges import ReadingText, SuspectAnswer
 from detect.suspect.reading import PairWeights, Reader, read_pairs
-from detect.suspect.suspects import ReadingText, SuspectAnswer
 from detect.tails.nulls import log_tails
 from detect.tails.weighted import weighted_tail
+from watermark.config import WatermarkConfig
 from watermark.contexts import group_rows
 from watermark.errors import ResultError
 from watermark.prf import Prf
@@ -183,7 +184,7 @@ def assess_reading(
         ResultError: the reading texts are marked under the key themselves.
     """
     check_fingerprint(tokenizer, plan.config.tokenizer)
-    refuse_without_context(plan)
+    refuse_without_context(plan.config)
     _refuse_marked(plan, tokenizer, texts)
     pairs = read_pairs(
         suspect,
@@ -211,17 +212,17 @@ def assess_reports(plan: Plan, pairs: PairWeights, n_tokens: int) -> Outcome:
     Raises:
         ResultError: a mark without context.
     """
-    refuse_without_context(plan)
+    refuse_without_context(plan.config)
     return Outcome(assess_pairs(plan, pairs), n_tokens, pairs.reasons, _spread(pairs))
 
 
-def refuse_without_context(plan: Plan) -> None:
+def refuse_without_context(config: WatermarkConfig) -> None:
     """Refuse h = 0, where whatever distribution shows tokens of a marked prompt looks guilty.
 
     Raises:
         ResultError: a mark without context.
     """
-    if plan.config.context_width == 0:
+    if config.context_width == 0:
         raise ResultError(
             "a mark without context (h = 0) cannot be tested with distributions: a model that "
             "repeats tokens of a marked prompt would be accused. Probe with --access text"

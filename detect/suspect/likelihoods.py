@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Protocol
 
+from detect.suspect.exchanges import ReadingText
 from detect.suspect.reading import Reader
-from detect.suspect.suspects import ReadingText
 from watermark.tokens import TextTokenizer
 
 __all__ = ["Exchange", "Scores", "SuspectReader", "less", "mean_log_probs"]

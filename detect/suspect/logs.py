@@ -231,10 +231,8 @@ def draw_counterfactuals(
     folder = resolve_model(model)
     tokenizer = load_tokenizer(folder)
     bound = config.bound_to(tokenizer.fingerprint) if config.tokenizer is None else config
-    unchecked = 0
     for number, answer in enumerate(answers, 1):
         _check_deployment(number, answer, bound, key)
-        unchecked += None in (answer.key_id, answer.config_fingerprint, answer.token_ids)
         if answer.token_ids is not None:
             _check_tokens(number, answer, tokenizer.decode(answer.token_ids), max_new_tokens)
     seed = secrets.randbits(62) if seed is None else seed
@@ -261,7 +259,8 @@ def draw_counterfactuals(
         "top_k": top_k,
         "seed": seed,
     }
-    return Candidates(kind, key.key_id, bound, settings, tuple(answers), tuple(others), unchecked)
+    n_unchecked = sum(None in (a.key_id, a.config_fingerprint, a.token_ids) for a in answers)
+    return Candidates(kind, key.key_id, bound, settings, tuple(answers), tuple(others), n_unchecked)
 
 
 def _check_deployment(

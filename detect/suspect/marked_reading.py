@@ -65,9 +65,9 @@ from detect.results import Tail, n_needed
 from detect.sequential.eprocess import n_powered
 from detect.sequential.evalues import sequential_verdict
 from detect.sequential.weighted_rows import log_bets, log_e_of_rows, row_scales
+from detect.suspect.exchanges import ReadingText
 from detect.suspect.inheritance import Outcome
 from detect.suspect.reading import Reader, differences, largest_weights, readable_positions
-from detect.suspect.suspects import ReadingText
 from watermark.contexts import group_rows, windows
 from watermark.errors import ResultError
 from watermark.prf import Prf

@@ -16,6 +16,7 @@ from detect.planning.effects import inherited_effect
 from detect.scoring.scorers import choose_scorer
 from detect.suspect.asking import Asked, AskingOptions, ask, plan_asking, spending
 from detect.suspect.beforehand import Beforehand, count_own_texts
+from detect.suspect.exchanges import ReadingText, SuspectAnswer
 from detect.suspect.inheritance import (
     TEXT_EFFECT,
     WEIGHTS_EFFECT,
@@ -27,11 +28,11 @@ from detect.suspect.inheritance import (
 )
 from detect.suspect.logs import read_logs
 from detect.suspect.marked_reading import assess_marked_reading
+from detect.suspect.open_weights import TransformersSuspect
 from detect.suspect.opening import is_replay, open_weights
 from detect.suspect.probe import Access, Control, ProbeResult, conclude
 from detect.suspect.replay import ReplaySuspect
 from detect.suspect.reported import reported_pairs
-from detect.suspect.suspects import ReadingText, SuspectAnswer, TransformersSuspect
 from detect.suspect.used import is_same, what_was_used
 from watermark.config import WatermarkConfig
 from watermark.errors import ConfigError, DocumentError, FingerprintError
@@ -116,7 +117,7 @@ def run_probe(
 def _check(request: ProbeRequest) -> None:
     """Say what cannot be before anything is asked or read."""
     if request.access != "text":
-        refuse_without_context(Plan(request.config, request.key, request.alpha, 1.0, 0, 0))
+        refuse_without_context(request.config)
     if request.reference and is_same(request.suspect, request.reference):
         raise ConfigError(
             "suspect and reference are the same model: nothing would be left of it. Give another "

@@ -25,7 +25,7 @@ from watermark.errors import FingerprintError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from detect.suspect.suspects import Positions, ReadingText
+    from detect.suspect.exchanges import Positions, ReadingText
 
 __all__ = [
     "PairWeights",
@@ -46,7 +46,7 @@ class Reader(Protocol):
     """A model that reads texts."""
 
     def read(self, texts: Sequence[ReadingText]) -> Iterator[Positions]:
-        """Yield the distributions over each text's response tokens; see `suspects`."""
+        """Yield the distributions over each text's response tokens; see `open_weights`."""
 
 
 @final

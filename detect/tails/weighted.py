@@ -122,11 +122,7 @@ def _lattice(
 ) -> _Lattice:
     parts, mean = [], 0.0
     for w, n in zip(whole.tolist(), counts.tolist(), strict=True):
-        # A negative weight turns the table round.
-        values, masses = table.values * w, table.probabilities
-        law = (
-            Tabulated(1.0, values, masses) if w > 0 else Tabulated(1.0, values[::-1], masses[::-1])
-        )
+        law = Tabulated(1.0, table.values, table.probabilities).times(w)
         parts.append(Part(law, n))
         mean += n * law.mean
     return _Lattice(parts, unit * table.step, mean)

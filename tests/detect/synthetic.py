@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from detect.suspect.suspects import Positions, ReadingText
+from detect.suspect.exchanges import Positions, ReadingText
 from watermark.config import WatermarkConfig
 from watermark.keys import SecretKey
 from watermark.marking import Marker

@@ -84,7 +84,8 @@ def test_lone_surrogates_are_refused(tokenizer: TextTokenizer) -> None:
 def test_a_reference_model_needs_fewer_tokens(tokenizer: TextTokenizer, model_folder: Path) -> None:
     """A real model's marked text, read by the model itself: the likelihood ratio beats the rest."""
     from detect.scoring.reference_text import token_log_probs
-    from detect.suspect.suspects import ReadingText, TransformersSuspect
+    from detect.suspect.exchanges import ReadingText
+    from detect.suspect.open_weights import TransformersSuspect
     from watermark.answering import answer_prompts
 
     config, reader = preset("gumbel"), TransformersSuspect(model_folder)
@@ -111,7 +112,8 @@ def test_a_reference_model_needs_fewer_tokens(tokenizer: TextTokenizer, model_fo
 
 def test_a_temperature_sharpens_what_the_reference_says(model_folder: Path) -> None:
     from detect.scoring.reference_text import token_log_probs
-    from detect.suspect.suspects import ReadingText, TransformersSuspect
+    from detect.suspect.exchanges import ReadingText
+    from detect.suspect.open_weights import TransformersSuspect
 
     reader, text = TransformersSuspect(model_folder), ReadingText((5, 6), (7, 8, 9))
     (positions,) = reader.read([text])

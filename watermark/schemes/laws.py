@@ -225,6 +225,11 @@ class Tabulated(ScoreLaw):
         centred = self.values * self.step - self.mean
         return float(self.probabilities @ centred**2)
 
+    def times(self, weight: int) -> Tabulated:
+        """Return the law of the score times a whole weight; a negative one turns it round."""
+        turned = slice(None, None, 1 if weight > 0 else -1)
+        return Tabulated(self.step, self.values[turned] * weight, self.probabilities[turned])
+
     def cumulants(self, t: NDArray[np.float64]) -> Cumulants:
         """Sum over the table, stable for large |t|; see `ScoreLaw.cumulants`."""
         scores = self.values * self.step

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,29 @@ def test_listed_texts_can_be_scored_elsewhere(folder: Path, model_folder: Path) 
     failed = _run("test", folder / "c.json", "--scores", folder / "s.jsonl")
     assert isinstance(failed.exception, WatermarkError)
     assert "have no score" in str(failed.exception)
+
+
+def test_of_two_controls_of_one_name_neither_is_lost(
+    folder: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    """One that fires must not hide behind one that does not."""
+    twin = shutil.copytree(model_folder, tmp_path / model_folder.name)
+    payload = json.loads(
+        _done(
+            "test",
+            folder / "c.json",
+            "--suspect",
+            model_folder,
+            "--control",
+            model_folder,
+            "--control",
+            twin,
+            "--json",
+        )
+    )
+    assert [control["name"] for control in payload["controls"]] == [model_folder.name] * 2
+    assert payload["controls"][0]["log10_p"] == payload["log10_p"]
+    assert str(tmp_path) not in json.dumps(payload)
 
 
 def test_wrong_usage_exits_with_2(folder: Path) -> None:

@@ -10,10 +10,10 @@ from detect.decoys import DecoyResult
 from detect.finding import Finding, Plan, settle
 from detect.results import Tail
 from detect.suspect import answer_pairs, inheritance
+from detect.suspect.exchanges import ReadingText, SuspectAnswer
 from detect.suspect.inheritance import Outcome, assess_answers, assess_reading
 from detect.suspect.probe import Control, conclude
 from detect.suspect.reading import read_pairs
-from detect.suspect.suspects import ReadingText, SuspectAnswer
 from detect.tails.weighted import weighted_tail
 from tests.detect.synthetic import ToyReader, marked_ids
 from watermark.config import PRESETS, WatermarkConfig, preset

@@ -21,8 +21,8 @@ from detect.suspect.logs import (
     read_candidates,
     read_logs,
 )
+from detect.suspect.open_weights import TransformersSuspect
 from detect.suspect.score_files import read_scores
-from detect.suspect.suspects import TransformersSuspect
 from watermark.answering import answer_prompts
 from watermark.config import WatermarkConfig, preset
 from watermark.errors import DocumentError, FingerprintError

@@ -13,9 +13,9 @@ from torch import Tensor
 from detect.finding import Finding, Plan
 from detect.results import Verdict
 from detect.suspect import inheritance, marked_reading
+from detect.suspect.exchanges import Positions, ReadingText
 from detect.suspect.inheritance import assess_reading
 from detect.suspect.marked_reading import assess_marked_reading
-from detect.suspect.suspects import Positions, ReadingText
 from tests.detect.synthetic import ToyReader, marked_ids
 from watermark.config import WatermarkConfig, preset
 from watermark.errors import FingerprintError, ResultError

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from detect.finding import Plan
 from detect.scoring.scores import Selection, score_pairs
 from detect.suspect import reading
+from detect.suspect.exchanges import Positions, ReadingText
 from detect.suspect.inheritance import assess_reading
 from detect.suspect.probe import Control, conclude
 from detect.suspect.reading import PairWeights, read_pairs
-from detect.suspect.suspects import Positions, ReadingText
 from detect.tails.weighted import weighted_tail
 from tests.detect.synthetic import ToyReader, marked_ids
 from watermark.config import PRESETS, preset

@@ -12,7 +12,8 @@ import torch
 from transformers import LlamaForCausalLM
 
 from detect.suspect import open_weights
-from detect.suspect.suspects import ReadingText, TransformersSuspect
+from detect.suspect.exchanges import ReadingText
+from detect.suspect.open_weights import TransformersSuspect
 from tests.conftest import PARAGRAPH
 from tests.tiny_model import write_model
 from watermark.errors import ConfigError, FingerprintError, GenerationError, ModelError
