@@ -44,8 +44,11 @@ def _pairs(n: int, seed: int, contexts: int = 40) -> AnswerPairs:
 
 
 def _counts(rng: np.random.Generator) -> ContextCounts:
-    texts = [np.repeat(rng.integers(0, 40, 1), 2) + np.array([0, 1]) for _ in range(300)]
-    return count_contexts(texts, 2)
+    # Some contexts often, some seldom, some never: weights of several sizes.
+    firsts = np.minimum(rng.geometric(0.1, 300), 39)
+    counts = count_contexts([np.array([c, c + 1, 0], np.int64) for c in firsts], 2)
+    assert len(set(context_weights(counts.counts).tolist())) > 3
+    return counts
 
 
 @settings(deadline=None)
