@@ -123,14 +123,17 @@ def rank_logs(
     from detect.suspect.counterfactual_test import Sources, assess_logs, exchanges
     from detect.suspect.logs import read_candidates
     from detect.suspect.score_files import read_scores
+    from detect.suspect.used import is_same, refuse_own_reference
 
+    refuse_own_reference(suspect or "", reference)
     candidates = [read_candidates(path) for path in files]
     wanted = exchanges(candidates)
     clean = _read_by(reference, wanted) if reference else None
     tested = read_scores(scores_path) if scores_path else _scores(suspect or "", wanted, clean)
     # By the whole name: of two controls in folders of one name neither may be lost.
     others = {
-        name: _scores(name, wanted, None if name == reference else clean) for name in controls
+        name: _scores(name, wanted, None if reference and is_same(name, reference) else clean)
+        for name in controls
     }
     result = assess_logs(candidates, Sources(tested, others), alpha)
     name = Path(suspect).name if suspect else "scores given"

@@ -33,9 +33,9 @@ from detect.suspect.opening import is_replay, open_weights
 from detect.suspect.probe import Access, Control, ProbeResult, conclude
 from detect.suspect.replay import ReplaySuspect
 from detect.suspect.reported import reported_pairs
-from detect.suspect.used import is_same, what_was_used
+from detect.suspect.used import is_same, refuse_own_reference, what_was_used
 from watermark.config import WatermarkConfig
-from watermark.errors import ConfigError, DocumentError, FingerprintError
+from watermark.errors import DocumentError, FingerprintError
 from watermark.files import read_prompts, read_records
 from watermark.keys import SecretKey
 from watermark.sampling import Sampling
@@ -118,11 +118,7 @@ def _check(request: ProbeRequest) -> None:
     """Say what cannot be before anything is asked or read."""
     if request.access != "text":
         refuse_without_context(request.config)
-    if request.reference and is_same(request.suspect, request.reference):
-        raise ConfigError(
-            "suspect and reference are the same model: nothing would be left of it. Give another "
-            "reference, or none"
-        )
+    refuse_own_reference(request.suspect, request.reference)
 
 
 def _used(request: ProbeRequest, prompts: Sequence[str] | None) -> dict[str, Any]:

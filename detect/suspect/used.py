@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["is_same", "what_was_used"]
+from watermark.errors import ConfigError
+
+__all__ = ["is_same", "refuse_own_reference", "what_was_used"]
 
 
 def is_same(spec: str, other: str) -> bool:
@@ -19,6 +21,19 @@ def is_same(spec: str, other: str) -> bool:
     return spec == other or (
         Path(spec).exists() and Path(other).exists() and Path(spec).samefile(other)
     )
+
+
+def refuse_own_reference(suspect: str, reference: str | None) -> None:
+    """Refuse a suspect that is its own reference: what is left of it is rounding.
+
+    Raises:
+        ConfigError: they are the same model.
+    """
+    if reference and is_same(suspect, reference):
+        raise ConfigError(
+            "suspect and reference are the same model: nothing would be left of it. Give another "
+            "reference, or none"
+        )
 
 
 def what_was_used(

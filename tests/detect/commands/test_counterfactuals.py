@@ -65,12 +65,18 @@ def test_a_suspect_is_read_with_reference_and_control(folder: Path, model_folder
     assert "Exchangeability" in payload["assumption"]
     assert payload["n_answers"] == 10
     assert payload["accounts"][0]["account"] == "alice"
-    # The suspect is its own reference here: nothing is left to rank by.
-    same = ["--suspect", model_folder, "--reference", model_folder]
-    output = _done("test", folder / "c.json", *same)
-    assert "scored    0 answers" in output
+    output = _done("test", folder / "c.json", "--suspect", model_folder)
     assert "account   alice" in output
     assert "add at least one with --control" in output
+
+
+def test_a_suspect_is_not_ranked_by_the_rounding_of_its_own_reference(
+    folder: Path, model_folder: Path
+) -> None:
+    same = ["--suspect", model_folder, "--reference", f"{model_folder}/."]
+    refused = _run("test", folder / "c.json", *same)
+    assert isinstance(refused.exception, WatermarkError)
+    assert "the same model" in str(refused.exception)
 
 
 def test_listed_texts_can_be_scored_elsewhere(folder: Path, model_folder: Path) -> None:
