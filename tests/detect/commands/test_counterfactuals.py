@@ -10,10 +10,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from detect.commands.counterfactuals import counterfactuals
+from tests.tiny_model import write_model
 from watermark.answering import answer_prompts
 from watermark.config import preset
 from watermark.errors import WatermarkError
 from watermark.keys import SecretKey, save_key
+from watermark.tokens import load_tokenizer
 
 KEY = SecretKey(bytes(range(32)))
 
@@ -53,7 +55,9 @@ def _lines(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8").splitlines()
 
 
-def test_a_suspect_is_read_with_reference_and_control(folder: Path, model_folder: Path) -> None:
+def test_a_suspect_is_read_with_reference_and_control(
+    folder: Path, model_folder: Path, tokenizer_folder: Path, tmp_path: Path
+) -> None:
     output = _done(
         "test", folder / "c.json", "--suspect", model_folder, "--control", model_folder, "--json"
     )
@@ -68,6 +72,17 @@ def test_a_suspect_is_read_with_reference_and_control(folder: Path, model_folder
     output = _done("test", folder / "c.json", "--suspect", model_folder)
     assert "account   alice" in output
     assert "add at least one with --control" in output
+    other = write_model(
+        tmp_path / "other",
+        tokenizer_folder,
+        vocabulary=load_tokenizer(tokenizer_folder).vocab_size,
+        n_positions=256,
+        architecture="qwen2",
+    )
+    against = ["--suspect", model_folder, "--reference", other, "--control", other, "--json"]
+    less = json.loads(_done("test", folder / "c.json", *against))
+    assert less["log10_p"] != payload["log10_p"]
+    assert [control["name"] for control in less["controls"]] == ["other"]
 
 
 def test_a_suspect_is_not_ranked_by_the_rounding_of_its_own_reference(
