@@ -26,7 +26,7 @@ _NO_SIGNAL_ABOVE: Final = 0.01
 _POWER: Final = 0.9
 _LOWEST: Final = math.log10(sys.float_info.min)
 
-Method = Literal["exact", "inversion", "normal", "saddlepoint", "e-process", "none"]
+Method = Literal["exact", "inversion", "saddlepoint", "e-process", "none"]
 
 
 @final
@@ -51,7 +51,7 @@ class Tail:
         log10_p_ceiling: a rigorous upper bound on it; equal to `log10_p` where that is exact, or
             a bound itself (e-process).
         method: how `log10_p` was computed: "exact"; "inversion", numerically and right to about
-            1e-9; "normal", a sum of normal scores, exact but for the grid of words; "saddlepoint",
+            1e-9; "saddlepoint",
             approximately; "e-process", a bound at any time; "none" if nothing was scored.
     """
 

@@ -8,6 +8,7 @@ is one, added up over the texts.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, final
@@ -20,14 +21,16 @@ from benchmarks.inheritance.lessons import Lesson
 from detect.decoys import decoy_keys, decoy_statistics
 from detect.finding import Plan, assess_scores
 from detect.results import Tail
-from detect.scoring.normal_scores import reading_scorer
 from detect.scoring.scores import Selection, score_pairs
 from detect.suspect.exchanges import Positions, ReadingText
 from detect.suspect.inheritance import WEIGHTS_EFFECT, assess_pairs
 from detect.suspect.reading import PairWeights, Reader, read_pairs
+from detect.suspect.weighing import weigh
+from detect.tails.convolution import convolution_log_tails
+from detect.tails.mixed_sums import MixedLaw
 from detect.tails.nulls import log_tails
-from detect.tails.weighted import weighted_tail
 from watermark.prf import Prf
+from watermark.schemes import Scheme
 from watermark.tokens import TextTokenizer
 
 __all__ = ["Likeliest", "fresh_key_p_values", "read_argmax", "read_by", "test_weights"]
@@ -102,10 +105,6 @@ def test_weights(lesson: Lesson, read: dict[str, PairWeights]) -> dict[str, Any]
     return found
 
 
-def _our_tail(plan: Plan, pairs: PairWeights) -> Tail:
-    return assess_pairs(plan, pairs).tail
-
-
 def _published_tail(plan: Plan, pairs: PairWeights) -> Tail:
     """The scheme's own score of each distinct pair, with its exact tail."""
     nothing = np.empty(0, np.int64)
@@ -120,15 +119,23 @@ def fresh_key_p_values(
     """Test what was read under keys that were never used; p-values by method."""
     assert lesson.config is not None
     scheme, keys = lesson.config.scheme, decoy_keys(n_keys, seed)
-    found = {}
-    for name, pairs in read.items():
-        scorer = scheme if name == _PUBLISHED else reading_scorer(scheme)
-        sums = decoy_statistics(scorer, keys, pairs.contexts, pairs.tokens, pairs.weights)
-        n = np.full(len(sums), len(pairs.tokens))
-        if name == _PUBLISHED:
-            logs = log_tails(scheme.law, sums + n * scheme.law.mean, n)
-        else:
-            tails = [weighted_tail(scorer.law, pairs.weights, s) for s in sums.tolist()]
-            logs = np.log(10) * np.array([tail.log10_p for tail in tails])
-        found[name] = np.exp(logs).tolist()
-    return found
+    return {
+        name: np.exp(_fresh_logs(scheme, keys, pairs, published=name == _PUBLISHED)).tolist()
+        for name, pairs in read.items()
+    }
+
+
+def _fresh_logs(
+    scheme: Scheme, keys: np.ndarray, pairs: PairWeights, *, published: bool
+) -> np.ndarray:
+    if published:
+        n = np.full(len(keys), len(pairs.tokens))
+        sums = decoy_statistics(scheme, keys, pairs.contexts, pairs.tokens)
+        return log_tails(scheme.law, sums + n * scheme.law.mean, n)
+    w = weigh(scheme, pairs)
+    sums = decoy_statistics(w.scorer, keys, w.contexts, w.tokens, w.weights)
+    if isinstance(law := w.scorer.law, MixedLaw):
+        units = np.rint((sums + law.n * law.mean) / law.parts[0].law.step)
+        return convolution_log_tails(law.parts, units.astype(np.int64))
+    tails = [w.tail(s).log10_p for s in sums.tolist()]
+    return np.array(tails) / math.log10(math.e)

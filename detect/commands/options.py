@@ -161,7 +161,7 @@ def _summary(payload: dict[str, Any]) -> str:
         f"key       {payload['key_id']}  {payload['scheme']}, context width "
         f"{payload['context_width']}",
     ]
-    if payload["method"] in ("saddlepoint", "inversion", "normal"):
+    if payload["method"] in ("saddlepoint", "inversion"):
         lines.insert(2, f"at most   {format_p(payload['log10_p_ceiling'])}  (rigorous bound)")
     if decoys := payload["decoys"]:
         lines.append(

@@ -29,7 +29,7 @@ from watermark.schemes.dual_gumbel import DualGumbel
 from watermark.schemes.gumbel import Gumbel
 from watermark.schemes.laws import ScoreLaw, Tabulated
 
-__all__ = ["ScoreTable", "Scorer", "score_table"]
+__all__ = ["ScoreTable", "Scorer", "cell_ratios", "score_table", "tabulate"]
 
 # Steps of the lattice in a standard deviation: rounding costs power only, and little of it.
 _STEPS_PER_DEVIATION = 32
@@ -113,7 +113,7 @@ def score_table(
     """
     if not 0 < marked_share < 1:
         raise ValueError(f"marked_share must lie in (0, 1), got {marked_share}")
-    ratios, probabilities = _ratios(scheme, alternative)
+    ratios, probabilities = cell_ratios(scheme, alternative)
     scores = np.log1p(marked_share * (ratios - 1))
     if step is None:
         step = _deviation(scores, probabilities) / _STEPS_PER_DEVIATION
@@ -141,7 +141,7 @@ def tabulate(
     return Tabulated(step, values + lowest, mass[values])
 
 
-def _ratios(
+def cell_ratios(
     scheme: Scheme, alternative: Ensemble
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Likelihood ratios of cells and their null probabilities, of one or two dimensions."""

@@ -6,9 +6,9 @@ training, the tokens that the mark preferred.
 - By text: its answers to prompts; each distinct (context, token) pair is scored once, with equal
   weight or with one by how often its context occurs in texts that the key did not shape, by one
   score for all or by one made for its token's probability under a public model. Exact.
-- By weights: the square roots of its next-token probabilities on unmarked texts, less those of a
-  clean reference (`detect.suspect.reading`), weigh normal scores: the sum is normal. Red-green and
-  tournament keep their own, bounded scores. A rigorous ceiling beside each value.
+- By weights: its next-token probabilities on unmarked texts, less those of a clean reference
+  (`detect.suspect.reading`), place a bet on each pair (`detect.scoring.bets`). Exact. Red-green and
+  tournament keep their own scores, weighted by roots: a saddlepoint under a rigorous ceiling.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from detect.decoys import run_decoys
 from detect.finding import Curve, Finding, Plan, assess_scores, settle
 from detect.multiplicity import holm
-from detect.scoring.normal_scores import reading_scorer
 from detect.scoring.reference_scores import ReferenceScorer, levels_of, reference_tables
 from detect.scoring.score_tables import Scorer
 from detect.scoring.scores import Selection, score_pairs, select_pairs
@@ -32,13 +31,16 @@ from detect.scoring.weighted_scores import WeightedScorer
 from detect.suspect.answer_pairs import AnswerPairs, pool_answers
 from detect.suspect.context_counts import ContextCounts, context_weights
 from detect.suspect.exchanges import ReadingText, SuspectAnswer
+from detect.suspect.foreign_reading import ForeignReader, foreign_pairs
 from detect.suspect.reading import PairWeights, Reader, read_pairs
+from detect.suspect.weighing import Weighed, weigh
+from detect.tails.mixed_sums import MixedLaw
 from detect.tails.nulls import log_tails
-from detect.tails.weighted import weighted_tail
 from watermark.config import WatermarkConfig
 from watermark.contexts import group_rows
 from watermark.errors import ResultError
 from watermark.prf import Prf
+from watermark.schemes.laws import ScoreLaw
 from watermark.tokens import TextTokenizer, check_fingerprint
 
 __all__ = [
@@ -46,6 +48,7 @@ __all__ = [
     "WEIGHTS_EFFECT",
     "Outcome",
     "assess_answers",
+    "assess_foreign_reading",
     "assess_pairs",
     "assess_pool",
     "assess_reading",
@@ -61,7 +64,7 @@ WEIGHTS_EFFECT: Final = 0.119
 # Share of a suspect's tokens that are presumed to follow the mark: as of the score "weak".
 _INHERITED_SHARE: Final = 0.1
 _FINE_STEP: Final = 1 / 256  # nats
-_CURVE_POINTS = 24
+_CURVE_POINTS = 16
 # A reading text this unlikely under the null is marked, and must not be read here.
 _MARKED_BELOW = 1e-4
 
@@ -195,7 +198,49 @@ def assess_reading(
         on_positions=on_positions,
     )
     n_tokens = sum(len(t.token_ids) for t in texts)
-    return Outcome(assess_pairs(plan, pairs), n_tokens, pairs.reasons, _spread(pairs))
+    finding = assess_pairs(plan, pairs)
+    return Outcome(finding, n_tokens, pairs.reasons, _spread(pairs, finding))
+
+
+def assess_foreign_reading(
+    plan: Plan,
+    tokenizer: TextTokenizer,
+    suspect: ForeignReader,
+    reference: Reader | None,
+    exchanges: Sequence[tuple[str, str]],
+    on_positions: Callable[[int], object] = lambda n: None,
+) -> Outcome:
+    """Test the next-token distributions of a suspect with a tokenizer of its own.
+
+    Args:
+        plan: what was fixed beforehand.
+        tokenizer: the provider's tokenizer.
+        suspect: the model under test.
+        reference: a clean model with the suspect's tokenizer, or None.
+        exchanges: prompts and unmarked texts, chosen without regard to the key.
+        on_positions: called with the number of the suspect's positions read since the last call.
+
+    Returns:
+        The finding, as by `assess_reading`.
+
+    Raises:
+        FingerprintError: the config is bound to another tokenizer.
+        ResultError: the reading texts are marked under the key themselves.
+    """
+    check_fingerprint(tokenizer, plan.config.tokenizer)
+    refuse_without_context(plan.config)
+    ids = tokenizer.encode_many([text for _, text in exchanges])
+    _refuse_marked(plan, tokenizer, [ReadingText((), tuple(i.tolist())) for i in ids])
+    pairs = foreign_pairs(
+        tokenizer,
+        suspect,
+        reference,
+        exchanges,
+        context_width=plan.config.context_width,
+        on_positions=on_positions,
+    )
+    finding = assess_pairs(plan, pairs)
+    return Outcome(finding, sum(map(len, ids)), pairs.reasons, _spread(pairs, finding))
 
 
 def assess_reports(plan: Plan, pairs: PairWeights, n_tokens: int) -> Outcome:
@@ -213,7 +258,8 @@ def assess_reports(plan: Plan, pairs: PairWeights, n_tokens: int) -> Outcome:
         ResultError: a mark without context.
     """
     refuse_without_context(plan.config)
-    return Outcome(assess_pairs(plan, pairs), n_tokens, pairs.reasons, _spread(pairs))
+    finding = assess_pairs(plan, pairs)
+    return Outcome(finding, n_tokens, pairs.reasons, _spread(pairs, finding))
 
 
 def refuse_without_context(config: WatermarkConfig) -> None:
@@ -229,12 +275,23 @@ def refuse_without_context(config: WatermarkConfig) -> None:
         )
 
 
-def _spread(pairs: PairWeights) -> dict[str, float]:
+def _spread(pairs: PairWeights, finding: Finding) -> dict[str, float]:
     return {
         "n_positions": pairs.n_positions,
         "n_contexts": pairs.n_contexts,
-        "n_effective": round(pairs.n_effective, 1),
+        "n_effective": round(_n_effective(pairs, finding.plan.scoring.law), 1),
     }
+
+
+def _n_effective(pairs: PairWeights, law: ScoreLaw) -> float:
+    """(sum v)^2 / sum v^2 over variances v: as many equal pairs would spread as evenly."""
+    if isinstance(law, MixedLaw):
+        variances = np.array([part.law.variance for part in law.parts])
+        times = np.array([part.n for part in law.parts], np.float64)
+    else:
+        variances, times = np.square(pairs.weights), np.ones(len(pairs.weights))
+    fourth = float(times @ np.square(variances))
+    return float(times @ variances) ** 2 / fourth if fourth else 0.0
 
 
 def _refuse_marked(plan: Plan, tokenizer: TextTokenizer, texts: Sequence[ReadingText]) -> None:
@@ -277,45 +334,44 @@ def _smallest_adjusted(plan: Plan, rows: Sequence[Selection]) -> float:
 
 def assess_pairs(plan: Plan, pairs: PairWeights) -> Finding:
     """Test the weighted pairs of reading texts; see `assess_reading`."""
-    scorer = reading_scorer(plan.config.scheme)
-    plan = replace(plan, scorer=scorer)
-    selection = Selection(np.empty(0, np.int64), np.empty(0, np.int8), pairs.contexts, pairs.tokens)
-    centred = score_pairs(selection, plan.config, Prf.from_key(plan.key), scorer) - scorer.law.mean
-    statistic = float(pairs.weights @ centred)
-    null = weighted_tail(scorer.law, pairs.weights, statistic)
+    weighed = weigh(plan.config.scheme, pairs)
+    contexts, tokens, weights = weighed.contexts, weighed.tokens, weighed.weights
+    plan = replace(plan, scorer=weighed.scorer)
+    selection = Selection(np.empty(0, np.int64), np.empty(0, np.int8), contexts, tokens)
+    scores = score_pairs(selection, plan.config, Prf.from_key(plan.key), weighed.scorer)
+    statistic = weighed.statistic(scores)
+    null = weighed.tail(statistic)
     decoys = None
-    if plan.n_decoys and len(centred):
+    if plan.n_decoys and len(scores):
         decoys = run_decoys(
-            scorer,
-            pairs.contexts,
-            pairs.tokens,
+            weighed.scorer,
+            contexts,
+            tokens,
             statistic,
             n_decoys=plan.n_decoys,
             seed=plan.seed,
-            weights=pairs.weights,
+            weights=weights,
         )
     # The published effect is one of contexts: hundreds of pairs share the evidence of one.
     verdict, warnings = settle(plan, null, decoys, pairs.n_contexts)
-    if not len(centred):
+    if not len(scores):
         warnings = (
             *warnings,
             "No pair has any weight: the suspect equals its reference, or nothing was read.",
         )
-    curve = _weighted_curve(plan, pairs.weights, centred)
-    return Finding(plan, statistic, len(centred), null, decoys, verdict, curve, warnings)
+    shown = float(scores.sum()) if weights is None else statistic
+    curve = _weighted_curve(weighed, scores)
+    return Finding(plan, shown, len(scores), null, decoys, verdict, curve, warnings)
 
 
-def _weighted_curve(
-    plan: Plan, weights: NDArray[np.float64], centred: NDArray[np.float64]
-) -> Curve | None:
-    """Evidence of the pairs with the largest weights: an order that no word decides."""
-    if not len(weights):
+def _weighted_curve(weighed: Weighed, scores: NDArray[np.float64]) -> Curve | None:
+    """Evidence of the pairs that can matter most: an order that no word decides."""
+    if not len(scores):
         return None
-    order = np.argsort(-np.abs(weights), kind="stable")
-    sums = np.cumsum((weights * centred)[order])
+    order = np.argsort(-weighed.sizes, kind="stable")
     ends = np.unique(np.geomspace(1, len(order), _CURVE_POINTS).round().astype(np.int64))
-    logs = [
-        weighted_tail(plan.scoring.law, weights[order[:end]], float(sums[end - 1])).log10_p
-        for end in ends
-    ]
+    logs = []
+    for end in ends:
+        part = weighed.only(order[:end])
+        logs.append(part.tail(part.statistic(scores[order[:end]])).log10_p)
     return Curve(tuple(ends.tolist()), tuple(round(x, 4) for x in logs))

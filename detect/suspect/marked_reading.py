@@ -67,7 +67,7 @@ from detect.sequential.evalues import sequential_verdict
 from detect.sequential.weighted_rows import log_bets, log_e_of_rows, row_scales
 from detect.suspect.exchanges import ReadingText
 from detect.suspect.inheritance import Outcome
-from detect.suspect.reading import Reader, differences, largest_weights, readable_positions
+from detect.suspect.reading import Reader, largest_moves, read_together, readable_positions
 from watermark.contexts import group_rows, windows
 from watermark.errors import ResultError
 from watermark.prf import Prf
@@ -155,13 +155,14 @@ def _read(
     longer = [_with_the_end(text) for text in texts]
     reasons: Counter[str] = Counter()
     pieces: dict[int, _Rows] = {}
-    for index, difference in differences(suspect, reference, longer):
-        on_positions(len(difference))
+    for index, mine, clean in read_together(suspect, reference, longer):
+        on_positions(len(mine))
         kept, dropped = readable_positions(longer[index], context_width, special_ids)
         reasons.update(dropped)
         response = np.array(longer[index].token_ids, np.int64)
         contexts = windows(response, context_width)[kept - context_width]
-        pieces[index] = _Rows(contexts, *largest_weights(difference[kept], special_ids))
+        moves = largest_moves(mine[kept], None if clean is None else clean[kept], special_ids)
+        pieces[index] = _Rows(contexts, moves.tokens, moves.roots)
     # The models read texts of like length together, and lengths depend on the key.
     return _joined([pieces[i] for i in sorted(pieces)], context_width), reasons
 

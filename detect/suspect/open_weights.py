@@ -83,9 +83,7 @@ class TransformersSuspect:
             self._model, formatted, sampling, end_ids=self.end_ids, on_tokens=on_tokens
         )
         return [
-            SuspectAnswer(
-                str(self._chat.decode(list(ids))), self.tokenizer.decode(answer.token_ids)
-            )
+            SuspectAnswer(self._as_text(ids), self.tokenizer.decode(answer.token_ids))
             for ids, answer in zip(formatted, drawn, strict=True)
         ]
 
@@ -135,6 +133,13 @@ class TransformersSuspect:
                 f"({str(error).partition('!')[0][:200]}); add one to its tokenizer_config.json, "
                 "for example that of the model it was made from"
             ) from None
+
+    def chat_text(self, prompt: str) -> str:
+        """Format one user message as text; see `chat_ids`."""
+        return self._as_text(self.chat_ids(prompt))
+
+    def _as_text(self, ids: Sequence[int]) -> str:
+        return str(self._chat.decode(list(ids)))
 
     def read(self, texts: Sequence[ReadingText]) -> Iterator[Positions]:
         """Read texts with teacher forcing, a small batch at a time.

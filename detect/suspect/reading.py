@@ -1,11 +1,12 @@
 """Reading mode: how much more a suspect likes each token than a clean reference does.
 
 Both models read the same texts with teacher forcing. At each position the whole next-token
-distribution is used: the weight of a (context, token) pair is the root of the suspect's
-probability less that of the reference's, added up over all positions with that context. Roots,
-since training moves likely tokens by more than unlikely ones, and the largest moves are no better
-evidence.
-Reading texts, suspect and reference are independent of the key under H0, hence so are the weights
+distribution is used. Of a (context, token) pair it is kept how much probability the suspect gives
+it beyond the reference, added up over all positions with that context, and how likely the reference
+finds it: what bets are made of (`detect.scoring.bets`). Schemes without a likelihood of single
+tokens weigh pairs by differences of roots of probabilities instead: training moves likely tokens by
+more than unlikely ones, and the largest moves are no better evidence.
+Reading texts, suspect and reference are independent of the key under H0, hence so is all of it
 (DESIGN section 4).
 """
 
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol, final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,16 +29,17 @@ if TYPE_CHECKING:
     from detect.suspect.exchanges import Positions, ReadingText
 
 __all__ = [
+    "Moves",
     "PairWeights",
     "Reader",
-    "differences",
-    "largest_weights",
+    "largest_moves",
     "read_pairs",
+    "read_together",
     "readable_positions",
     "sum_pairs",
 ]
 
-# Weights beyond the largest ones of a position are noise that costs time. The cut looks at the
+# Moves beyond the largest ones of a position are noise that costs time. The cut looks at the
 # models only, never at a word, so that it costs power alone.
 KEPT_PER_POSITION: Final = 64
 
@@ -49,15 +51,38 @@ class Reader(Protocol):
         """Yield the distributions over each text's response tokens; see `open_weights`."""
 
 
+class Moves(NamedTuple):
+    """Tokens and what two models think of them, all of one shape.
+
+    Attributes:
+        tokens: int64.
+        suspect: float64, probabilities.
+        reference: float64, probabilities; None without a reference.
+    """
+
+    tokens: NDArray[np.int64]
+    suspect: NDArray[np.float64]
+    reference: NDArray[np.float64] | None
+
+    @property
+    def roots(self) -> NDArray[np.float64]:
+        """Root of the suspect's probability, less that of the reference's."""
+        roots: NDArray[np.float64] = np.sqrt(self.suspect)
+        return roots if self.reference is None else roots - np.sqrt(self.reference)
+
+
 @final
 @dataclass(frozen=True)
 class PairWeights:
-    """Distinct pairs and their weights.
+    """Distinct pairs, and what a suspect and a reference think of them.
 
     Attributes:
         contexts: int64, shape (n, h).
         tokens: int64, shape (n,).
-        weights: float64, shape (n,), none zero.
+        weights: float64, shape (n,), differences of roots added up over positions, none zero.
+        gained: float64, shape (n,), differences of probabilities added up over positions.
+        likely: float64, shape (n,), mean probability under the reference; without one, under the
+            suspect.
         n_positions: positions whose distribution was used.
         n_contexts: distinct contexts among them.
         reasons: positions left out, by reason.
@@ -66,16 +91,11 @@ class PairWeights:
     contexts: NDArray[np.int64]
     tokens: NDArray[np.int64]
     weights: NDArray[np.float64]
+    gained: NDArray[np.float64]
+    likely: NDArray[np.float64]
     n_positions: int
     n_contexts: int
     reasons: dict[str, int]
-
-    @property
-    def n_effective(self) -> float:
-        """(sum w^2)^2 / sum w^4: as many equal weights would spread the variance as evenly."""
-        squares = np.square(self.weights)
-        fourth = float(squares @ squares)
-        return float(squares.sum()) ** 2 / fourth if fourth else 0.0
 
 
 def read_pairs(
@@ -104,30 +124,33 @@ def read_pairs(
         FingerprintError: the models have vocabularies of different sizes.
     """
     counts: dict[str, int] = {}
-    rows, weights, n_positions = [], [], 0
-    for index, difference in differences(suspect, reference, texts):
-        on_positions(len(difference))
+    rows, moves, n_positions = [], [], 0
+    for index, mine, clean in read_together(suspect, reference, texts):
+        on_positions(len(mine))
         kept, reasons = readable_positions(texts[index], context_width, special_ids)
         for label, n in reasons.items():
             counts[label] = counts.get(label, 0) + n
         if not len(kept):
             continue
         n_positions += len(kept)
-        tokens, w = largest_weights(difference[kept], special_ids)
+        move = largest_moves(mine[kept], None if clean is None else clean[kept], special_ids)
         response = np.array(texts[index].token_ids, np.int64)
         contexts = windows(response, context_width)[kept - context_width]
-        repeated = np.repeat(contexts, tokens.shape[1], axis=0)
-        rows.append(np.column_stack([repeated, tokens.ravel()]))
-        weights.append(w.ravel())
-    return sum_pairs(rows, weights, context_width, n_positions, counts)
+        rows.append(np.repeat(contexts, move.tokens.shape[1], axis=0))
+        moves.append(move)
+    return sum_pairs(rows, moves, context_width, n_positions, counts)
 
 
-def differences(
+def read_together(
     suspect: Reader, reference: Reader | None, texts: Sequence[ReadingText]
-) -> Iterator[tuple[int, Tensor]]:
-    """Yield each text's index and root probabilities, suspect less reference, shape (T, V)."""
+) -> Iterator[tuple[int, Tensor, Tensor | None]]:
+    """Yield each text's index and next-token probabilities of both models, shape (T, V).
+
+    Raises:
+        FingerprintError: the models have vocabularies of different sizes.
+    """
     if reference is None:
-        yield from ((p.index, p.probabilities.sqrt()) for p in suspect.read(texts))
+        yield from ((p.index, p.probabilities, None) for p in suspect.read(texts))
         return
     for mine, clean in zip(suspect.read(texts), reference.read(texts), strict=True):
         if mine.index != clean.index:
@@ -137,7 +160,7 @@ def differences(
                 f"suspect and reference have vocabularies of {mine.probabilities.shape[-1]} and "
                 f"{clean.probabilities.shape[-1]} tokens; give a reference with the same one"
             )
-        yield mine.index, mine.probabilities.sqrt() - clean.probabilities.sqrt()
+        yield mine.index, mine.probabilities, clean.probabilities
 
 
 def readable_positions(
@@ -167,36 +190,75 @@ def readable_positions(
     return np.flatnonzero(~out), {k: n for k, n in counts.items() if n}
 
 
-def largest_weights(
-    difference: Tensor, special_ids: frozenset[int]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Keep the largest |weights| of each row, none of special tokens; gives (tokens, weights)."""
-    difference = difference.clone()
+def largest_moves(mine: Tensor, clean: Tensor | None, special_ids: frozenset[int]) -> Moves:
+    """Keep the tokens of each row whose root probabilities differ most, none of them special.
+
+    Args:
+        mine: shape (T, V), the suspect's probabilities.
+        clean: the same of the reference, or None.
+        special_ids: ids that are never kept with any weight.
+
+    Returns:
+        Moves of shape (T, k).
+    """
+    difference = mine.sqrt() if clean is None else mine.sqrt() - clean.sqrt()
     known = [i for i in special_ids if i < difference.shape[1]]
     difference[:, known] = 0.0
     width = min(KEPT_PER_POSITION, difference.shape[1])
     columns = difference.abs().topk(width, dim=1).indices
-    return columns.numpy(), difference.gather(1, columns).double().numpy()
+    usable = difference.gather(1, columns) != 0
+    suspect, reference = (
+        None if p is None else (p.gather(1, columns) * usable).double().numpy()
+        for p in (mine, clean)
+    )
+    assert suspect is not None
+    return Moves(columns.numpy(), suspect, reference)
 
 
 def sum_pairs(
-    rows: list[NDArray[np.int64]],
-    weights: list[NDArray[np.float64]],
+    contexts: Sequence[NDArray[np.int64]],
+    moves: Sequence[Moves],
     context_width: int,
     n_positions: int,
     reasons: dict[str, int],
 ) -> PairWeights:
-    """Add weights of equal pairs up; rows hold h context tokens and the token after them."""
-    pairs = np.concatenate([np.empty((0, context_width + 1), np.int64), *rows])
+    """Add up what was read of equal pairs.
+
+    Args:
+        contexts: int64, shape (n, h) each.
+        moves: as many tokens each as there are contexts, in any shape.
+        context_width: h.
+        n_positions: positions whose distribution was used.
+        reasons: positions left out, by reason.
+
+    Returns:
+        The pairs that any of the models moves.
+    """
+    tokens = _flat([move.tokens for move in moves]).astype(np.int64)
+    suspect = _flat([move.suspect for move in moves])
+    reference = _flat([np.zeros(0) if m.reference is None else m.reference for m in moves])
+    roots = _flat([move.roots for move in moves])
+    pairs = np.concatenate([np.empty((0, context_width), np.int64), *contexts])
+    pairs = np.column_stack([pairs, tokens])
     first, group = group_rows(pairs)
-    total = np.bincount(group, np.concatenate([np.empty(0), *weights]), len(first))
-    kept = first[total != 0], total[total != 0]
-    contexts = pairs[kept[0], :-1]
+    has_reference = len(reference) == len(suspect)
+    gained = suspect - reference if has_reference else suspect
+    times = np.bincount(group, minlength=len(first))
+    likely = np.bincount(group, reference if has_reference else suspect, len(first)) / times
+    total = np.bincount(group, roots, len(first))
+    kept = total != 0
+    own = pairs[first[kept]]
     return PairWeights(
-        contexts=contexts,
-        tokens=pairs[kept[0], -1],
-        weights=kept[1],
+        contexts=own[:, :-1],
+        tokens=own[:, -1],
+        weights=total[kept],
+        gained=np.bincount(group, gained, len(first))[kept],
+        likely=likely[kept],
         n_positions=n_positions,
-        n_contexts=len(group_rows(contexts)[0]),
+        n_contexts=len(group_rows(own[:, :-1])[0]),
         reasons=reasons,
     )
+
+
+def _flat(parts: Sequence[NDArray[np.float64]] | Sequence[NDArray[np.int64]]) -> NDArray[Any]:
+    return np.concatenate([np.empty(0), *(part.ravel() for part in parts)])

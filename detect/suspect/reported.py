@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from detect.suspect.alignment import ids_by_bytes, known_starts
 from detect.suspect.exchanges import ReadingText, ReportedPosition, SuspectAnswer
-from detect.suspect.reading import PairWeights, Reader, readable_positions, sum_pairs
+from detect.suspect.reading import Moves, PairWeights, Reader, readable_positions, sum_pairs
 from watermark.contexts import windows
 from watermark.errors import ModelError
 from watermark.tokens import TextTokenizer
@@ -58,8 +59,8 @@ def reported_pairs(
             "no answer came with log-probabilities that fit its text: the endpoint offers none, or "
             "was asked for none (--top-logprobs). Probe with --access text"
         )
-    ids_of = _ids_by_bytes(tokenizer)
-    rows, weights, counts, n_positions = [], [], Counter[str](), 0
+    ids_of = ids_by_bytes(tokenizer)
+    rows, moves, counts, n_positions = [], [], Counter[str](), 0
     for index, clean in _readings(len(answers), reference, reading):
         answer = answers[index]
         ids = tokenizer.encode(answer.text)
@@ -74,12 +75,11 @@ def reported_pairs(
         n_positions += len(usable)
         contexts = windows(ids, context_width)
         for t in usable:
-            for token, root in _roots(aligned[t], ids_of):
-                rows.append(np.append(contexts[t - context_width], token))
-                weights.append(root - (0.0 if clean is None else float(clean[t, token].sqrt())))
-    pairs = np.array(rows, np.int64).reshape(-1, context_width + 1)
+            move = _move(aligned[t], ids_of, None if clean is None else clean[t])
+            moves.append(move)
+            rows.append(np.repeat(contexts[t - context_width][None], len(move.tokens), axis=0))
     found = {name: n for name, n in counts.items() if n}
-    return sum_pairs([pairs], [np.array(weights)], context_width, n_positions, found)
+    return sum_pairs(rows, moves, context_width, n_positions, found)
 
 
 def _readings(
@@ -94,39 +94,18 @@ def _readings(
         yield full[positions.index], positions.probabilities
 
 
-def _roots(position: ReportedPosition, ids_of: dict[bytes, int]) -> Iterator[tuple[int, float]]:
-    """Name the reported tokens that the provider has too, each once, and roots of probabilities."""
+def _move(position: ReportedPosition, ids_of: dict[bytes, int], clean: Tensor | None) -> Moves:
+    """Name the reported tokens that the provider has too, each once, and their probabilities."""
     shown = dict(zip(position.tokens, position.log_probs, strict=True))
-    for token, log_prob in shown.items():
-        if token in ids_of:
-            yield ids_of[token], math.exp(log_prob / 2)
+    ours = {ids_of[token]: math.exp(p) for token, p in shown.items() if token in ids_of}
+    tokens = np.array(list(ours), np.int64)
+    reference = None if clean is None else clean[tokens].double().numpy()
+    return Moves(tokens, np.array(list(ours.values()), np.float64), reference)
 
 
 def _aligned(
     pieces: Sequence[str], reported: Sequence[ReportedPosition]
 ) -> dict[int, ReportedPosition]:
     """Find the provider's tokens that begin where a reported token does."""
-    sizes = [len(piece.encode()) for piece in pieces]
-    starts = np.cumsum([0, *sizes])[:-1].tolist()
-    by_start = {position.start: position for position in reported}
-    return {
-        t: by_start[start]
-        for t, start in enumerate(starts)
-        # Tokens that share a character stand as an empty piece before a full one: where the
-        # second begins cannot be told.
-        if start in by_start and sizes[t] and (t == 0 or sizes[t - 1])
-    }
-
-
-def _ids_by_bytes(tokenizer: TextTokenizer) -> dict[bytes, int]:
-    """List the provider's tokens by what they add to a text; parts of characters are left out."""
-    anchor = tokenizer.encode("a").tolist()
-    before = tokenizer.decode(anchor)
-    found: dict[bytes, int] = {}
-    for token in range(tokenizer.vocab_size):
-        # Behind an anchor: some decoders drop a space at the very start.
-        text = tokenizer.decode([*anchor, token])
-        if token not in tokenizer.special_ids and text.startswith(before) and "\ufffd" not in text:
-            found.setdefault(text[len(before) :].encode(), token)
-    found.pop(b"", None)
-    return found
+    starts = known_starts(pieces)
+    return {starts[r.start]: r for r in reported if r.start in starts}

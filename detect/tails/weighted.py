@@ -24,10 +24,9 @@ from detect.results import Tail
 from detect.tails.convolution import Part
 from detect.tails.inversion import exponential_log_tail
 from detect.tails.mixed_sums import as_table, mixed_tail
-from detect.tails.normal import normal_tail
 from detect.tails.nulls import tail
 from detect.tails.saddlepoint import SumCumulants, saddlepoint_tail
-from watermark.schemes.laws import Exponential, Normal, ScoreLaw, Tabulated
+from watermark.schemes.laws import Exponential, ScoreLaw, Tabulated
 
 __all__ = ["weighted_tail"]
 
@@ -62,8 +61,6 @@ def weighted_tail(law: ScoreLaw, weights: NDArray[np.float64], statistic: float)
         raise ValueError("weights and statistic must be finite")
     if not len(weights):
         return Tail(0.0, 0.0, "none")
-    if isinstance(law, Normal):
-        return normal_tail(law, weights, statistic)
     if weights[0] > 0 and (weights == weights[0]).all():
         return _equal_weights(law, len(weights), statistic / float(weights[0]))
     if (lattice := _on_lattice(law, weights)) is not None:

@@ -9,24 +9,19 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Final, NamedTuple, final
+from typing import NamedTuple, final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 __all__ = [
     "Bernoulli",
     "Cumulants",
     "Exponential",
     "LayeredBits",
-    "Normal",
     "ScoreLaw",
     "Tabulated",
 ]
-
-# Normal scores are cut here, half a cell from where the grid of words ends.
-LOWEST_SCORE: Final = float(ndtri(2.0**-33))
 
 
 class Cumulants(NamedTuple):
@@ -99,39 +94,6 @@ class Bernoulli(ScoreLaw):
     def cumulants(self, t: NDArray[np.float64]) -> Cumulants:
         """Evaluate ln(1 - p + p e^t); see `ScoreLaw.cumulants`."""
         return _fair_or_not(t, self.probability)
-
-
-@final
-@dataclass(frozen=True)
-class Normal(ScoreLaw):
-    """Standard normal, with a toll for the grid that words lie on.
-
-    The score is s = Phi^-1(1 - F), cut at `LOWEST_SCORE`; F has the uniform law, but for a grid: it
-    is above a coupled uniform, by at most `excess`. Then s is below a coupled normal score wherever
-    it is not cut, so that for t > 0, E e^(t s) <= e^(t^2 / 2) + 2^-33 e^(t lowest). And
-    e^(t s) grows with F for t < 0, so that E e^(t s) <= e^(t^2 / 2) + excess e^(t lowest).
-
-    Attributes:
-        excess: how far F may lie above a coupled uniform.
-    """
-
-    excess: float
-
-    @property
-    def mean(self) -> float:
-        """0."""
-        return 0.0
-
-    @property
-    def variance(self) -> float:
-        """1."""
-        return 1.0
-
-    def cumulants(self, t: NDArray[np.float64]) -> Cumulants:
-        """Bound ln E[exp(t s)] from above; its derivatives are those of t^2 / 2."""
-        share = np.where(t < 0, self.excess, 2.0**-33)
-        toll = np.logaddexp(0.0, np.log(share) + t * LOWEST_SCORE - t * t / 2)
-        return Cumulants(t * t / 2 + toll, t, np.ones_like(t))
 
 
 @final

@@ -133,8 +133,8 @@ def test_reported_candidates_are_scored_where_an_endpoint_offers_them(
     asked = [f"{server.url}#tiny", *options, "--access", "logprobs", "--transcript", path]
     payload = _payload(_run(*asked, "--reference", model_folder))
     assert payload["access"] == "logprobs"
-    assert payload["method"] == "normal"
-    assert payload["score"] == "normal"
+    assert payload["method"] == "exact"
+    assert payload["score"] == "bets"
     assert payload["spread"]["n_positions"] > 6
     assert payload["verdict"] != "signal"
     with pytest.raises(ModelError, match="--access text"):

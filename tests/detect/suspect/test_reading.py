@@ -9,19 +9,18 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from detect.decoys import decoy_keys, decoy_statistics
 from detect.finding import Plan
-from detect.scoring.scores import Selection, score_pairs
 from detect.suspect import reading
 from detect.suspect.exchanges import Positions, ReadingText
-from detect.suspect.inheritance import assess_reading
+from detect.suspect.inheritance import assess_pairs, assess_reading
 from detect.suspect.probe import Control, conclude
 from detect.suspect.reading import PairWeights, read_pairs
-from detect.tails.weighted import weighted_tail
+from detect.suspect.weighing import weigh
 from tests.detect.synthetic import ToyReader, marked_ids
 from watermark.config import PRESETS, preset
 from watermark.errors import ResultError
 from watermark.keys import SecretKey
-from watermark.prf import Prf
 from watermark.tokens import TextTokenizer
 
 KEY = SecretKey(bytes(range(32)))
@@ -44,15 +43,11 @@ def _contexts(pairs: PairWeights) -> set[tuple[int, ...]]:
 
 
 def _p_values(pairs: PairWeights, name: str, n: int) -> NDArray[np.float64]:
-    config, rng = preset(name), np.random.default_rng(7)
-    selection = Selection(np.empty(0, np.int64), np.empty(0, np.int8), pairs.contexts, pairs.tokens)
-    found = []
-    for _ in range(n):
-        prf = Prf.from_key(SecretKey(rng.bytes(32)))
-        centred = score_pairs(selection, config, prf) - config.scheme.law.mean
-        statistic = float(pairs.weights @ centred)
-        found.append(weighted_tail(config.scheme.law, pairs.weights, statistic).p_value)
-    return np.sort(found)
+    weighed = weigh(preset(name).scheme, pairs)
+    sums = decoy_statistics(
+        weighed.scorer, decoy_keys(n, 7), weighed.contexts, weighed.tokens, weighed.weights
+    )
+    return np.sort([weighed.tail(s).p_value for s in sums.tolist()])
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -74,6 +69,8 @@ def test_pairs_counted_apart_instead_of_added_up_accuse_the_innocent() -> None:
         np.tile(once.contexts, (16, 1)),
         np.tile(once.tokens, 16),
         np.tile(once.weights, 16),
+        np.tile(once.gained, 16),
+        np.tile(once.likely, 16),
         0,
         0,
         {},
@@ -113,13 +110,8 @@ def test_a_copied_continuation_of_a_marked_prompt_accuses_where_the_rule_is_brok
     kept = _read(innocent, None, [ReadingText(marked, marked)])
     assert kept.n_positions == 0
     broken = _read(innocent, None, [ReadingText((2,), marked)])
-    selection = Selection(
-        np.empty(0, np.int64), np.empty(0, np.int8), broken.contexts, broken.tokens
-    )
-    centred = score_pairs(selection, CONFIG, Prf.from_key(KEY)) - 1
-    law = CONFIG.scheme.law
-    found = weighted_tail(law, broken.weights, float(broken.weights @ centred))
-    assert found.log10_p_ceiling < -6
+    found = assess_pairs(Plan(CONFIG, KEY, 1e-6, 0.1, 0, 0), broken)
+    assert found.tail.log10_p_ceiling < -6
 
 
 @pytest.mark.parametrize("with_reference", [True, False])
@@ -131,13 +123,17 @@ def test_the_largest_differences_are_kept(
     suspect, reference = ToyReader(CONFIG, seed=1), ToyReader(CONFIG, seed=2)
     text = ReadingText((2,), (10, 11, 12))
     pairs = _read(suspect, reference if with_reference else None, [text])
-    weights = next(suspect.read([text])).probabilities[2].double().sqrt()
-    if with_reference:
-        weights = weights - next(reference.read([text])).probabilities[2].double().sqrt()
+    mine = next(suspect.read([text])).probabilities[2].double()
+    clean = next(reference.read([text])).probabilities[2].double()
+    weights = mine.sqrt() - clean.sqrt() if with_reference else mine.sqrt()
     weights[[0, 1]] = 0
     expected = weights.abs().argsort(descending=True)[:5]
     assert sorted(pairs.tokens.tolist()) == sorted(expected.tolist())
     assert np.allclose(pairs.weights, weights[pairs.tokens].numpy(), atol=1e-7)
+    gained = mine - clean if with_reference else mine
+    assert np.allclose(pairs.gained, gained[pairs.tokens].numpy(), atol=1e-7)
+    likely = clean if with_reference else mine
+    assert np.allclose(pairs.likely, likely[pairs.tokens].numpy(), atol=1e-7)
     assert pairs.contexts.tolist() == [[10, 11]] * 5
     assert (pairs.n_positions, pairs.n_contexts) == (1, 1)
 
@@ -151,14 +147,15 @@ def test_readers_must_agree_on_the_order() -> None:
         _read(ToyReader(CONFIG, seed=1), Backwards(CONFIG, seed=2), TEXTS)
 
 
-def test_the_effective_number_counts_equal_weights() -> None:
-    def pairs(weights: list[float]) -> PairWeights:
-        n = len(weights)
-        return PairWeights(np.zeros((n, 2), np.int64), np.arange(n), np.array(weights), 1, 1, {})
-
-    assert pairs([0.5, -0.5, 0.5]).n_effective == pytest.approx(3)
-    assert pairs([1.0, 1e-6, 1e-6]).n_effective == pytest.approx(1)
-    assert pairs([]).n_effective == 0
+def test_what_two_texts_say_of_a_pair_is_added_up() -> None:
+    """Gains and roots are sums over positions, likelihoods means."""
+    suspect, reference = ToyReader(CONFIG, seed=1), ToyReader(CONFIG, seed=2)
+    text = ReadingText((2,), (10, 11, 12))
+    once, twice = (_read(suspect, reference, [text] * n) for n in (1, 2))
+    assert np.array_equal(once.tokens, twice.tokens)
+    assert np.allclose(twice.gained, 2 * once.gained)
+    assert np.allclose(twice.weights, 2 * once.weights)
+    assert np.allclose(twice.likely, once.likely)
 
 
 def test_a_probe_by_weights_says_what_its_pairs_come_from(tokenizer: TextTokenizer) -> None:
@@ -187,6 +184,7 @@ def test_texts_shorter_than_the_context_give_nothing() -> None:
     texts = [ReadingText((2,), ()), ReadingText((2,), (3,)), ReadingText((2,), (3, 4))]
     pairs = _read(ToyReader(CONFIG, seed=1), None, texts[1:])
     assert len(pairs.weights) == pairs.n_positions == pairs.n_contexts == 0
+    assert weigh(CONFIG.scheme, pairs).tail(0.0).log10_p == 0
     assert pairs.reasons == {"no_context": 3}
 
     class Empty(ToyReader):

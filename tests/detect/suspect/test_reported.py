@@ -10,12 +10,13 @@ from scipy.stats import binomtest
 
 from detect.decoys import decoy_keys, decoy_statistics
 from detect.finding import Plan
-from detect.scoring.normal_scores import NormalScore
 from detect.suspect.exchanges import ReportedPosition, SuspectAnswer
 from detect.suspect.inheritance import assess_reports
 from detect.suspect.reading import PairWeights
 from detect.suspect.reported import reported_pairs
-from detect.tails.weighted import weighted_tail
+from detect.suspect.weighing import weigh
+from detect.tails.convolution import convolution_log_tails
+from detect.tails.mixed_sums import MixedLaw
 from watermark.config import preset
 from watermark.errors import ModelError
 from watermark.keys import SecretKey
@@ -24,7 +25,7 @@ from watermark.schemes.dual_gumbel import DualGumbel
 from watermark.tokens import TextTokenizer
 
 CONFIG, KEY = preset("default"), SecretKey(bytes(range(32)))
-SCORER = NormalScore(DualGumbel(alpha=0.1))
+SCHEME = DualGumbel(alpha=0.1)
 
 
 def _whole_words(tokenizer: TextTokenizer) -> list[int]:
@@ -50,7 +51,7 @@ def _answer(
             prf = Prf.from_key(key)
             hashes = prf.context_hashes(np.array([spoken[-2:]]))
             drawn = np.stack([prf.words(hashes, candidates[None], s)[0] for s in range(2)])
-            logits = logits + 0.5 * SCORER.score(drawn)
+            logits = logits + 0.5 * SCHEME.score(drawn)
         log_probs = logits - np.log(np.exp(logits).sum())
         pick = int(rng.choice(candidates, p=np.exp(log_probs)))
         shown = tuple(tokenizer.decode([i]).encode() for i in candidates.tolist())
@@ -88,10 +89,12 @@ def test_other_tokens_of_the_suspect_are_aligned_by_bytes(tokenizer: TextTokeniz
 
 
 def _log10_ps(pairs: PairWeights, n_keys: int) -> np.ndarray:
-    sums = decoy_statistics(
-        SCORER, decoy_keys(n_keys, 4), pairs.contexts, pairs.tokens, pairs.weights
-    )
-    return np.array([weighted_tail(SCORER.law, pairs.weights, s).log10_p for s in sums.tolist()])
+    weighed = weigh(SCHEME, pairs)
+    sums = decoy_statistics(weighed.scorer, decoy_keys(n_keys, 4), weighed.contexts, weighed.tokens)
+    law = weighed.scorer.law
+    assert isinstance(law, MixedLaw)
+    units = np.rint((sums + law.n * law.mean) / law.parts[0].law.step).astype(np.int64)
+    return convolution_log_tails(law.parts, units) / math.log(10)
 
 
 def test_an_innocent_endpoint_has_uniform_p_values(tokenizer: TextTokenizer) -> None:
