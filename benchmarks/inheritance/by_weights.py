@@ -23,6 +23,7 @@ from detect.finding import Plan, assess_scores
 from detect.results import Tail
 from detect.scoring.scores import Selection, score_pairs
 from detect.suspect.exchanges import Positions, ReadingText
+from detect.suspect.foreign_reading import ForeignReader, foreign_pairs
 from detect.suspect.inheritance import WEIGHTS_EFFECT, assess_pairs
 from detect.suspect.reading import PairWeights, Reader, read_pairs
 from detect.suspect.weighing import weigh
@@ -33,7 +34,14 @@ from watermark.prf import Prf
 from watermark.schemes import Scheme
 from watermark.tokens import TextTokenizer
 
-__all__ = ["Likeliest", "fresh_key_p_values", "read_argmax", "read_by", "test_weights"]
+__all__ = [
+    "Likeliest",
+    "fresh_key_p_values",
+    "read_argmax",
+    "read_by",
+    "read_by_foreigner",
+    "test_weights",
+]
 
 _PUBLISHED: Final = "published (argmax)"
 
@@ -67,6 +75,28 @@ def read_by(
     if base is not None:
         found["ours, clean base"] = read_pairs(suspect, base, texts, **known)
     return found
+
+
+def read_by_foreigner(
+    lesson: Lesson,
+    tokenizer: TextTokenizer,
+    suspect: ForeignReader,
+    base: Reader | None,
+    exchanges: Sequence[tuple[str, str]],
+) -> dict[str, PairWeights]:
+    """Collect what `read_by` does, of a suspect with a tokenizer of its own.
+
+    The published method reads the likeliest of the teacher's tokens, which the student has not.
+    """
+    assert lesson.config is not None
+    found = {"ours, no reference": None, "ours, clean base": base}
+    return {
+        name: foreign_pairs(
+            tokenizer, suspect, clean, exchanges, context_width=lesson.config.context_width
+        )
+        for name, clean in found.items()
+        if clean is not None or name == "ours, no reference"
+    }
 
 
 def read_argmax(

@@ -50,6 +50,11 @@ class Bench:
         return TransformersSuspect(resolve_model("smollm2"), "base")
 
     @cached_property
+    def small(self) -> TransformersSuspect:
+        """What small students start from, with a tokenizer of its own."""
+        return TransformersSuspect(start_of(self.stages, "small"), "small base")
+
+    @cached_property
     def counts(self) -> dict[int, ContextCounts]:
         """How often unmarked answers reach a context, by context width."""
         rows = [row for name in _UNMARKED for row in lesson(self.stages, name)]
@@ -77,8 +82,7 @@ class Bench:
 
     def has_measured(self, name: str) -> bool:
         """Tell whether a row was measured before."""
-        access = ("text", "weights")[: 2 if ROWS[name].family == "real" else 1]
-        files = [_measured_file(file_name(name), a) for a in access]
+        files = [_measured_file(file_name(name), access) for access in ("text", "weights")]
         return all((self.stages.folder / file).exists() for file in files)
 
     def measured_base(self) -> dict[str, Any]:
@@ -90,11 +94,10 @@ class Bench:
         found = self.stages.kept(
             _measured_file(file, "text"), lambda: self._by_text(row, file, student_of())
         )
-        if row.family == "real":
-            found |= self.stages.kept(
-                _measured_file(file, "weights"), lambda: self._by_weights(row, file, student_of())
-            )
-        return found
+        by_weights = self._by_weights if row.family == "real" else self._by_foreign_weights
+        return found | self.stages.kept(
+            _measured_file(file, "weights"), lambda: by_weights(row, file, student_of())
+        )
 
     def _by_text(self, row: Row, file: str, folder: Path | None) -> dict[str, Any]:
         tested = LESSONS[row.tested]
@@ -132,6 +135,20 @@ class Bench:
         if row.tested == "dual h=2":
             marked = by_weights.read_argmax(tested, self.tokenizer, model, self.marked)
             found["weights_marked_texts"] = by_weights.test_weights(tested, marked)
+        if not row.marked_share:
+            found["weights_fresh_keys"] = by_weights.fresh_key_p_values(
+                tested, read, N_FRESH_KEYS, seed=_seed(file)
+            )
+        return found
+
+    def _by_foreign_weights(self, row: Row, file: str, folder: Path | None) -> dict[str, Any]:
+        """A small student has its own tokenizer, and so has its clean base."""
+        tested, model = LESSONS[row.tested], TransformersSuspect(folder) if folder else self.small
+        exchanges = [(e["prompt"], e["text"]) for e in lesson(self.stages, "reading")]
+        read = by_weights.read_by_foreigner(
+            tested, self.tokenizer, model, self.small if folder else None, exchanges[:N_READING]
+        )
+        found: dict[str, Any] = {"weights": by_weights.test_weights(tested, read)}
         if not row.marked_share:
             found["weights_fresh_keys"] = by_weights.fresh_key_p_values(
                 tested, read, N_FRESH_KEYS, seed=_seed(file)

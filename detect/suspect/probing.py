@@ -22,6 +22,7 @@ from detect.suspect.inheritance import (
     WEIGHTS_EFFECT,
     Outcome,
     assess_answers,
+    assess_foreign_reading,
     assess_reading,
     assess_reports,
     refuse_without_context,
@@ -230,63 +231,113 @@ def _opened_reference(
     return reference
 
 
-def _reading_rows(
-    request: ProbeRequest, reading_path: str | None, tokenizer: TextTokenizer
-) -> list[tuple[str, tuple[int, ...]]]:
-    """Read prompts and responses: marked ones by the ids that were drawn, others by their text."""
-    if request.marked_reading is None:
-        rows = read_records(reading_path or "-", ("prompt", "text"))
-        return [(prompt, tuple(tokenizer.encode(text).tolist())) for prompt, text in rows]
-    logged = read_logs(request.marked_reading)
+def _marked_rows(path: Path) -> list[tuple[str, tuple[int, ...]]]:
+    """Read prompts and marked responses by the ids that were drawn."""
+    logged = read_logs(path)
     for number, answer in enumerate(logged, 1):
         if answer.token_ids is None:
             raise DocumentError(
-                f'{request.marked_reading}: answer {number} has no "token_ids"; marked texts are '
-                "read by the ids that were drawn, which heirmark generate writes"
+                f'{path}: answer {number} has no "token_ids"; marked texts are read by the ids '
+                "that were drawn, which heirmark generate writes"
             )
     return [(answer.prompt, answer.token_ids or ()) for answer in logged]
 
 
 def _by_weights(request: ProbeRequest, reading_path: str | None, progress: Progress) -> ProbeResult:
-    tokenizer = load_tokenizer(request.tokenizer)
-    rows = _reading_rows(request, reading_path, tokenizer)
-    reference = _opened_reference(request, tokenizer)
-    assess = assess_reading if request.marked_reading is None else assess_marked_reading
+    read = _Reading.opened(request, reading_path)
 
-    def tested(name: str) -> Outcome:
-        suspect = open_weights(name)
-        _check_same_tokenizer(suspect, tokenizer)
-        texts = [ReadingText(suspect.chat_ids(prompt), ids) for prompt, ids in rows]
-        is_reference = request.reference is not None and is_same(name, request.reference)
-        clean = None if is_reference else reference
-        total = sum(len(t.token_ids) for t in texts)
-        with progress(total, f"reading with {suspect.name}", "tok") as bar:
-            return assess(request.plan, tokenizer, suspect, clean, texts, bar.update)
+    def tested(name: str) -> tuple[Outcome, str]:
+        model = open_weights(name)
+        clean, note = read.clean_for(name, model)
+        with progress(read.n_tokens(model), f"reading with {model.name}", "tok") as bar:
+            return read.assess(model, clean, bar.update), note
 
-    controls = [
-        Control(
-            Path(name).name,
-            "control",
-            tested(name),
-            "read without a reference: it is the reference"
-            if request.reference and is_same(name, request.reference)
-            else "",
-        )
-        for name in request.controls
-    ]
+    controls = [Control(Path(name).name, "control", *tested(name)) for name in request.controls]
+    outcome, _ = tested(request.suspect)
     return conclude(
         Path(request.suspect).name,
         "weights",
-        tested(request.suspect),
+        outcome,
         controls,
-        len(rows),
+        read.n_texts,
         marked_texts=request.marked_reading is not None,
     )
+
+
+@final
+@dataclass(frozen=True)
+class _Reading:
+    """What models with open weights are given to read, and beside whom."""
+
+    request: ProbeRequest
+    tokenizer: TextTokenizer
+    texts: list[tuple[str, str]]
+    marked: list[tuple[str, tuple[int, ...]]]
+    reference: TransformersSuspect | None
+
+    @classmethod
+    def opened(cls, request: ProbeRequest, reading_path: str | None) -> _Reading:
+        tokenizer, texts, marked = load_tokenizer(request.tokenizer), [], []
+        if request.marked_reading is None:
+            rows = read_records(reading_path or "-", ("prompt", "text"))
+            texts = [(prompt, text) for prompt, text in rows]
+        else:
+            marked = _marked_rows(request.marked_reading)
+        reference = None if request.reference is None else open_weights(request.reference)
+        return cls(request, tokenizer, texts, marked, reference)
+
+    @property
+    def n_texts(self) -> int:
+        return len(self.texts) + len(self.marked)
+
+    def n_tokens(self, model: TransformersSuspect) -> int:
+        read = model.tokenizer.encode_many([text for _, text in self.texts])
+        return sum(map(len, read)) + sum(len(ids) for _, ids in self.marked)
+
+    def clean_for(
+        self, name: str, model: TransformersSuspect
+    ) -> tuple[TransformersSuspect | None, str]:
+        """Find what is read beside a model, and say so where that is not the reference."""
+        if self.reference is None:
+            return None, ""
+        if is_same(name, self.request.reference or ""):
+            return None, "read without a reference: it is the reference"
+        if _share_tokenizer(model, self.reference):
+            return self.reference, ""
+        if name == self.request.suspect:
+            raise FingerprintError(
+                f"the reference {self.reference.name} has another tokenizer than {model.name}; "
+                "give a clean model with the suspect's tokenizer, or none"
+            )
+        return None, "read without a reference: the reference has another tokenizer"
+
+    def assess(
+        self,
+        model: TransformersSuspect,
+        clean: TransformersSuspect | None,
+        on_positions: Callable[[int], object],
+    ) -> Outcome:
+        plan, tokenizer = self.request.plan, self.tokenizer
+        if self.request.marked_reading is not None:
+            _check_same_tokenizer(model, tokenizer)
+            texts = [ReadingText(model.chat_ids(prompt), ids) for prompt, ids in self.marked]
+            return assess_marked_reading(plan, tokenizer, model, clean, texts, on_positions)
+        if not model.shares_tokenizer(tokenizer):
+            return assess_foreign_reading(plan, tokenizer, model, clean, self.texts, on_positions)
+        texts = [
+            ReadingText(model.chat_ids(prompt), tuple(tokenizer.encode(text).tolist()))
+            for prompt, text in self.texts
+        ]
+        return assess_reading(plan, tokenizer, model, clean, texts, on_positions)
+
+
+def _share_tokenizer(one: TransformersSuspect, other: TransformersSuspect) -> bool:
+    return one.shares_tokenizer(other.tokenizer) or other.shares_tokenizer(one.tokenizer)
 
 
 def _check_same_tokenizer(model: TransformersSuspect, tokenizer: TextTokenizer) -> None:
     if not model.shares_tokenizer(tokenizer):
         raise FingerprintError(
-            f"{model.name} has another tokenizer than the provider; its distributions cannot be "
-            "scored. Probe with --access text, test texts without --reference"
+            f"{model.name} has another tokenizer than the provider: it cannot read the provider's "
+            "tokens here. Probe with --access text or --reading, test texts without --reference"
         )

@@ -51,11 +51,15 @@ def _request(suspect: Path, tokenizer: Path, **changes: Any) -> ProbeRequest:
 
 @pytest.fixture
 def sibling(model_folder: Path, tmp_path: Path) -> Path:
+    return _shifted(model_folder, tmp_path / "sibling")
+
+
+def _shifted(source: Path, folder: Path) -> Path:
     """A model with other weights and the same tokenizer."""
     import torch
     from transformers import LlamaForCausalLM
 
-    folder = Path(shutil.copytree(model_folder, tmp_path / "sibling"))
+    shutil.copytree(source, folder)
     model = LlamaForCausalLM.from_pretrained(folder)
     with torch.no_grad():
         for weight in model.parameters():
@@ -125,14 +129,35 @@ def test_a_gguf_file_says_what_its_folder_says(
     assert found[0]["n_scored"] == found[1]["n_scored"] > 0
 
 
-def test_another_tokenizer_is_refused_by_weights(
-    model_folder: Path, tokenizer_folder: Path, tmp_path: Path
+def test_a_suspect_with_its_own_tokenizer_is_read_by_weights(
+    model_folder: Path, foreign_folder: Path, tokenizer_folder: Path, tmp_path: Path
 ) -> None:
-    content = json.loads((tokenizer_folder / "tokenizer.json").read_text())
-    (tmp_path / "tokenizer.json").write_text(json.dumps({**content, "pre_tokenizer": None}))
-    request = _request(model_folder, tmp_path, access="weights")
+    """Its reference has its tokenizer; a control that has the provider's is read without it."""
+    request = _request(
+        foreign_folder,
+        tokenizer_folder,
+        access="weights",
+        reference=str(_shifted(foreign_folder, tmp_path / "base")),
+        controls=(str(model_folder),),
+    )
+    payload = run_probe(request, None, _reading(tmp_path), silent).to_dict()
+    assert payload["verdict"] != "signal"
+    assert payload["p_value"] > 1e-4
+    assert payload["reasons"]["token_begins_elsewhere"] > 0
+    assert payload["spread"]["n_contexts"] > 20
+    assert "another tokenizer" in payload["controls"][0]["note"]
+    with pytest.raises(FingerprintError, match="with the suspect's tokenizer"):
+        run_probe(replace(request, reference=str(model_folder)), None, _reading(tmp_path), silent)
+
+
+def test_marked_texts_need_the_provider_s_tokenizer(
+    foreign_folder: Path, tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "marked.jsonl"
+    path.write_text(json.dumps({"prompt": "Go.", "text": "So.", "token_ids": [5, 6, 7]}) + "\n")
+    request = _request(foreign_folder, tokenizer_folder, access="weights", marked_reading=path)
     with pytest.raises(FingerprintError, match="--access text"):
-        run_probe(request, None, _reading(tmp_path), silent)
+        run_probe(request, None, None, silent)
 
 
 @pytest.mark.parametrize(
