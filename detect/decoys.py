@@ -63,6 +63,7 @@ class DecoyResult:
         mean: mean of the decoys' statistics.
         deviation: their standard deviation.
         log10_e: log10 of the decoy e-value; 0 if there were no decoys.
+        n_at_most: decoys whose statistic the true one reaches; ties count against us here too.
     """
 
     n_decoys: int
@@ -71,6 +72,14 @@ class DecoyResult:
     mean: float
     deviation: float
     log10_e: float = 0.0
+    n_at_most: int | None = None
+
+    @property
+    def lower_p_value(self) -> float:
+        """(1 + n_at_most) / (M + 1), of a statistic as low; 1 where it was not counted."""
+        if self.n_at_most is None:
+            return 1.0
+        return (1 + self.n_at_most) / (self.n_decoys + 1)
 
     @property
     def p_value(self) -> float:
@@ -88,6 +97,7 @@ class DecoyResult:
             "n_decoys": self.n_decoys,
             "n_at_least": self.n_at_least,
             "p_value": self.p_value,
+            "lower_p_value": self.lower_p_value,
             "log10_e": self.log10_e,
             "seed": self.seed,
         }
@@ -227,4 +237,5 @@ def run_decoys(
         mean=float(values.mean()) if n_decoys else 0.0,
         deviation=float(values.std()) if n_decoys else 0.0,
         log10_e=decoy_log_e(centred_statistic, values, deviation) / math.log(10),
+        n_at_most=int((values <= centred_statistic + slack).sum()),
     )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Final, final
+from typing import Any, Final, final
 
 from benchmarks.inheritance.grid import Family
 from benchmarks.inheritance.lessons import MAX_NEW_TOKENS, TEMPERATURE, TOP_K, read_lesson
@@ -17,10 +17,10 @@ from detect.suspect.open_weights import TransformersSuspect
 from watermark.cli import progress
 from watermark.generation import Sampling
 
-__all__ = ["Kept", "answers_of", "asked", "reading_texts"]
+__all__ = ["SEED", "Kept", "answers_of", "as_reading", "asked", "reading_texts"]
 
 N_ANSWERS: Final[dict[Family, int]] = {"real": 250, "small": 240}
-_SEED: Final = 7
+SEED: Final = 7
 
 
 def asked(family: Family) -> list[str]:
@@ -28,20 +28,41 @@ def asked(family: Family) -> list[str]:
     return held_out_prompts(N_ANSWERS[family])
 
 
-def answers_of(stages: Stages, family: Family, name: str, model: Path) -> list[SuspectAnswer]:
-    """Return a model's answers to held-out prompts, drawn now unless they were before."""
-    path = stages.made(f"answers-{name}.jsonl", lambda path: _ask(family, model, path))
+def answers_of(
+    stages: Stages,
+    family: Family,
+    name: str,
+    model: Path,
+    ask: Callable[[], list[SuspectAnswer]] | None = None,
+) -> list[SuspectAnswer]:
+    """Return a model's answers to held-out prompts, drawn now unless they were before.
+
+    Args:
+        stages: the run.
+        family: of the student.
+        name: of its files.
+        model: its folder.
+        ask: draws the answers; None is to ask the model as it is.
+    """
+
+    def draw(path: Path) -> None:
+        _write(ask() if ask else _ask(family, model, path.name), path)
+
+    path = stages.made(f"answers-{name}.jsonl", draw)
     lines = path.read_text(encoding="utf-8").splitlines()
     return [SuspectAnswer(row["prompt"], row["text"]) for row in map(json.loads, lines)]
 
 
-def _ask(family: Family, model: Path, path: Path) -> None:
+def _ask(family: Family, model: Path, label: str) -> list[SuspectAnswer]:
     sampling = Sampling(
-        max_new_tokens=MAX_NEW_TOKENS, temperature=TEMPERATURE, top_k=TOP_K, seed=_SEED
+        max_new_tokens=MAX_NEW_TOKENS, temperature=TEMPERATURE, top_k=TOP_K, seed=SEED
     )
     suspect, prompts = TransformersSuspect(model), asked(family)
-    with progress(len(prompts) * MAX_NEW_TOKENS, path.name, "tok") as bar:
-        answers = suspect.answers(prompts, sampling, bar.update)
+    with progress(len(prompts) * MAX_NEW_TOKENS, label, "tok") as bar:
+        return suspect.answers(prompts, sampling, bar.update)
+
+
+def _write(answers: Sequence[SuspectAnswer], path: Path) -> None:
     rows = [json.dumps({"prompt": a.prompt, "text": a.text}, ensure_ascii=False) for a in answers]
     path.write_text("\n".join(rows) + "\n", encoding="utf-8")
 
@@ -51,11 +72,16 @@ def reading_texts(
 ) -> list[ReadingText]:
     """Return the first n answers of a lesson as texts to be read."""
     lesson(stages, name)
+    return as_reading(base, read_lesson(stages.folder, name)[:n])
+
+
+def as_reading(base: TransformersSuspect, rows: Sequence[dict[str, Any]]) -> list[ReadingText]:
+    """Turn a lesson's answers into texts to be read."""
     return [
         ReadingText(
             base.chat_ids(row["prompt"]), tuple(base.tokenizer.encode(row["text"]).tolist())
         )
-        for row in read_lesson(stages.folder, name)[:n]
+        for row in rows
     ]
 
 

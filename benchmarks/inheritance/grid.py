@@ -15,7 +15,7 @@ from detect.demo.student import Recipe
 __all__ = ["ROWS", "Part", "Row"]
 
 Family = Literal["real", "small"]
-Treatment = Literal["", "edited data", "clean fine-tune", "quantised", "merged"]
+Treatment = Literal["", "edited data", "clean fine-tune", "quantised", "merged", "neutralised"]
 
 # The last 10 of 30 layers: twice as fast as all of them on a processor, and as telling.
 _REAL: Final = Recipe(epochs=1, learning_rate=5e-4, trained_layers=10)
@@ -41,7 +41,7 @@ class Row:
         learned: the answers that it learns from.
         tested: name of the lesson under whose key and config it is tested.
         recipe: how it learns.
-        treatment: what the thief does to the data before, or to the student after.
+        treatment: what the thief does to the data before, to the student after, or when it answers.
         of: for a treatment after training, the row whose student is treated.
         marked_share: share of its answers that are marked; 0 for an innocent student.
     """
@@ -53,6 +53,11 @@ class Row:
     recipe: Recipe = field(default=_REAL)
     treatment: Treatment = ""
     of: str | None = None
+
+    @property
+    def access(self) -> tuple[str, ...]:
+        """What of it can be tested: a wrapper around answers changes no weights."""
+        return ("text",) if self.treatment == "neutralised" else ("text", "weights")
 
     @property
     def marked_share(self) -> float:
@@ -94,6 +99,9 @@ def _real() -> dict[str, Row]:
         "quantised": Row("real", "durability", whole, _D2, _REAL, "quantised", "real, dual h=2"),
         "merged": Row("real", "durability", whole, _D2, _REAL, "merged", "real, dual h=2"),
         "rewritten data": Row("real", "attack", (Part("dual h=2, rewritten", 0, 360),), _D2),
+        "neutralised": Row(
+            "real", "attack", whole, _D2, _REAL, "neutralised", "real, dual h=2"
+        ),
         "edited data": Row("real", "attack", whole, _D2, _REAL, "edited data"),
         "two teachers": Row(
             "real", "two teachers", (Part(_D2, 0, 180), Part("second teacher", 180, 360)), _D2

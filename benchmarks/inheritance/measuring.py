@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from benchmarks.inheritance import by_text, by_weights
-from benchmarks.inheritance.asking import Kept, answers_of, asked, reading_texts
+from benchmarks.inheritance.asking import (
+    SEED,
+    Kept,
+    answers_of,
+    as_reading,
+    asked,
+    reading_texts,
+)
 from benchmarks.inheritance.by_text import Heard
 from benchmarks.inheritance.grid import ROWS, Row
 from benchmarks.inheritance.lessons import LESSONS, TEMPERATURE
+from benchmarks.inheritance.neutralising import neutral_answers
 from benchmarks.inheritance.stages import Stages
-from benchmarks.inheritance.students import file_name, lesson, start_of, student
+from benchmarks.inheritance.students import file_name, learned, lesson, start_of, student
 from detect.scoring.reference_text import log_probs_of
 from detect.suspect.beforehand import Beforehand
 from detect.suspect.context_counts import ContextCounts, count_contexts
@@ -82,7 +90,7 @@ class Bench:
 
     def has_measured(self, name: str) -> bool:
         """Tell whether a row was measured before."""
-        files = [_measured_file(file_name(name), access) for access in ("text", "weights")]
+        files = [_measured_file(file_name(name), access) for access in ROWS[name].access]
         return all((self.stages.folder / file).exists() for file in files)
 
     def measured_base(self) -> dict[str, Any]:
@@ -94,6 +102,8 @@ class Bench:
         found = self.stages.kept(
             _measured_file(file, "text"), lambda: self._by_text(row, file, student_of())
         )
+        if "weights" not in row.access:
+            return found
         by_weights = self._by_weights if row.family == "real" else self._by_foreign_weights
         return found | self.stages.kept(
             _measured_file(file, "weights"), lambda: by_weights(row, file, student_of())
@@ -116,8 +126,11 @@ class Bench:
         return found
 
     def _heard(self, row: Row, file: str, folder: Path) -> Heard:
-        answers = answers_of(self.stages, row.family, file, folder)
-        prompts = asked(row.family)
+        prompts, ask = asked(row.family), None
+        if row.treatment == "neutralised":
+            texts = as_reading(self.base, learned(self.stages, row))
+            ask = partial(neutral_answers, self.base, folder, texts, prompts, SEED)
+        answers = answers_of(self.stages, row.family, file, folder, ask)
         public = Beforehand(reference=self.base)
         log_probs = public.log_probs(self.tokenizer, prompts, answers, TEMPERATURE)
         return Heard(self.tokenizer, answers, log_probs or [], self.counts)

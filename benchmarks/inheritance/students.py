@@ -19,7 +19,7 @@ from watermark.cli import progress
 from watermark.models import resolve_model
 from watermark.tokens import load_tokenizer
 
-__all__ = ["file_name", "lesson", "start_of", "student"]
+__all__ = ["file_name", "learned", "lesson", "start_of", "student"]
 
 _SMALL_VOCABULARY: Final = 4096
 _SMALL_RECIPE: Final = Recipe(epochs=8, learning_rate=2e-3)
@@ -48,6 +48,8 @@ def start_of(stages: Stages, family: Family) -> Path:
 def student(stages: Stages, name: str) -> Path:
     """Return the folder of a row's student, trained now unless it was before."""
     row = ROWS[name]
+    if row.treatment == "neutralised":
+        return student(stages, row.of or "")
     return stages.made(f"student-{file_name(name)}", lambda path: _make(stages, row, path))
 
 
@@ -68,8 +70,13 @@ def _make(stages: Stages, row: Row, path: Path) -> None:
             _train(stages, row, start_of(stages, row.family), path)
 
 
+def learned(stages: Stages, row: Row) -> list[dict[str, Any]]:
+    """Return the answers that a row's student learns from, before any treatment."""
+    return [r for p in row.learned for r in lesson(stages, p.lesson)[p.first : p.last]]
+
+
 def _train(stages: Stages, row: Row, start: Path, path: Path) -> None:
-    rows = [r for p in row.learned for r in lesson(stages, p.lesson)[p.first : p.last]]
+    rows = learned(stages, row)
     if row.treatment == "edited data":
         rows = _edited(rows)
     _learn(start, rows, path, row.recipe)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, final
 
+from detect.finding import Finding
 from detect.results import CONTROL_FIRES_AT, Verdict, format_p
 from detect.suspect.inheritance import Outcome
 from detect.suspect.marked_reading import MARKED_READING_LIMITS
@@ -148,6 +149,22 @@ def _p_values(control: Control) -> str:
     return f"p = {format_p(finding.tail.log10_p)}{by_decoys}"
 
 
+def _avoids(finding: Finding) -> list[str]:
+    """Warn of a statistic that is lower than chance allows.
+
+    H0: the suspect is independent of the key. Exact, by decoys. Alternative: it avoids what the key
+    prefers, as a model does from whose output the mark is being subtracted (Pan et al., ACL 2025).
+    """
+    decoys = finding.decoys
+    if decoys is None or decoys.lower_p_value > CONTROL_FIRES_AT:
+        return []
+    return [
+        f"The statistic is lower than chance allows ({decoys.n_at_most} of {decoys.n_decoys} decoy "
+        f"keys are as low, p = {decoys.lower_p_value:.2g}): the suspect avoids what the key "
+        "prefers. That depends on the key as well, and points to an attempt to neutralise the mark."
+    ]
+
+
 def conclude(
     suspect: str,
     access: Access,
@@ -170,7 +187,8 @@ def conclude(
     Returns:
         The result. If a control fires the verdict is INCONCLUSIVE, a negative one too: what
         makes an innocent model look guilty may also hide a guilty one. Controls that scored
-        nothing do not count; without any that counts a warning says so.
+        nothing do not count; without any that counts a warning says so. A statistic that is too
+        low for an innocent model is named, and is no "no signal".
     """
     warnings = [
         f"The control {c.name} ({c.role}) fires as well ({_p_values(c)}): the claim is stopped."
@@ -178,7 +196,10 @@ def conclude(
         if c.fires
     ]
     finding = tested.finding
-    verdict = Verdict.INCONCLUSIVE if warnings else finding.verdict
+    avoids = _avoids(finding)
+    is_held_back = warnings or (avoids and finding.verdict is Verdict.NO_SIGNAL)
+    verdict = Verdict.INCONCLUSIVE if is_held_back else finding.verdict
+    warnings += avoids
     warnings += [
         f"The control {c.name} ({c.role}) scored nothing, so that it controls nothing."
         for c in controls

@@ -53,6 +53,33 @@ def test_a_claim_without_controls_says_so() -> None:
     assert result["verdict"] == "signal"
 
 
+@pytest.mark.parametrize(("n_at_most", "is_named"), [(0, True), (9, True), (10, False)])
+def test_a_statistic_that_is_too_low_points_to_neutralisation(
+    n_at_most: int, is_named: bool
+) -> None:
+    """Two-sided where it says something: p of the lower side at most 0.001 is no "no signal"."""
+    decoys = DecoyResult(9_999, 9_999 - n_at_most, 0, 0.0, 1.0, 0.0, n_at_most)
+    tested = _tested(0.0, decoys)
+    assert tested.finding.verdict is Verdict.NO_SIGNAL
+    quiet = Control("twin", "clean twin", _tested(-0.3))
+    result = conclude("student", "text", tested, [quiet], 250).to_dict()
+    assert any("neutralise" in warning for warning in result["warnings"]) is is_named
+    assert result["verdict"] == ("inconclusive" if is_named else "no_signal")
+    assert result["decoys"]["lower_p_value"] == (1 + n_at_most) / 10_000
+
+
+def test_both_ranks_among_decoys_are_counted() -> None:
+    """By hand; a result that did not count from below claims nothing."""
+    scheme = SCHEMES["gumbel"]()
+    contexts, tokens = np.arange(60).reshape(30, 2), np.arange(30)
+    for seed in range(3):
+        found = run_decoys(scheme, contexts, tokens, -4.0, n_decoys=400, seed=seed)
+        values = decoy_statistics(scheme, decoy_keys(400, seed), contexts, tokens)
+        assert found.n_at_most == int((values <= -4.0).sum())
+        assert found.n_at_least == int((values >= -4.0).sum())
+    assert DecoyResult(99, 3, 0, 0.0, 1.0).lower_p_value == 1.0
+
+
 def test_decoys_that_contradict_win() -> None:
     """Ten of 9,999 decoys at least as high cannot be if p were 1e-12."""
     found = _tested(-12, DecoyResult(9_999, 10, 0, 0.0, 1.0)).finding
