@@ -12,7 +12,7 @@ from scipy.stats import binomtest, kstest
 from benchmarks.inheritance.grid import ROWS
 from benchmarks.inheritance.lessons import VERSION
 from benchmarks.inheritance.measuring import Bench
-from benchmarks.inheritance.planning import planned_answers
+from benchmarks.inheritance.planning import growth, planned_answers
 from benchmarks.inheritance.stages import Stages
 from benchmarks.inheritance.traps import measure_traps
 from benchmarks.record import write_result
@@ -69,6 +69,7 @@ def main(output: Path, family: str | None, names: tuple[str, ...], summary: bool
     for name, row in rows.items():
         if row["marked_share"]:
             row["planned"] = planned_answers(ROWS[name].tested, row)
+            row["growth"] = growth(ROWS[name].tested, bench.tokenizer, bench.answers(name))
     rows["base"] = bench.measured_base()
     measured = {
         "version": VERSION,

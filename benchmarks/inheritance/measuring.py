@@ -27,7 +27,7 @@ from benchmarks.inheritance.students import file_name, learned, lesson, start_of
 from detect.scoring.reference_text import log_probs_of
 from detect.suspect.beforehand import Beforehand
 from detect.suspect.context_counts import ContextCounts, count_contexts
-from detect.suspect.exchanges import ReadingText
+from detect.suspect.exchanges import ReadingText, SuspectAnswer
 from detect.suspect.open_weights import TransformersSuspect
 from watermark.models import resolve_model
 from watermark.tokens import TextTokenizer, load_tokenizer
@@ -93,6 +93,11 @@ class Bench:
         files = [_measured_file(file_name(name), access) for access in ROWS[name].access]
         return all((self.stages.folder / file).exists() for file in files)
 
+    def answers(self, name: str) -> list[SuspectAnswer]:
+        """Return what a row's student answered, drawn now unless it was before."""
+        row = ROWS[name]
+        return self._answers(row, file_name(name), student(self.stages, name))
+
     def measured_base(self) -> dict[str, Any]:
         """Test the untouched base like a student of the row with the most common mark."""
         row = Row("real", "base", (), "dual h=2")
@@ -125,12 +130,15 @@ class Bench:
             )
         return found
 
-    def _heard(self, row: Row, file: str, folder: Path) -> Heard:
-        prompts, ask = asked(row.family), None
+    def _answers(self, row: Row, file: str, folder: Path) -> list[SuspectAnswer]:
+        ask = None
         if row.treatment == "neutralised":
             texts = as_reading(self.base, learned(self.stages, row))
-            ask = partial(neutral_answers, self.base, folder, texts, prompts, SEED)
-        answers = answers_of(self.stages, row.family, file, folder, ask)
+            ask = partial(neutral_answers, self.base, folder, texts, asked(row.family), SEED)
+        return answers_of(self.stages, row.family, file, folder, ask)
+
+    def _heard(self, row: Row, file: str, folder: Path) -> Heard:
+        prompts, answers = asked(row.family), self._answers(row, file, folder)
         public = Beforehand(reference=self.base)
         log_probs = public.log_probs(self.tokenizer, prompts, answers, TEMPERATURE)
         return Heard(self.tokenizer, answers, log_probs or [], self.counts)

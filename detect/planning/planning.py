@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, final
 
 import numpy as np
 
-from detect.planning.effects import Effect, inherited_effect
+from detect.planning.effects import Effect, effect_of_first, inherited_effect
 from detect.planning.entropies import pilot_of_entropy
 from detect.planning.pilots import EffectPilot, TextPilot
 from detect.planning.power import (
@@ -138,10 +138,25 @@ def plan_power(request: PowerRequest) -> PowerPlan:
         answers=answers,
         has_range=signal.has_range,
         first_order=_first_order(request, effect),
-        stopping=expected_stopping(law, mean, request.alpha) if signal.alternative else None,
+        stopping=_stopping(request, signal, mean),
         least_share=_least_share(request, signal),
         by_share=_by_share(request, signal),
         prospects=_prospects(request, signal),
+    )
+
+
+def _stopping(request: PowerRequest, signal: _Signal, mean: float) -> float | None:
+    """Expect where a sequential test stops; None by weights, where there is none."""
+    law = request.null
+    if signal.alternative is None:
+        return None
+    if signal.basis is None:
+        return expected_stopping(law, lambda n: mean, request.alpha)
+    size, deviation = signal.effect * request.share, math.sqrt(law.variance)
+    return expected_stopping(
+        law,
+        lambda n: law.mean + deviation * effect_of_first(size, n, _width(request)),
+        request.alpha,
     )
 
 

@@ -38,6 +38,7 @@ __all__ = [
 MOST_PAIRS: Final = 10**9
 # What a mixture over tilts a factor 1.5 apart costs a sequential test (ln 12 nats).
 _REGRET: Final = math.log(12)
+_NEVER: Final = 1e9
 _NEAR_MEAN = 0.05
 _CONVOLVED_UP_TO = 20_000
 _MOST_TILTS = 64
@@ -239,23 +240,41 @@ def first_order(effect: float, *, alpha: float, power: float) -> float:
     return float(((ndtri(alpha) + ndtri(1 - power)) / effect) ** 2)
 
 
-def expected_stopping(null: ScoreLaw, mean: float, alpha: float) -> float | None:
+def expected_stopping(
+    null: ScoreLaw, mean_of: Callable[[float], float], alpha: float
+) -> float | None:
     """Expect where a sequential test stops: ln(1/alpha) plus regret, over its growth rate.
 
     The test is the e-process that mixes exp(l S_n - n K(l)) over twelve tilts l. Its log grows by
     I = max_l (l * mean - K(l)) a pair (eps^2 / 2 for weak effects); by Wald's identity it reaches
-    ln(1/alpha) after (ln(1/alpha) + ln 12) / I pairs, overshoot and grid apart.
+    ln(1/alpha) after (ln(1/alpha) + ln 12) / I pairs, overshoot and grid apart. Where the mean
+    depends on the number of pairs it is the least n with n I(n) at that height.
 
     Args:
         null: law of one score under H0.
-        mean: of a score where the mark is.
+        mean_of: mean score of the first n pairs where the mark is; n I(n) must not fall.
         alpha: level.
 
     Returns:
-        Expected scored pairs, or None where the mean is not above the null's.
+        Expected scored pairs, or None where they are not finite or above 1e9.
     """
+    goal = math.log(1 / alpha) + _REGRET
+
+    def reached(log_n: float) -> bool:
+        n = math.exp(log_n)
+        return n * _growth_rate(null, mean_of(n)) >= goal
+
+    low, high = 0.0, math.log(_NEVER)
+    if not reached(high):
+        return None
+    while high - low > 1e-6:
+        middle = (low + high) / 2
+        low, high = (low, middle) if reached(middle) else (middle, high)
+    return math.exp(high)
+
+
+def _growth_rate(null: ScoreLaw, mean: float) -> float:
     tilt = tilt_to(null, mean) if mean > null.mean else 0.0
     if not 0 < tilt < math.inf:
-        return None
-    rate = tilt * mean - float(null.cumulants(np.array([tilt])).value[0])
-    return (math.log(1 / alpha) + _REGRET) / rate
+        return 0.0
+    return tilt * mean - float(null.cumulants(np.array([tilt])).value[0])

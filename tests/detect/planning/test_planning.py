@@ -13,7 +13,7 @@ import pytest
 from scipy.special import digamma, ndtri_exp
 
 from detect.documents import Document
-from detect.planning.effects import EFFECTS, inherited_effect
+from detect.planning.effects import EFFECTS, effect_of_first, inherited_effect
 from detect.planning.entropies import entropy_at, pilot_of_entropy
 from detect.planning.pilots import (
     EffectPilot,
@@ -206,6 +206,26 @@ def test_effects_fall_with_width_and_share() -> None:
     assert ours.score == choose_scorer(None, preset("default").scheme, "inherited").score_name
     with pytest.raises(ConfigError, match="share"):
         inherited_effect(config, "text", 0.0)
+
+
+def test_the_first_pairs_say_most() -> None:
+    """By hand: at h = 2 the effect of a sixteenth of the pairs is 16^0.36 times that of all."""
+    at_all = effect_of_first(0.05, 15_961, 2)
+    assert at_all == pytest.approx(0.05)
+    assert effect_of_first(0.05, 15_961 / 16, 2) == pytest.approx(0.05 * 16**0.36)
+    assert effect_of_first(0.05, 15_961 / 16, 6) == effect_of_first(0.05, 15_961 / 16, 2)
+    assert effect_of_first(0.05, 1, 1) == 0.5
+
+
+def test_a_watch_is_planned_to_stop_early_where_the_effect_is_an_inherited_one() -> None:
+    """By hand, h = 2, weak effects: n eps(n)^2 / 2 = ln(12e6), eps(n) = eps (n / 15,961)^-0.36."""
+    plan = plan_power(_request())
+    size = inherited_effect(preset("gumbel"), "text", 1.0).size
+    assert plan.stopping is not None
+    expected = (2 * math.log(12e6) / size**2 / 15_961**0.72) ** (1 / 0.28)
+    assert plan.stopping == pytest.approx(expected, rel=0.25)
+    constant = 2 * math.log(12e6) / size**2
+    assert plan.stopping < constant
 
 
 def _request(access: PowerAccess = "text", **changes: Any) -> PowerRequest:

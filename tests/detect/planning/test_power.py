@@ -144,7 +144,7 @@ def test_no_signal_is_never_found() -> None:
     flat = Alternative.shifted(Exponential(), 1e-6)
     assert pairs_needed(Exponential(), lambda n: flat, alpha=1e-6, power=0.9) is None
     assert answers_needed(Exponential(), flat, n_pairs=50, alpha=1e-6, power=0.9) is None
-    assert expected_stopping(Exponential(), 1.0, 1e-6) is None
+    assert expected_stopping(Exponential(), lambda n: 1.0, 1e-6) is None
 
 
 def test_expected_stopping_agrees_with_a_simulated_e_process() -> None:
@@ -158,7 +158,15 @@ def test_expected_stopping_agrees_with_a_simulated_e_process() -> None:
     reached = log_e - math.log(12) >= math.log(1e6)
     assert reached.any(axis=1).all()
     found = float((reached.argmax(axis=1) + 1).mean())
-    predicted = expected_stopping(Exponential(), 1 + effect, 1e-6)
+    predicted = expected_stopping(Exponential(), lambda n: 1 + effect, 1e-6)
     assert predicted == pytest.approx(found, rel=0.12)
-    weak = expected_stopping(Exponential(), 1.001, 1e-6)
+    weak = expected_stopping(Exponential(), lambda n: 1.001, 1e-6)
     assert weak == pytest.approx(2 * math.log(12e6) / 0.001**2, rel=0.01)
+
+
+def test_a_falling_effect_stops_where_its_evidence_suffices() -> None:
+    """By hand: eps(n) = 0.05 (n / 10,000)^-0.25 gives n eps^2 / 2 = 0.125 sqrt(n) = ln(12e6)."""
+    law = Exponential()
+    found = expected_stopping(law, lambda n: 1 + 0.05 * (n / 10_000) ** -0.25, 1e-6)
+    assert found == pytest.approx((math.log(12e6) / 0.125) ** 2, rel=0.06)
+    assert expected_stopping(law, lambda n: 1 + 1 / n, 1e-6) is None
