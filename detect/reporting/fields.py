@@ -152,4 +152,10 @@ def _one_line(value: Any) -> str:
         return f"{value:.6g}"
     if isinstance(value, int):
         return str(value)
+    if (
+        isinstance(value, dict)
+        and value
+        and all(isinstance(v, int | float) for v in value.values())
+    ):
+        return ", ".join(f"{_label(visible(str(k)))} {_one_line(v)}" for k, v in value.items())
     return visible(json.dumps(value, ensure_ascii=False, default=str))

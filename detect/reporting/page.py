@@ -27,7 +27,16 @@ from detect.results import CONTROL_FIRES_AT
 
 __all__ = ["render_report"]
 
-_GROUPS: Final = ("config", "recipe", "machine", "versions")
+_GROUPS: Final = MappingProxyType(
+    {
+        "used": "What else was used",
+        "spread": "What the pairs come from",
+        "config": "Config",
+        "recipe": "Recipe",
+        "machine": "Machine",
+        "versions": "Versions",
+    }
+)
 # What one kind of result shows beyond the finding that all tests share.
 _EXHIBITS: Final[MappingProxyType[str, Callable[[Fields], Exhibit]]] = MappingProxyType(
     {"segments": read_segments, "fraction": read_share, "watch": read_course}
@@ -187,11 +196,11 @@ def _demo_rows(steps: Sequence[StepView]) -> tuple[RowView, ...]:
 
 def _fact_groups(fields: Fields) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
     groups = []
-    for name in _GROUPS:
+    for name, title in _GROUPS.items():
         if isinstance(fields.raw(name), dict):
-            groups.append((name.capitalize(), fields.inner(name).facts()))
+            groups.append((title, fields.inner(name).facts()))
         elif fields.has(name):
-            groups.append((name.capitalize(), ((name, fields.text(name)),)))
+            groups.append((title, ((name, fields.text(name)),)))
     return tuple(groups)
 
 

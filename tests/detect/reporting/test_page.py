@@ -453,6 +453,22 @@ def test_firing_control_is_named_and_spoils_a_signal() -> None:
         render_report(result | {"verdict": "signal"})
 
 
+def test_what_a_probe_used_is_listed_in_words() -> None:
+    used = {
+        "reference": "public-base",
+        "own_texts": None,
+        "prompts": "sha256:" + "ab" * 32,
+        "sampling": {"max_new_tokens": 96, "temperature": 1.0},
+    }
+    spread = {"n_positions": 1_200, "n_contexts": 901, "n_effective": 77.5}
+    html = render_report({**make_probe(), "used": used, "spread": spread})
+    sampling = "max new tokens 96, temperature 1"
+    titles = ("What else was used", "What the pairs come from")
+    for shown in (*titles, "public-base", sampling, "ab" * 32, "number of contexts", "901", "77.5"):
+        assert shown in html
+    assert "own texts" not in html
+
+
 def test_demo_tells_the_story_with_every_step() -> None:
     result = make_demo()
     words = Page(render_report(result)).words
