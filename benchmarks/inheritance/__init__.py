@@ -11,4 +11,6 @@ measuring all tests of a row; what was measured is kept
 planning  what `heirmark power` expected beforehand
 traps     rules switched off: innocent suspects that then look guilty
 plots     the pictures of docs/inheritance.md
+tables    its tables
+neutralising  a thief who subtracts, at inference, what training changed
 """
