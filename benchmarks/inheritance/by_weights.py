@@ -25,6 +25,7 @@ from detect.scoring.scores import Selection, score_pairs
 from detect.suspect.exchanges import Positions, ReadingText
 from detect.suspect.foreign_reading import ForeignReader, foreign_pairs
 from detect.suspect.inheritance import WEIGHTS_EFFECT, assess_pairs
+from detect.suspect.marked_reading import assess_marked_reading
 from detect.suspect.reading import PairWeights, Reader, read_pairs
 from detect.suspect.weighing import weigh
 from detect.tails.convolution import convolution_log_tails
@@ -40,6 +41,7 @@ __all__ = [
     "read_argmax",
     "read_by",
     "read_by_foreigner",
+    "test_marked",
     "test_weights",
 ]
 
@@ -133,6 +135,21 @@ def test_weights(lesson: Lesson, read: dict[str, PairWeights]) -> dict[str, Any]
             "z": z_of(tail.log10_p),
         }
     return found
+
+
+def test_marked(
+    lesson: Lesson,
+    tokenizer: TextTokenizer,
+    suspect: Reader,
+    base: Reader,
+    texts: Sequence[ReadingText],
+) -> dict[str, Any]:
+    """Test what a suspect thinks of texts under the lesson's key: an e-process, so a bound."""
+    assert lesson.config is not None
+    plan = Plan(lesson.config, lesson.key, ALPHA, WEIGHTS_EFFECT, 0, 0)
+    outcome = assess_marked_reading(plan, tokenizer, suspect, base, texts)
+    log10_p = outcome.finding.tail.log10_p
+    return {"ours, clean base": {"log10_p": log10_p, "z": z_of(log10_p)}}
 
 
 def _published_tail(plan: Plan, pairs: PairWeights) -> Tail:

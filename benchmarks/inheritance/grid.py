@@ -17,6 +17,7 @@ __all__ = ["ROWS", "Part", "Row"]
 Family = Literal["real", "small"]
 Treatment = Literal["", "edited data", "clean fine-tune", "quantised", "merged", "neutralised"]
 
+_D2: Final = "dual h=2"
 # The last 10 of 30 layers: twice as fast as all of them on a processor, and as telling.
 _REAL: Final = Recipe(epochs=1, learning_rate=5e-4, trained_layers=10)
 _SMALL: Final = Recipe(epochs=4, learning_rate=1e-3)
@@ -56,8 +57,12 @@ class Row:
 
     @property
     def access(self) -> tuple[str, ...]:
-        """What of it can be tested: a wrapper around answers changes no weights."""
-        return ("text",) if self.treatment == "neutralised" else ("text", "weights")
+        """What of it is tested: a wrapper around answers changes no weights."""
+        if self.treatment == "neutralised":
+            return ("text",)
+        if self.family == "real" and self.tested == _D2 and not self.treatment:
+            return ("text", "weights", "marked texts")
+        return ("text", "weights")
 
     @property
     def marked_share(self) -> float:
@@ -71,7 +76,6 @@ _MARKS: Final = (
     "dual h=1", "dual h=2", "dual h=4", "red-green h=1", "red-green h=2", "red-green h=4",
     "gumbel h=2", "tournament h=2",
 )  # fmt: skip
-_D2: Final = "dual h=2"
 # Marked answers among 720; the rest are unmarked answers to the other prompts.
 _SHARES: Final = {"50 %": 360, "10 %": 72, "5 %": 36, "1 %": 7}
 

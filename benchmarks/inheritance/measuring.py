@@ -19,7 +19,7 @@ from benchmarks.inheritance.asking import (
     reading_texts,
 )
 from benchmarks.inheritance.by_text import Heard
-from benchmarks.inheritance.grid import ROWS, Row
+from benchmarks.inheritance.grid import ROWS, Part, Row
 from benchmarks.inheritance.lessons import LESSONS, TEMPERATURE
 from benchmarks.inheritance.neutralising import neutral_answers
 from benchmarks.inheritance.stages import Stages
@@ -29,6 +29,7 @@ from detect.suspect.beforehand import Beforehand
 from detect.suspect.context_counts import ContextCounts, count_contexts
 from detect.suspect.exchanges import ReadingText, SuspectAnswer
 from detect.suspect.open_weights import TransformersSuspect
+from detect.suspect.reading import Reader
 from watermark.models import resolve_model
 from watermark.tokens import TextTokenizer, load_tokenizer
 
@@ -110,8 +111,13 @@ class Bench:
         if "weights" not in row.access:
             return found
         by_weights = self._by_weights if row.family == "real" else self._by_foreign_weights
-        return found | self.stages.kept(
+        found |= self.stages.kept(
             _measured_file(file, "weights"), lambda: by_weights(row, file, student_of())
+        )
+        if "marked texts" not in row.access:
+            return found
+        return found | self.stages.kept(
+            _measured_file(file, "marked texts"), lambda: self._by_marked_texts(row, student_of())
         )
 
     def _by_text(self, row: Row, file: str, folder: Path | None) -> dict[str, Any]:
@@ -162,6 +168,24 @@ class Bench:
             )
         return found
 
+    def _by_marked_texts(self, row: Row, folder: Path | None) -> dict[str, Any]:
+        """Texts under the key: to prompts that no student met, and those that this one learned."""
+        tested = LESSONS[row.tested]
+        model = TransformersSuspect(folder) if folder else self.base
+        held_out = by_weights.test_marked(tested, self.tokenizer, model, self.base, self.marked)
+        own = [r for p in row.learned if p.lesson == row.tested for r in self._part(p)]
+        known = as_reading(self.base, own[:N_READING])
+        found: dict[str, Any] = {"marked_texts": held_out}
+        if known:
+            argmax = by_weights.read_argmax(tested, self.tokenizer, model, known)
+            found["known_texts"] = by_weights.test_weights(tested, argmax) | by_weights.test_marked(
+                tested, self.tokenizer, model, self.base, known
+            )
+        return found
+
+    def _part(self, part: Part) -> list[dict[str, Any]]:
+        return lesson(self.stages, part.lesson)[part.first : part.last]
+
     def _by_foreign_weights(self, row: Row, file: str, folder: Path | None) -> dict[str, Any]:
         """A small student has its own tokenizer, and so has its clean base."""
         tested, model = LESSONS[row.tested], TransformersSuspect(folder) if folder else self.small
@@ -169,7 +193,14 @@ class Bench:
         read = by_weights.read_by_foreigner(
             tested, self.tokenizer, model, self.small if folder else None, exchanges[:N_READING]
         )
-        found: dict[str, Any] = {"weights": by_weights.test_weights(tested, read)}
+        texts = [
+            ReadingText(model.chat_ids(prompt), tuple(model.tokenizer.encode(text).tolist()))
+            for prompt, text in exchanges[:N_READING]
+        ]
+        found: dict[str, Any] = {
+            "weights": by_weights.test_weights(tested, read),
+            "held_out_loss": _loss(model, texts),
+        }
         if not row.marked_share:
             found["weights_fresh_keys"] = by_weights.fresh_key_p_values(
                 tested, read, N_FRESH_KEYS, seed=_seed(file)
@@ -177,14 +208,14 @@ class Bench:
         return found
 
 
-def _loss(reader: Kept, texts: Sequence[ReadingText]) -> float:
+def _loss(reader: Reader, texts: Sequence[ReadingText]) -> float:
     """Mean negative log-likelihood of the texts in nats; half precision knows no p below 2^-24."""
     log_probs = np.concatenate(log_probs_of(reader, texts))
     return -float(np.maximum(log_probs, -24 * np.log(2)).mean())
 
 
 def _measured_file(file: str, access: str) -> str:
-    return f"measured-{access}-{file}.json"
+    return f"measured-{access.replace(' ', '-')}-{file}.json"
 
 
 def _seed(file: str) -> int:

@@ -38,7 +38,8 @@ def markdown(rows: dict[str, Any], nulls: dict[str, Any]) -> str:
     """
     shown = {name: row for name, row in rows.items() if ", null " not in name}
     by_weights = {name: row for name, row in shown.items() if "weights" in row}
-    return "\n\n".join([_text(shown), _by_weights(by_weights), _nulls(nulls)])
+    marked = {name: row for name, row in shown.items() if "marked_texts" in row}
+    return "\n\n".join([_text(shown), _by_weights(by_weights), _marked(marked), _nulls(nulls)])
 
 
 def _text(rows: dict[str, Any]) -> str:
@@ -85,6 +86,22 @@ def _weights_line(name: str, row: dict[str, Any]) -> list[str]:
         _ratio(clean, published),
         _ratio(clean, on_marked),
         _ratio(alone, published),
+    ]
+
+
+def _marked(rows: dict[str, Any]) -> str:
+    head = ["student", "published", "ours", "published, known data", "ours, known data"]
+    return _table(head, [_marked_line(name, row) for name, row in rows.items()])
+
+
+def _marked_line(name: str, row: dict[str, Any]) -> list[str]:
+    known = row.get("known_texts", {})
+    return [
+        name,
+        _log10_p(row["weights_marked_texts"], "published (argmax)"),
+        _log10_p(row["marked_texts"], "ours, clean base"),
+        _log10_p(known, "published (argmax)"),
+        _log10_p(known, "ours, clean base"),
     ]
 
 
