@@ -19,7 +19,8 @@ class Answered(NamedTuple):
     """What was answered.
 
     Attributes:
-        rows: one a prompt: prompt, text, token_ids, and config fingerprint and key id if marked.
+        rows: one a prompt: prompt, text, token_ids, sampling, and config fingerprint and key id if
+            marked.
         config: the config used, bound to the model's tokenizer; None if unmarked.
     """
 
@@ -68,19 +69,32 @@ def answer_prompts(
         config = config.bound_to(tokens.fingerprint)
         marker = Marker(config, key)
     chat = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    drawn_as = Sampling(**sampling)
     answers = sample_answers(
         load_model(folder),
         _formatted(chat, prompts, folder.name),
-        Sampling(**sampling),
+        drawn_as,
         end_ids=[chat.eos_token_id],
         marker=marker,
         on_tokens=on_tokens,
     )
+    # What counterfactuals of these answers must be drawn with.
+    law = {
+        "max_new_tokens": drawn_as.max_new_tokens,
+        "temperature": drawn_as.temperature,
+        "top_k": drawn_as.top_k,
+    }
     marks = (
         {"config_fingerprint": config.fingerprint, "key_id": key.key_id} if config and key else {}
     )
     rows = [
-        {"prompt": p, "text": tokens.decode(a.token_ids), "token_ids": list(a.token_ids), **marks}
+        {
+            "prompt": p,
+            "text": tokens.decode(a.token_ids),
+            "token_ids": list(a.token_ids),
+            "sampling": law,
+            **marks,
+        }
         for p, a in zip(prompts, answers, strict=True)
     ]
     return Answered(rows, config)

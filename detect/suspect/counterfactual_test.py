@@ -150,7 +150,8 @@ def _warnings(kind: Kind, files: Sequence[Candidates], tested: _Tested, alpha: f
         )
     if n := sum(file.n_unchecked for file in files):
         warnings.append(
-            f"Of {n} answers key, config or tokens were not logged, and could not be compared."
+            f"Of {n} answers key, config, tokens or sampling were not logged, and could not be "
+            "compared."
         )
     return warnings
 

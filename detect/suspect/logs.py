@@ -62,6 +62,7 @@ class LoggedAnswer:
         token_ids: its tokens as they were drawn, if they were logged.
         key_id: public id of the key that marked it, if it was logged.
         config_fingerprint: the deployment's, if it was logged.
+        sampling: max_new_tokens, temperature and top_k, if they were logged.
     """
 
     prompt: str
@@ -70,6 +71,7 @@ class LoggedAnswer:
     token_ids: tuple[int, ...] | None = None
     key_id: str | None = None
     config_fingerprint: str | None = None
+    sampling: dict[str, Any] | None = None
 
 
 @final
@@ -85,7 +87,8 @@ class Candidates:
         answers: in the order of the logs, which is that of time.
         counterfactuals: as many texts for each answer; with never-issued keys text j of every
             answer is marked under the same key.
-        n_unchecked: answers whose key, config or tokens were not logged and thus not compared.
+        n_unchecked: answers whose key, config, tokens or sampling were not logged, and so not
+            compared.
     """
 
     kind: Kind
@@ -155,8 +158,8 @@ def read_logs(path: str | Path) -> list[LoggedAnswer]:
     """Read logged answers, as `heirmark generate` writes them.
 
     Args:
-        path: JSONL with "prompt" and "text", perhaps "account", "token_ids", "key_id" and
-            "config_fingerprint"; in the order of time. "-" is standard input.
+        path: JSONL with "prompt" and "text", perhaps "account", "token_ids", "key_id",
+            "config_fingerprint" and "sampling"; in the order of time. "-" is standard input.
 
     Returns:
         The answers.
@@ -176,17 +179,20 @@ def _logged(place: str, line: str) -> LoggedAnswer:
         row = json.loads(line)
         prompt, text, ids = row["prompt"], row["text"], row.get("token_ids")
         account, key_id, config = (row.get(k) for k in ("account", "key_id", "config_fingerprint"))
+        sampling = row.get("sampling")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        prompt = text = ids = account = key_id = config = None
+        prompt = text = ids = account = key_id = config = sampling = None
     if not (isinstance(prompt, str) and isinstance(text, str)):
         raise DocumentError(f'{place}: expected a JSON object with text in "prompt" and "text"')
     if not all(value is None or isinstance(value, str) for value in (account, key_id, config)):
         raise DocumentError(f"{place}: expected text in account, key_id and config_fingerprint")
+    if not (sampling is None or isinstance(sampling, dict)):
+        raise DocumentError(f'{place}: expected an object in "sampling"')
     if ids is not None:
         if not (isinstance(ids, list) and all(type(i) is int and i >= 0 for i in ids)):
             raise DocumentError(f'{place}: expected a list of whole numbers in "token_ids"')
         ids = tuple(ids)
-    return LoggedAnswer(prompt, text, account, ids, key_id, config)
+    return LoggedAnswer(prompt, text, account, ids, key_id, config, sampling)
 
 
 def draw_counterfactuals(
@@ -226,13 +232,15 @@ def draw_counterfactuals(
 
     Raises:
         DocumentError: logged tokens that do not give the logged text, or too many of them.
-        FingerprintError: logged under another key or config.
+        FingerprintError: logged under another key or config, or with other sampling.
     """
     folder = resolve_model(model)
     tokenizer = load_tokenizer(folder)
     bound = config.bound_to(tokenizer.fingerprint) if config.tokenizer is None else config
+    law = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_k": top_k}
     for number, answer in enumerate(answers, 1):
         _check_deployment(number, answer, bound, key)
+        _check_sampling(number, answer, law)
         if answer.token_ids is not None:
             _check_tokens(number, answer, tokenizer.decode(answer.token_ids), max_new_tokens)
     seed = secrets.randbits(62) if seed is None else seed
@@ -252,14 +260,10 @@ def draw_counterfactuals(
     else:
         worlds = [drawn(prompts, SecretKey.generate(), world) for world in range(n)]
         others = list(zip(*worlds, strict=True))
-    settings = {
-        "model": folder.name,
-        "max_new_tokens": max_new_tokens,
-        "temperature": temperature,
-        "top_k": top_k,
-        "seed": seed,
-    }
-    n_unchecked = sum(None in (a.key_id, a.config_fingerprint, a.token_ids) for a in answers)
+    settings = {"model": folder.name, **law, "seed": seed}
+    n_unchecked = sum(
+        None in (a.key_id, a.config_fingerprint, a.token_ids, a.sampling) for a in answers
+    )
     return Candidates(kind, key.key_id, bound, settings, tuple(answers), tuple(others), n_unchecked)
 
 
@@ -275,6 +279,19 @@ def _check_deployment(
         raise FingerprintError(
             f"logged answer {number} was marked with another config or tokenizer than the given "
             "one: its counterfactuals would not be of the same law. Give the config of the logs"
+        )
+
+
+def _check_sampling(number: int, answer: LoggedAnswer, law: dict[str, float]) -> None:
+    logged = answer.sampling or {}
+    other = [name for name, value in law.items() if logged.get(name, value) != value]
+    if other:
+        raise FingerprintError(
+            f"logged answer {number} was drawn with "
+            + ", ".join(f"{name} {logged[name]}" for name in other)
+            + ", and its counterfactuals would be with "
+            + ", ".join(f"{name} {law[name]}" for name in other)
+            + ": they would be of another law. Give what the logs were drawn with"
         )
 
 

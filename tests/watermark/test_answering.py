@@ -48,7 +48,8 @@ def test_marked_answers_name_key_and_config_and_carry_the_mark(
 def test_unmarked_answers_name_no_key(model_folder: Path) -> None:
     rows, config = answer_prompts(model_folder, PROMPTS[:1], max_new_tokens=4)
     assert config is None
-    assert sorted(rows[0]) == ["prompt", "text", "token_ids"]
+    assert sorted(rows[0]) == ["prompt", "sampling", "text", "token_ids"]
+    assert rows[0]["sampling"] == {"max_new_tokens": 4, "temperature": 1.0, "top_k": 0}
 
 
 def test_a_config_bound_to_another_tokenizer_is_refused(model_folder: Path) -> None:

@@ -126,7 +126,10 @@ def test_coins_are_fresh_and_a_world_has_one_key(model_folder: Path, logs: Path)
         ({}, {"key": SecretKey(bytes(32))}, FingerprintError, "each key by itself"),
         ({}, {"config": preset("gumbel")}, FingerprintError, "another config"),
         ({"text": "edited"}, {}, DocumentError, "edited after it"),
-        ({}, {"max_new_tokens": 3}, DocumentError, "limit of the logs"),
+        ({"sampling": None}, {"max_new_tokens": 3}, DocumentError, "limit of the logs"),
+        ({}, {"temperature": 0.7}, FingerprintError, "drawn with temperature 1.0, .* 0.7: they"),
+        ({}, {"top_k": 9}, FingerprintError, "top_k 0, .* top_k 9"),
+        ({}, {"max_new_tokens": 9}, FingerprintError, "max_new_tokens"),
     ],
 )
 def test_what_cannot_be_exchangeable_is_refused(
