@@ -31,7 +31,7 @@ from detect.tails.mixed_sums import MixedLaw
 from watermark.schemes import Scheme
 from watermark.schemes.laws import Tabulated
 
-__all__ = ["BetScorer", "Bets", "place_bets"]
+__all__ = ["MULTIPLES", "BetScorer", "Bets", "log_factors", "place_bets"]
 
 # Stake for each unit of probability that a pair gained, over all positions.
 _STAKE: Final = 0.2
@@ -42,6 +42,11 @@ _N_STAKES: Final = 20
 # p is 1/2, 1/4 .. 1/256: a likelier token says little, a rarer one must not rule the sum.
 _N_LEVELS: Final = 8
 _STEP: Final = 1 / 128  # nats
+
+
+# Multiples of the stake that are played side by side where evidence is an e-process: nobody knows
+# beforehand how much a suspect learned.
+MULTIPLES: Final = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0)
 
 
 @final
@@ -83,9 +88,8 @@ def place_bets(gained: NDArray[np.float64], likely: NDArray[np.float64]) -> Bets
     """
     if not (np.isfinite(gained).all() and np.isfinite(likely).all()):
         raise ValueError("gained and likely must be finite")
-    depth = -np.log2(np.clip(likely, 2.0**-_N_LEVELS, 0.5))
-    levels = np.rint(depth).astype(np.int64) - 1
-    limit = np.where(gained > 0, _LARGEST, _LARGEST * 0.5 ** (levels + 1))
+    levels = _levels(likely)
+    limit = _limits(gained, levels)
     size = np.minimum(_STAKE * np.abs(gained), limit)
     with np.errstate(divide="ignore"):
         steps = -2 * np.log2(size / _LARGEST)
@@ -94,6 +98,55 @@ def place_bets(gained: NDArray[np.float64], likely: NDArray[np.float64]) -> Bets
     placed = steps < _N_STAKES
     index = np.where(placed, steps, -1).astype(np.int64) + 1
     return Bets(levels, np.where(gained > 0, index, -index))
+
+
+def log_factors(
+    scheme: Scheme,
+    words: NDArray[np.uint32],
+    gained: NDArray[np.float64],
+    likely: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Compute ln of the product of each row's factors 1 + a (r - 1), for an e-process.
+
+    H0: given everything before it, a row's words are independent and uniform. Each factor then has
+    mean 1, and so has a row's product: exact, on the grid of words.
+
+    Args:
+        scheme: Gumbel-max with one or two keys.
+        words: uint32, shape (n_streams, n, k).
+        gained: float64, shape (n, k), as of `place_bets`, known before the words.
+        likely: the same.
+
+    Returns:
+        float64, shape (n, len(MULTIPLES)), one column for each multiple of the stake.
+    """
+    levels = _levels(likely)
+    limit = _limits(gained, levels)
+    flat = _flat_cells(words)
+    excess = np.empty(gained.shape)
+    for level in np.unique(levels).tolist():
+        members = levels == level
+        excess[members] = _ratios(scheme, level)[0].reshape(-1)[flat[members]] - 1
+    stakes = _STAKE * gained
+    columns = [np.clip(multiple * stakes, -limit, limit) * excess for multiple in MULTIPLES]
+    return np.stack([np.log1p(column).sum(axis=1) for column in columns], axis=1)
+
+
+def _levels(likely: NDArray[np.float64]) -> NDArray[np.int64]:
+    depth = -np.log2(np.clip(likely, 2.0**-_N_LEVELS, 0.5))
+    levels: NDArray[np.int64] = np.rint(depth).astype(np.int64) - 1
+    return levels
+
+
+def _limits(gained: NDArray[np.float64], levels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Tell how large a stake may be."""
+    return np.where(gained > 0, _LARGEST, _LARGEST * 0.5 ** (levels + 1))
+
+
+def _flat_cells(words: NDArray[np.uint32]) -> NDArray[np.int64]:
+    """Index tables of one or two streams, flattened."""
+    cells = cell_of(words)
+    return cells[0] if len(cells) == 1 else cells[0] * N_CELLS + cells[1]
 
 
 @final
@@ -141,8 +194,7 @@ class BetScorer:
         Returns:
             float64, shape (keys * n,), multiples of the lattice's step.
         """
-        cells = cell_of(words)
-        flat = cells[0] if len(cells) == 1 else cells[0] * N_CELLS + cells[1]
+        flat = _flat_cells(words)
         n_keys = words.shape[1] // max(len(self.bets.levels), 1)
         scores = np.empty(words.shape[1])
         at = np.tile(self.bets.levels, n_keys)

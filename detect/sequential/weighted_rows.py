@@ -11,6 +11,9 @@ them with fixed weights. By Ville's inequality P(E_n >= 1 / alpha for any n) <= 
 a bound on moments. Source: Ville 1939; Ramdas, Grunwald, Vovk and Shafer, Statist. Sci. 38
 (2023).
 
+For schemes whose scores are exact on the grid of words: red-green and tournament. Gumbel schemes
+place bets (`detect.scoring.bets.log_factors`).
+
 Scales: the best s is (mean of the row's sum) / (its variance), which nobody knows. Two shapes are
 mixed over a geometric grid of effects: s = effect / d_i, d_i the row's own standard deviation
 (every row shifts alike), and s = effect / root mean square of d_1 .. d_i (rows shift as their
@@ -26,8 +29,6 @@ from numpy.typing import NDArray
 
 from detect.sequential.calibrators.base import log_mean
 from watermark.schemes import Scheme
-from watermark.schemes.dual_gumbel import DualGumbel
-from watermark.schemes.laws import Exponential
 
 __all__ = ["EFFECTS", "log_bets", "log_e_of_rows", "row_scales"]
 
@@ -35,7 +36,6 @@ __all__ = ["EFFECTS", "log_bets", "log_e_of_rows", "row_scales"]
 EFFECTS: Final = tuple(2.0**k for k in range(-6, 1))
 # Largest |s w| in null standard deviations of a score: one word must not ruin a bet.
 _LARGEST_TILT = 4.0
-_GRID = 2.0**-32
 
 
 def row_scales(scheme: Scheme, weights: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -74,14 +74,14 @@ def log_bets(
         scales: float64, shape (n, b), see `row_scales`.
 
     Returns:
-        float64, shape (n, b). Their exponentials have mean at most 1 under H0.
+        float64, shape (n, b). Their exponentials have mean 1 under H0.
     """
     n, k = weights.shape
     scores = scheme.score(words.reshape(len(words), n * k)).reshape(n, k)
     logs = np.empty(scales.shape)
     for bet in range(scales.shape[1]):
         tilts = scales[:, bet, None] * weights
-        gains = tilts * scores - scheme.law.cumulants(tilts).value - _toll(scheme, tilts)
+        gains = tilts * scores - scheme.law.cumulants(tilts).value
         logs[:, bet] = gains.sum(axis=1)
     return logs
 
@@ -96,18 +96,3 @@ def log_e_of_rows(bets: NDArray[np.float64]) -> NDArray[np.float64]:
         float64, shape (n,).
     """
     return log_mean(np.cumsum(bets, axis=0))
-
-
-def _toll(scheme: Scheme, tilts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Pay for the grid of words, where a tilt is negative.
-
-    Scores of Gumbel-type words lie below those of the continuous law, which lowers E exp(t score)
-    for t > 0 and raises it for t < 0. With F = exp(-score) uniform in the continuous law and at
-    most d above it on the grid, E F^|t| rises from 1 / (1 + |t|) by at most d. One stream: d is
-    2^-32. Two: the weighted minimum rises by at most 2^-32 / alpha, and its distribution function
-    has slope at most 1. Other laws are exact on the grid.
-    """
-    if not isinstance(scheme.law, Exponential):
-        return np.zeros_like(tilts)
-    excess = _GRID / scheme.alpha if isinstance(scheme, DualGumbel) else _GRID
-    return np.where(tilts < 0, np.log1p((1 - tilts) * excess), 0.0)

@@ -34,16 +34,17 @@ prompt shows, and R(c_1) .. R(c_i). Claims:
     after the last token is read for: were a position kept only if a token follows it, its row
     would be known not to have chosen the end token, and its other words would be too high.
 (b) Given F_i, R(c_{i+1}) is uniform: a known context, whose row nothing in F_i has looked at.
-(c) The weights w_v = sqrt q_suspect(v | prefix) - sqrt q_reference(v | prefix), the cut to the
-    largest |w|, the decision to place no bet at all, and the scales s are functions of that prefix
-    and of earlier ones, hence F_i-measurable (a, 4). By (b) the factor exp(sum_v [s w_v score_v -
-    K(s w_v)]) has mean at most 1 given F_i.
+(c) What both models think of the tokens after that prefix, the cut to the largest differences, the
+    decision to place no bet at all, and the stakes a_v (for schemes without bets: weights w_v and
+    scales s) are functions of that prefix and of earlier ones, hence F_i-measurable (a, 4). By (b)
+    the factor prod_v [1 + a_v (r_v - 1)], or exp(sum_v [s w_v score_v - K(s w_v)]), has mean 1
+    given F_i.
 
 So E_i is a supermartingale with respect to F_i that starts at 1, and Ville's inequality applies.
 The token that the text shows after c_{i+1} needs no care of its own: it is a function of
 R(c_{i+1}) and of F_i, and R(c_{i+1}) enters F_{i+1} as a whole in the very step in which it is
 scored. A later visit of the same context finds its row revealed, and counts nothing. That an
-innocent agrees with the texts more than the reference does shows in w, before the row; it cannot
+innocent agrees with the texts more than the reference does shows in a_v, before the row; it cannot
 move the factor's mean.
 
 What is left to rounding: the models' own arithmetic may differ in the last bits with the lengths
@@ -62,15 +63,24 @@ from numpy.typing import NDArray
 
 from detect.finding import Curve, Finding, Plan
 from detect.results import Tail, n_needed
+from detect.scoring.bets import MULTIPLES, log_factors
 from detect.sequential.eprocess import n_powered
 from detect.sequential.evalues import sequential_verdict
 from detect.sequential.weighted_rows import log_bets, log_e_of_rows, row_scales
 from detect.suspect.exchanges import ReadingText
 from detect.suspect.inheritance import Outcome
-from detect.suspect.reading import Reader, largest_moves, read_together, readable_positions
+from detect.suspect.reading import (
+    Moves,
+    Reader,
+    largest_moves,
+    read_together,
+    readable_positions,
+)
 from watermark.contexts import group_rows, windows
 from watermark.errors import ResultError
 from watermark.prf import Prf
+from watermark.schemes.dual_gumbel import DualGumbel
+from watermark.schemes.gumbel import Gumbel
 from watermark.tokens import TextTokenizer, check_fingerprint
 
 __all__ = ["MARKED_READING_LIMITS", "assess_marked_reading"]
@@ -89,14 +99,18 @@ _IN_EARLIER_TEXT, _IN_A_PROMPT = "context_in_earlier_text", "context_in_another_
 @final
 @dataclass(frozen=True)
 class _Rows:
-    """One row a position: its context, the tokens that are bet on, and their weights."""
+    """One row a position: its context, and what both models think of the tokens bet on."""
 
     contexts: NDArray[np.int64]
-    tokens: NDArray[np.int64]
-    weights: NDArray[np.float64]
+    moves: Moves
+
+    def __len__(self) -> int:
+        return len(self.contexts)
 
     def only(self, kept: NDArray[np.int64] | NDArray[np.bool_]) -> _Rows:
-        return _Rows(self.contexts[kept], self.tokens[kept], self.weights[kept])
+        tokens, suspect, reference = self.moves
+        clean = None if reference is None else reference[kept]
+        return _Rows(self.contexts[kept], Moves(tokens[kept], suspect[kept], clean))
 
 
 def assess_marked_reading(
@@ -138,7 +152,7 @@ def assess_marked_reading(
     read, reasons = _read(suspect, reference, texts, h, tokenizer.special_ids, on_positions)
     rows = _first_reached(read, texts, reasons)
     log_e = _log_e(plan, rows)
-    spread: dict[str, float] = {"n_positions": len(read.weights), "n_contexts": len(rows.weights)}
+    spread: dict[str, float] = {"n_positions": len(read), "n_contexts": len(rows)}
     n_tokens = sum(len(text.token_ids) for text in texts)
     return Outcome(_finding(plan, log_e), n_tokens, dict(reasons), spread)
 
@@ -162,7 +176,7 @@ def _read(
         response = np.array(longer[index].token_ids, np.int64)
         contexts = windows(response, context_width)[kept - context_width]
         moves = largest_moves(mine[kept], None if clean is None else clean[kept], special_ids)
-        pieces[index] = _Rows(contexts, moves.tokens, moves.roots)
+        pieces[index] = _Rows(contexts, moves)
     # The models read texts of like length together, and lengths depend on the key.
     return _joined([pieces[i] for i in sorted(pieces)], context_width), reasons
 
@@ -175,11 +189,16 @@ def _with_the_end(text: ReadingText) -> ReadingText:
 def _joined(pieces: Sequence[_Rows], context_width: int) -> _Rows:
     if not pieces:
         nothing = np.empty((0, 1))
-        return _Rows(np.empty((0, context_width), np.int64), nothing.astype(np.int64), nothing)
+        moves = Moves(nothing.astype(np.int64), nothing, None)
+        return _Rows(np.empty((0, context_width), np.int64), moves)
+    clean = [p.moves.reference for p in pieces if p.moves.reference is not None]
     return _Rows(
         np.concatenate([piece.contexts for piece in pieces]),
-        np.concatenate([piece.tokens for piece in pieces]),
-        np.concatenate([piece.weights for piece in pieces]),
+        Moves(
+            np.concatenate([piece.moves.tokens for piece in pieces]),
+            np.concatenate([piece.moves.suspect for piece in pieces]),
+            np.concatenate(clean) if clean else None,
+        ),
     )
 
 
@@ -195,7 +214,7 @@ def _first_reached(rows: _Rows, texts: Sequence[ReadingText], reasons: Counter[s
         if mask.any():
             reasons[name] = int(mask.sum())
     # Where suspect and reference agree in everything there is nothing to bet on.
-    return rows.only(is_new & rows.weights.any(axis=1))
+    return rows.only(is_new & rows.moves.roots.any(axis=1))
 
 
 def _runs(ids: Sequence[int], width: int) -> NDArray[np.int64]:
@@ -207,13 +226,19 @@ def _runs(ids: Sequence[int], width: int) -> NDArray[np.int64]:
 def _log_e(plan: Plan, rows: _Rows) -> NDArray[np.float64]:
     """Ln E after each row."""
     scheme, prf = plan.config.scheme, Prf.from_key(plan.key)
-    scales = row_scales(scheme, rows.weights)
-    bets = [np.empty((0, scales.shape[1]))]
-    for start in range(0, len(rows.weights), _ROWS):
-        part = rows.only(np.arange(start, min(start + _ROWS, len(rows.weights))))
+    by_bets = isinstance(scheme, Gumbel | DualGumbel)
+    scales = None if by_bets else row_scales(scheme, rows.moves.roots)
+    n_bets = len(MULTIPLES) if scales is None else scales.shape[1]
+    bets = [np.empty((0, n_bets))]
+    for start in range(0, len(rows), _ROWS):
+        part = rows.only(np.arange(start, min(start + _ROWS, len(rows))))
         hashes = prf.context_hashes(np.ascontiguousarray(part.contexts))
-        words = np.stack([prf.words(hashes, part.tokens, s) for s in range(scheme.n_streams)])
-        bets.append(log_bets(scheme, words, part.weights, scales[start : start + _ROWS]))
+        streams = range(scheme.n_streams)
+        words = np.stack([prf.words(hashes, part.moves.tokens, s) for s in streams])
+        if scales is None:
+            bets.append(log_factors(scheme, words, part.moves.gained, part.moves.likely))
+        else:
+            bets.append(log_bets(scheme, words, part.moves.roots, scales[start : start + _ROWS]))
     return log_e_of_rows(np.concatenate(bets))
 
 

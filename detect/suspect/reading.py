@@ -70,6 +70,16 @@ class Moves(NamedTuple):
         roots: NDArray[np.float64] = np.sqrt(self.suspect)
         return roots if self.reference is None else roots - np.sqrt(self.reference)
 
+    @property
+    def gained(self) -> NDArray[np.float64]:
+        """The suspect's probability, less the reference's."""
+        return self.suspect if self.reference is None else self.suspect - self.reference
+
+    @property
+    def likely(self) -> NDArray[np.float64]:
+        """The reference's probability; without one, the suspect's."""
+        return self.suspect if self.reference is None else self.reference
+
 
 @final
 @dataclass(frozen=True)
@@ -235,25 +245,26 @@ def sum_pairs(
         The pairs that any of the models moves.
     """
     tokens = _flat([move.tokens for move in moves]).astype(np.int64)
-    suspect = _flat([move.suspect for move in moves])
-    reference = _flat([np.zeros(0) if m.reference is None else m.reference for m in moves])
-    roots = _flat([move.roots for move in moves])
     pairs = np.concatenate([np.empty((0, context_width), np.int64), *contexts])
     pairs = np.column_stack([pairs, tokens])
     first, group = group_rows(pairs)
-    has_reference = len(reference) == len(suspect)
-    gained = suspect - reference if has_reference else suspect
+    roots, gained, likely = (
+        np.bincount(group, _flat(values), len(first))
+        for values in (
+            [move.roots for move in moves],
+            [move.gained for move in moves],
+            [move.likely for move in moves],
+        )
+    )
     times = np.bincount(group, minlength=len(first))
-    likely = np.bincount(group, reference if has_reference else suspect, len(first)) / times
-    total = np.bincount(group, roots, len(first))
-    kept = total != 0
+    kept = roots != 0
     own = pairs[first[kept]]
     return PairWeights(
         contexts=own[:, :-1],
         tokens=own[:, -1],
-        weights=total[kept],
-        gained=np.bincount(group, gained, len(first))[kept],
-        likely=likely[kept],
+        weights=roots[kept],
+        gained=gained[kept],
+        likely=(likely / times)[kept],
         n_positions=n_positions,
         n_contexts=len(group_rows(own[:, :-1])[0]),
         reasons=reasons,

@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from detect.decoys import decoy_keys, decoy_statistics
-from detect.scoring.bets import Bets, BetScorer, place_bets
+from detect.scoring.alternatives import chosen_with
+from detect.scoring.bets import MULTIPLES, Bets, BetScorer, log_factors, place_bets
+from detect.scoring.cells import cell_bounds, cell_of
+from detect.scoring.score_tables import cell_ratios
 from detect.tails.convolution import convolution_log_tails
 from watermark.schemes import Scheme
 from watermark.schemes.dual_gumbel import DualGumbel
@@ -72,6 +75,34 @@ def test_a_factor_has_mean_one_under_the_null(scheme: Scheme) -> None:
     for part in _scorer(scheme, 4000).law.parts:
         mean = float(part.law.probabilities @ np.exp(part.law.values * part.law.step))
         assert abs(math.log(mean)) <= STEP / 2
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_rows_of_bets_gain_nothing_under_the_null(scheme: Scheme) -> None:
+    """Exact: the mean over all cells of words is 1, for rising and falling pairs of every level."""
+    bounds = cell_bounds()
+    one = bounds[:-1][np.diff(bounds) > 0].astype(np.uint32)
+    shares = np.diff(bounds)[np.diff(bounds) > 0] / 2.0**32
+    if scheme.n_streams == 1:
+        words, chances = one[None], shares
+    else:
+        words = np.stack([np.repeat(one, len(one)), np.tile(one, len(one))])
+        chances = np.outer(shares, shares).ravel()
+    for likely in 2.0 ** -np.arange(0, 10):
+        for gained in (-2.0, -0.01, 0.0, 0.3, 9.0):
+            rows = np.full((words.shape[1], 1), gained), np.full((words.shape[1], 1), likely)
+            factors = np.exp(log_factors(scheme, words[:, :, None], *rows))
+            assert chances @ factors == pytest.approx(np.ones(len(MULTIPLES)), abs=1e-12)
+
+
+def test_a_row_multiplies_its_factors() -> None:
+    """By hand, one stream: p = 1/4, gains 0.5 and -0.1, the stake and a quarter of it."""
+    words = np.array([[[4_294_000_000, 2_000_000_000]]], np.uint32)
+    found = log_factors(Gumbel(), words, np.array([[0.5, -0.1]]), np.array([[0.25, 0.25]]))
+    ratios = cell_ratios(Gumbel(), chosen_with(0.25))[0][cell_of(words[0, 0])]
+    for multiple, column in ((1.0, MULTIPLES.index(1.0)), (0.25, MULTIPLES.index(0.25))):
+        stakes = 0.2 * multiple * np.array([0.5, -0.1])
+        assert found[0, column] == pytest.approx(np.log1p(stakes * (ratios - 1)).sum())
 
 
 def test_one_bet_follows_its_closed_form() -> None:

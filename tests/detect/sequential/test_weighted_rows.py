@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from detect.sequential.weighted_rows import EFFECTS, log_bets, log_e_of_rows, row_scales
-from watermark.config import PRESETS, preset
+from watermark.config import preset
 from watermark.schemes.red_green import RedGreen
 
 
@@ -15,7 +15,7 @@ def test_scales_look_at_rows_so_far() -> None:
     weights = rng.normal(size=(9, 4))
     changed = weights.copy()
     changed[5:] *= 100
-    scheme = preset("gumbel").scheme
+    scheme = preset("tournament").scheme
     before, after = row_scales(scheme, weights), row_scales(scheme, changed)
     assert before.shape == (9, 2 * len(EFFECTS))
     assert np.array_equal(before[:5], after[:5])
@@ -35,7 +35,7 @@ def test_the_mean_of_a_factor_is_1_to_rounding() -> None:
     assert means == pytest.approx(np.ones(len(means)), abs=1e-12)
 
 
-@pytest.mark.parametrize("name", sorted(set(PRESETS) - {"unigram", "tracer"}))
+@pytest.mark.parametrize("name", ["red-green", "tournament"])
 def test_simulated_factors_gain_nothing(name: str) -> None:
     """100,000 rows; the mean of each factor within 5 standard errors of 1."""
     scheme, n = preset(name).scheme, 100_000
@@ -46,16 +46,6 @@ def test_simulated_factors_gain_nothing(name: str) -> None:
     factors = np.exp(log_bets(scheme, words, weights, scales))
     error = factors.std(axis=0) / n**0.5
     assert (np.abs(factors.mean(axis=0) - 1) < 5 * error).all()
-
-
-def test_a_negative_tilt_pays_for_the_grid() -> None:
-    """The largest word alone: its score on the grid is ln 2^32, the law's has no end."""
-    scheme = preset("gumbel").scheme
-    weights, words = np.array([[-1.0]]), np.array([[[2**32 - 1]]], np.uint32)
-    bet = log_bets(scheme, words, weights, np.array([[0.5]]))[0, 0]
-    untolled = -0.5 * np.log(2.0**32) + np.log1p(0.5)
-    assert bet < untolled
-    assert bet == pytest.approx(untolled - 1.5 * 2.0**-32, abs=1e-12)
 
 
 def test_products_are_mixed() -> None:
