@@ -146,7 +146,8 @@ def _limits(gained: NDArray[np.float64], levels: NDArray[np.int64]) -> NDArray[n
 def _flat_cells(words: NDArray[np.uint32]) -> NDArray[np.int64]:
     """Index tables of one or two streams, flattened."""
     cells = cell_of(words)
-    return cells[0] if len(cells) == 1 else cells[0] * N_CELLS + cells[1]
+    flat: NDArray[np.int64] = cells[0] if len(cells) == 1 else cells[0] * N_CELLS + cells[1]
+    return flat
 
 
 @final
