@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, final
 
-from benchmarks.inheritance.grid import Family
+from benchmarks.inheritance.grid import Family, Row
 from benchmarks.inheritance.lessons import MAX_NEW_TOKENS, TEMPERATURE, TOP_K, read_lesson
 from benchmarks.inheritance.stages import Stages
 from benchmarks.inheritance.students import lesson
@@ -23,41 +23,41 @@ N_ANSWERS: Final[dict[Family, int]] = {"real": 250, "small": 240}
 SEED: Final = 7
 
 
-def asked(family: Family) -> list[str]:
-    """List the prompts that students of a family answer."""
-    return held_out_prompts(N_ANSWERS[family])
+def asked(row: Row) -> list[str]:
+    """List the prompts that a row's student answers."""
+    return held_out_prompts(row.n_answers or N_ANSWERS[row.family])
 
 
 def answers_of(
     stages: Stages,
-    family: Family,
     name: str,
     model: Path,
+    prompts: Sequence[str],
     ask: Callable[[], list[SuspectAnswer]] | None = None,
 ) -> list[SuspectAnswer]:
     """Return a model's answers to held-out prompts, drawn now unless they were before.
 
     Args:
         stages: the run.
-        family: of the student.
         name: of its files.
         model: its folder.
+        prompts: what it is asked.
         ask: draws the answers; None is to ask the model as it is.
     """
 
     def draw(path: Path) -> None:
-        _write(ask() if ask else _ask(family, model, path.name), path)
+        _write(ask() if ask else _ask(model, prompts, path.name), path)
 
     path = stages.made(f"answers-{name}.jsonl", draw)
     lines = path.read_text(encoding="utf-8").splitlines()
     return [SuspectAnswer(row["prompt"], row["text"]) for row in map(json.loads, lines)]
 
 
-def _ask(family: Family, model: Path, label: str) -> list[SuspectAnswer]:
+def _ask(model: Path, prompts: Sequence[str], label: str) -> list[SuspectAnswer]:
     sampling = Sampling(
         max_new_tokens=MAX_NEW_TOKENS, temperature=TEMPERATURE, top_k=TOP_K, seed=SEED
     )
-    suspect, prompts = TransformersSuspect(model), asked(family)
+    suspect = TransformersSuspect(model)
     with progress(len(prompts) * MAX_NEW_TOKENS, label, "tok") as bar:
         return suspect.answers(prompts, sampling, bar.update)
 

@@ -15,7 +15,9 @@ from detect.demo.student import Recipe
 __all__ = ["ROWS", "Part", "Row"]
 
 Family = Literal["real", "small"]
-Treatment = Literal["", "edited data", "clean fine-tune", "quantised", "merged", "neutralised"]
+Treatment = Literal[
+    "", "edited data", "clean fine-tune", "quantised", "merged", "neutralised", "asked more"
+]
 
 _D2: Final = "dual h=2"
 # The last 10 of 30 layers: twice as fast as all of them on a processor, and as telling.
@@ -44,6 +46,7 @@ class Row:
         recipe: how it learns.
         treatment: what the thief does to the data before, to the student after, or when it answers.
         of: for a treatment after training, the row whose student is treated.
+        n_answers: how many prompts it answers; 0 is as many as its family.
         marked_share: share of its answers that are marked; 0 for an innocent student.
     """
 
@@ -54,13 +57,20 @@ class Row:
     recipe: Recipe = field(default=_REAL)
     treatment: Treatment = ""
     of: str | None = None
+    n_answers: int = 0
+
+    @property
+    def of_the_same_weights(self) -> bool:
+        """True if its student is another row's, as it is."""
+        return self.treatment in ("neutralised", "asked more")
 
     @property
     def access(self) -> tuple[str, ...]:
-        """What of it is tested: a wrapper around answers changes no weights."""
-        if self.treatment == "neutralised":
+        """What of it is tested: what happens to answers alone changes no weights."""
+        if self.of_the_same_weights:
             return ("text",)
-        if self.family == "real" and self.tested == _D2 and not self.treatment:
+        by_share = self.group in ("scheme and width", "share")
+        if self.family == "real" and self.tested == _D2 and by_share:
             return ("text", "weights", "marked texts")
         return ("text", "weights")
 
@@ -131,6 +141,9 @@ def _small() -> dict[str, Row]:
     rows["small, share 100 %"] = Row("small", "share", (Part(_D2, 0, 720),), _D2, _SMALL)
     for name, n in _SHARES.items():
         rows[f"small, share {name}"] = Row("small", "share", _mixed(n), _D2, _SMALL)
+    rows["small, share 10 %, asked more"] = Row(
+        "small", "share", _mixed(72), _D2, _SMALL, "asked more", "small, share 10 %", 1_440
+    )
     rows["small, rewritten data"] = Row(
         "small", "attack", (Part("dual h=2, rewritten", 0, 360),), _D2, _SMALL
     )

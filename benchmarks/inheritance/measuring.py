@@ -40,6 +40,7 @@ N_READING: Final = 160
 # Counted contexts come from answers that no key shaped.
 _UNMARKED: Final = ("unmarked", "unmarked, again")
 _WIDTHS: Final = (1, 2, 4)
+_BASE: Final = Row("real", "base", (), "dual h=2")
 
 
 class Bench:
@@ -99,10 +100,13 @@ class Bench:
         row = ROWS[name]
         return self._answers(row, file_name(name), student(self.stages, name))
 
+    def base_answers(self) -> list[SuspectAnswer]:
+        """Return what the untouched base answered."""
+        return self._answers(_BASE, "base", start_of(self.stages, "real"))
+
     def measured_base(self) -> dict[str, Any]:
         """Test the untouched base like a student of the row with the most common mark."""
-        row = Row("real", "base", (), "dual h=2")
-        return self._tested(row, "base", lambda: None)
+        return self._tested(_BASE, "base", lambda: None)
 
     def _tested(self, row: Row, file: str, student_of: Callable[[], Path | None]) -> dict[str, Any]:
         found = self.stages.kept(
@@ -140,11 +144,11 @@ class Bench:
         ask = None
         if row.treatment == "neutralised":
             texts = as_reading(self.base, learned(self.stages, row))
-            ask = partial(neutral_answers, self.base, folder, texts, asked(row.family), SEED)
-        return answers_of(self.stages, row.family, file, folder, ask)
+            ask = partial(neutral_answers, self.base, folder, texts, asked(row), SEED)
+        return answers_of(self.stages, file, folder, asked(row), ask)
 
     def _heard(self, row: Row, file: str, folder: Path) -> Heard:
-        prompts, answers = asked(row.family), self._answers(row, file, folder)
+        prompts, answers = asked(row), self._answers(row, file, folder)
         public = Beforehand(reference=self.base)
         log_probs = public.log_probs(self.tokenizer, prompts, answers, TEMPERATURE)
         return Heard(self.tokenizer, answers, log_probs or [], self.counts)

@@ -48,7 +48,7 @@ def start_of(stages: Stages, family: Family) -> Path:
 def student(stages: Stages, name: str) -> Path:
     """Return the folder of a row's student, trained now unless it was before."""
     row = ROWS[name]
-    if row.treatment == "neutralised":
+    if row.of_the_same_weights:
         return student(stages, row.of or "")
     return stages.made(f"student-{file_name(name)}", lambda path: _make(stages, row, path))
 

@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.inheritance.asking import answers_of
 from benchmarks.inheritance.by_text import ALPHA
 from benchmarks.inheritance.lessons import LESSONS
 from benchmarks.inheritance.measuring import Bench
-from benchmarks.inheritance.students import lesson, start_of
+from benchmarks.inheritance.students import lesson
 from detect.decoys import decoy_keys, decoy_statistics
 from detect.finding import Plan
 from detect.scoring.scorers import choose_scorer
@@ -51,7 +50,7 @@ def _plan() -> Plan:
 
 def _innocent(bench: Bench) -> list[SuspectAnswer]:
     """Take the untouched base's answers."""
-    return answers_of(bench.stages, "real", "base", start_of(bench.stages, "real"))
+    return bench.base_answers()
 
 
 def _filtered_by_logs(bench: Bench) -> dict[str, float]:
