@@ -102,7 +102,8 @@ _FAMILIES: Final[dict[str, tuple[Family, float]]] = {
 
 # By text, what all pairs so far say of one falls as answers come in: the pairs that a student met
 # most often come first. The effect of the first n pairs is (n / n_measured)^-decay times that of
-# all, and never above _MOST. Medians over students, benchmarks/results/inheritance.json, "growth".
+# all, never above _MOST; beyond n_measured nothing is known, and it is taken to fall no further.
+# Medians over students, benchmarks/results/inheritance.json, "growth".
 _DECAYS: Final = {1: 0.49, 2: 0.36}
 _MOST: Final = 0.5
 _MEASURED_AT: Final = 15_961
@@ -120,7 +121,7 @@ def effect_of_first(size: float, n_pairs: float, context_width: int) -> float:
         The effect, in null standard deviations.
     """
     decay = _DECAYS[min(max(context_width, 1), 2)]
-    return min(size * math.exp(-decay * math.log(n_pairs / _MEASURED_AT)), _MOST)
+    return min(size * max(math.exp(-decay * math.log(n_pairs / _MEASURED_AT)), 1.0), _MOST)
 
 
 @final

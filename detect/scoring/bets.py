@@ -7,11 +7,11 @@ r = (1/p) u^(1/p - 1). The stake a is the presumed chance that v was taught, bey
 where the probability rose, negative where it fell. The pair's score is ln(1 + a (r - 1)).
 
 H0: the words are independent and uniform, whatever p and a are: these come from models and texts
-alone. Each factor 1 + a (r - 1) then has mean 1, so that the exponential of the sum is an e-value;
-the sum of the scores, rounded to a lattice, has an exactly known law (`detect.tails.convolution`).
-Wrong p or a cost power, never validity. Sources: the ratio, Li et al. (Annals of Statistics 2025);
-bets as tests, Shafer (J. R. Stat. Soc. A 184, 2021). docs/decisions/0011 says what was chosen and
-on which student.
+alone. The sum of the scores, each rounded to a lattice, has an exactly known law
+(`detect.tails.convolution`). Wrong p or a cost power, never validity. Factors 1 + a (r - 1) that
+are not rounded have mean 1, so that their products are e-processes (`log_factors`). Sources: the
+ratio, Li et al. (Annals of Statistics 2025); bets as tests, Shafer (J. R. Stat. Soc. A 184, 2021).
+docs/decisions/0011 says what was chosen and on which student.
 """
 
 from __future__ import annotations
@@ -31,10 +31,12 @@ from detect.tails.mixed_sums import MixedLaw
 from watermark.schemes import Scheme
 from watermark.schemes.laws import Tabulated
 
-__all__ = ["MULTIPLES", "BetScorer", "Bets", "log_factors", "place_bets"]
+__all__ = ["MULTIPLES", "BetScorer", "Bets", "log_factors", "moving", "place_bets"]
 
-# Stake for each unit of probability that a pair gained, over all positions.
+# Stake for each unit of probability that a pair gained, over all positions; more where nothing
+# gained much, so that the largest stake reaches _LEAST_PEAK: a faint student is no innocent.
 _STAKE: Final = 0.2
+_LEAST_PEAK: Final = 0.3
 # Stakes are +-_LARGEST / 2^(k/2); smaller ones than the last are not placed. A negative one stops
 # short of -p, where one word could lose everything.
 _LARGEST: Final = 0.9
@@ -90,7 +92,11 @@ def place_bets(gained: NDArray[np.float64], likely: NDArray[np.float64]) -> Bets
         raise ValueError("gained and likely must be finite")
     levels = _levels(likely)
     limit = _limits(gained, levels)
-    size = np.minimum(_STAKE * np.abs(gained), limit)
+    sizes = _STAKE * np.abs(gained)
+    peak = float(sizes.max(initial=0.0))
+    if 0 < peak < _LEAST_PEAK:
+        sizes *= _LEAST_PEAK / peak
+    size = np.minimum(sizes, limit)
     with np.errstate(divide="ignore"):
         steps = -2 * np.log2(size / _LARGEST)
     # Never above the limit, which a falling probability may have reached.
@@ -196,7 +202,11 @@ class BetScorer:
             float64, shape (keys * n,), multiples of the lattice's step.
         """
         flat = _flat_cells(words)
-        n_keys = words.shape[1] // max(len(self.bets.levels), 1)
+        n_keys, rest = divmod(words.shape[1], max(len(self.bets.levels), 1))
+        if rest:
+            raise ValueError(
+                f"expected words of {len(self.bets.levels)} pairs, got {words.shape[1]} words"
+            )
         scores = np.empty(words.shape[1])
         at = np.tile(self.bets.levels, n_keys)
         stakes = np.tile(_stake(self.bets.stakes), n_keys)
@@ -205,6 +215,25 @@ class BetScorer:
             ratios = _ratios(self.scheme, level)[0].reshape(-1)[flat[members]]
             scores[members] = _units(ratios, stakes[members])
         return scores * _STEP
+
+
+def moving(scheme: Scheme, bets: Bets) -> NDArray[np.bool_]:
+    """Tell which bets any word could win or lose by more than half a step.
+
+    Args:
+        scheme: Gumbel-max with one or two keys.
+        bets: any; those without a stake do not move.
+
+    Returns:
+        bool, shape (n,).
+    """
+    kinds = np.stack([bets.levels, bets.stakes])
+    found, group = np.unique(kinds, axis=1, return_inverse=True)
+    moves = [
+        stake != 0 and len(_law(scheme, level, stake).values) > 1
+        for level, stake in found.T.tolist()
+    ]
+    return np.array(moves, bool)[group.reshape(-1)]
 
 
 def _units(ratios: NDArray[np.float64], stakes: NDArray[np.float64] | float) -> NDArray[np.float64]:

@@ -20,6 +20,8 @@ def known_starts(pieces: Sequence[str]) -> dict[int, int]:
     Returns:
         For each first byte, which token begins there. Tokens that share a character stand as an
         empty piece before a full one: where the second begins cannot be told, and neither is named.
+        Behind a token that ends inside a character, other text before that, the start may be some
+        bytes off: a pair that is then scored costs power, never validity.
     """
     sizes = [len(piece.encode()) for piece in pieces]
     starts = np.cumsum([0, *sizes])[:-1].tolist()

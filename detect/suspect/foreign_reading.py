@@ -3,7 +3,8 @@
 The mark lives in the provider's tokens, the suspect's distributions in its own. Both cut the same
 text. Where a token of each begins at the same byte, each of the suspect's tokens that has the bytes
 of one of the provider's moves that pair; its clean reference is a model with the suspect's
-tokenizer. What does not match costs power alone.
+tokenizer. What does not match costs power alone; so does a text that the suspect's tokenizer
+changes (case, characters), which is not read: what its prompt shows could not be told any more.
 
 H0: the suspect is independent of the key. The texts are, too, so that all that is known of the
 pairs is: `detect.suspect.reading` applies as it stands.
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 
@@ -21,17 +22,19 @@ from detect.suspect.alignment import ids_by_bytes, known_starts
 from detect.suspect.exchanges import ReadingText
 from detect.suspect.reading import (
     Moves,
+    PairSums,
     PairWeights,
     Reader,
     largest_moves,
     read_together,
     readable_positions,
-    sum_pairs,
 )
 from watermark.contexts import windows
 from watermark.tokens import TextTokenizer
 
 __all__ = ["ForeignReader", "foreign_pairs"]
+
+_CHANGED: Final = "changed_by_its_tokenizer"
 
 
 class ForeignReader(Reader, Protocol):
@@ -73,43 +76,51 @@ def foreign_pairs(
     Raises:
         FingerprintError: suspect and reference have vocabularies of different sizes.
     """
-    columns, ours = _shared_tokens(tokenizer, suspect.tokenizer)
+    own = suspect.tokenizer
+    theirs, mine_by_bytes = ids_by_bytes(tokenizer), ids_by_bytes(own)
+    shared = [(i, theirs[text]) for text, i in mine_by_bytes.items() if text in theirs]
     texts = [
-        ReadingText(suspect.chat_ids(prompt), tuple(suspect.tokenizer.encode(text).tolist()))
+        ReadingText(suspect.chat_ids(prompt), tuple(own.encode(text).tolist()))
         for prompt, text in exchanges
     ]
-    rows, moves, counts, n_positions = [], [], Counter[str](), 0
+    sums, counts, n_positions, n_named = PairSums(context_width), Counter[str](), 0, 0
     for index, mine, clean in read_together(suspect, reference, texts):
         on_positions(len(mine))
         prompt, text = exchanges[index]
         ids = tokenizer.encode(text)
-        shown = tuple(tokenizer.encode(suspect.chat_text(prompt)).tolist())
-        read = ReadingText(shown, tuple(ids.tolist()))
+        if not (_is_kept(own, text) and _is_kept(own, prompt)):
+            counts[_CHANGED] += len(ids)
+            continue
+        read = ReadingText(_shown(tokenizer, suspect, prompt), tuple(ids.tolist()))
         kept, reasons = readable_positions(read, context_width, tokenizer.special_ids)
-        places = _meeting(tokenizer, suspect.tokenizer, text)
+        places = _meeting(tokenizer, own, text)
         met = [t for t in kept.tolist() if t in places]
         counts.update(reasons, token_begins_elsewhere=len(kept) - len(met))
-        if not met:
+        # A vocabulary may be larger than what the model has logits for.
+        columns = [(i, ours) for i, ours in shared if i < mine.shape[1]]
+        if not met or not columns:
             continue
         n_positions += len(met)
+        from_own, to_ours = (np.array(ids, np.int64) for ids in zip(*columns, strict=True))
+        n_named += int(np.isin(ids[met], to_ours).sum())
         at = [places[t] for t in met]
         move = largest_moves(
-            mine[at][:, columns], None if clean is None else clean[at][:, columns], frozenset()
+            mine[at][:, from_own], None if clean is None else clean[at][:, from_own], frozenset()
         )
         contexts = windows(ids, context_width)[np.array(met) - context_width]
-        rows.append(np.repeat(contexts, move.tokens.shape[1], axis=0))
-        moves.append(Moves(ours[move.tokens], move.suspect, move.reference))
-    found = {name: n for name, n in counts.items() if n}
-    return sum_pairs(rows, moves, context_width, n_positions, found)
+        sums.add(contexts, Moves(to_ours[move.tokens], move.suspect, move.reference))
+    return sums.result(n_positions, dict(counts), n_named / max(n_positions, 1))
 
 
-def _shared_tokens(
-    tokenizer: TextTokenizer, own: TextTokenizer
-) -> tuple[list[int], np.ndarray]:  # fmt: skip
-    """List the suspect's tokens that the provider has too, and the provider's ids of them."""
-    theirs, mine = ids_by_bytes(tokenizer), ids_by_bytes(own)
-    shared = [(token, theirs[text]) for text, token in mine.items() if text in theirs]
-    return [token for token, _ in shared], np.array([ours for _, ours in shared], np.int64)
+def _is_kept(own: TextTokenizer, text: str) -> bool:
+    """Tell whether a tokenizer gives a text back as it was."""
+    return own.decode(own.encode(text).tolist()) == text
+
+
+def _shown(tokenizer: TextTokenizer, suspect: ForeignReader, prompt: str) -> tuple[int, ...]:
+    """List the provider's tokens of all that the suspect saw: the prompt and its chat form."""
+    shown = (prompt, suspect.chat_text(prompt))
+    return tuple(i for text in shown for i in tokenizer.encode(text).tolist())
 
 
 def _meeting(tokenizer: TextTokenizer, own: TextTokenizer, text: str) -> dict[int, int]:

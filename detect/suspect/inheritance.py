@@ -280,6 +280,7 @@ def _spread(pairs: PairWeights, finding: Finding) -> dict[str, float]:
         "n_positions": pairs.n_positions,
         "n_contexts": pairs.n_contexts,
         "n_effective": round(_n_effective(pairs, finding.plan.scoring.law), 1),
+        "coverage": round(pairs.coverage, 4),
     }
 
 
@@ -352,8 +353,10 @@ def assess_pairs(plan: Plan, pairs: PairWeights) -> Finding:
             seed=plan.seed,
             weights=weights,
         )
-    # The published effect is one of contexts: hundreds of pairs share the evidence of one.
-    verdict, warnings = settle(plan, null, decoys, pairs.n_contexts)
+    # The published effect is one of contexts: hundreds of pairs share the evidence of one. What the
+    # suspect cannot name in its own tokens could not have shown.
+    n_telling = int(weighed.n_contexts * pairs.coverage)
+    verdict, warnings = settle(plan, null, decoys, n_telling)
     if not len(scores):
         warnings = (
             *warnings,

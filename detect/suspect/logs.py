@@ -261,9 +261,7 @@ def draw_counterfactuals(
         worlds = [drawn(prompts, SecretKey.generate(), world) for world in range(n)]
         others = list(zip(*worlds, strict=True))
     settings = {"model": folder.name, **law, "seed": seed}
-    n_unchecked = sum(
-        None in (a.key_id, a.config_fingerprint, a.token_ids, a.sampling) for a in answers
-    )
+    n_unchecked = sum(not _is_complete(answer, law) for answer in answers)
     return Candidates(kind, key.key_id, bound, settings, tuple(answers), tuple(others), n_unchecked)
 
 
@@ -280,6 +278,12 @@ def _check_deployment(
             f"logged answer {number} was marked with another config or tokenizer than the given "
             "one: its counterfactuals would not be of the same law. Give the config of the logs"
         )
+
+
+def _is_complete(answer: LoggedAnswer, law: dict[str, float]) -> bool:
+    """Tell whether all that could be compared was logged."""
+    known = (answer.key_id, answer.config_fingerprint, answer.token_ids)
+    return None not in known and law.keys() <= (answer.sampling or {}).keys()
 
 
 def _check_sampling(number: int, answer: LoggedAnswer, law: dict[str, float]) -> None:

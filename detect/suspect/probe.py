@@ -149,20 +149,32 @@ def _p_values(control: Control) -> str:
     return f"p = {format_p(finding.tail.log10_p)}{by_decoys}"
 
 
-def _avoids(finding: Finding) -> list[str]:
+def _avoids(finding: Finding, controls: Sequence[Control]) -> list[str]:
     """Warn of a statistic that is lower than chance allows.
 
     H0: the suspect is independent of the key. Exact, by decoys. Alternative: it avoids what the key
     prefers, as a model does from whose output the mark is being subtracted (Pan et al., ACL 2025).
+    At this level one innocent in a thousand is named: a doubt about a negative verdict, no claim.
     """
-    decoys = finding.decoys
-    if decoys is None or decoys.lower_p_value > CONTROL_FIRES_AT:
+    if not _is_low(finding):
         return []
-    return [
+    decoys = finding.decoys
+    assert decoys is not None
+    found = (
         f"The statistic is lower than chance allows ({decoys.n_at_most} of {decoys.n_decoys} decoy "
-        f"keys are as low, p = {decoys.lower_p_value:.2g}): the suspect avoids what the key "
-        "prefers. That depends on the key as well, and points to an attempt to neutralise the mark."
+        f"keys are as low, p = {decoys.lower_p_value:.2g}). "
+    )
+    low = [c.name for c in controls if _is_low(c.tested.finding)]
+    if low:
+        return [f"{found}So is that of {' and '.join(low)}: reference or test are at fault."]
+    return [
+        f"{found}That is no sign of innocence: the mark may have been neutralised, or the "
+        "reference may have learned it. One innocent in a thousand looks like that."
     ]
+
+
+def _is_low(finding: Finding) -> bool:
+    return finding.decoys is not None and finding.decoys.lower_p_value <= CONTROL_FIRES_AT
 
 
 def conclude(
@@ -196,7 +208,7 @@ def conclude(
         if c.fires
     ]
     finding = tested.finding
-    avoids = _avoids(finding)
+    avoids = _avoids(finding, controls)
     is_held_back = warnings or (avoids and finding.verdict is Verdict.NO_SIGNAL)
     verdict = Verdict.INCONCLUSIVE if is_held_back else finding.verdict
     warnings += avoids

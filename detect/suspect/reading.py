@@ -12,9 +12,10 @@ Reading texts, suspect and reference are independent of the key under H0, hence 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, final
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,18 +31,20 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Moves",
+    "PairSums",
     "PairWeights",
     "Reader",
     "largest_moves",
     "read_pairs",
     "read_together",
     "readable_positions",
-    "sum_pairs",
 ]
 
 # Moves beyond the largest ones of a position are noise that costs time. The cut looks at the
 # models only, never at a word, so that it costs power alone.
 KEPT_PER_POSITION: Final = 64
+# Pairs that wait to be added up: some 200 MB.
+_MOST_PENDING: Final = 1 << 21
 
 
 class Reader(Protocol):
@@ -96,6 +99,8 @@ class PairWeights:
         n_positions: positions whose distribution was used.
         n_contexts: distinct contexts among them.
         reasons: positions left out, by reason.
+        coverage: share of the texts' tokens that the suspect has as one token of its own; 1 where
+            it shares the provider's tokenizer.
     """
 
     contexts: NDArray[np.int64]
@@ -106,6 +111,7 @@ class PairWeights:
     n_positions: int
     n_contexts: int
     reasons: dict[str, int]
+    coverage: float = 1.0
 
 
 def read_pairs(
@@ -133,22 +139,18 @@ def read_pairs(
     Raises:
         FingerprintError: the models have vocabularies of different sizes.
     """
-    counts: dict[str, int] = {}
-    rows, moves, n_positions = [], [], 0
+    counts, sums, n_positions = Counter[str](), PairSums(context_width), 0
     for index, mine, clean in read_together(suspect, reference, texts):
         on_positions(len(mine))
         kept, reasons = readable_positions(texts[index], context_width, special_ids)
-        for label, n in reasons.items():
-            counts[label] = counts.get(label, 0) + n
+        counts.update(reasons)
         if not len(kept):
             continue
         n_positions += len(kept)
         move = largest_moves(mine[kept], None if clean is None else clean[kept], special_ids)
         response = np.array(texts[index].token_ids, np.int64)
-        contexts = windows(response, context_width)[kept - context_width]
-        rows.append(np.repeat(contexts, move.tokens.shape[1], axis=0))
-        moves.append(move)
-    return sum_pairs(rows, moves, context_width, n_positions, counts)
+        sums.add(windows(response, context_width)[kept - context_width], move)
+    return sums.result(n_positions, dict(counts))
 
 
 def read_together(
@@ -225,51 +227,64 @@ def largest_moves(mine: Tensor, clean: Tensor | None, special_ids: frozenset[int
     return Moves(columns.numpy(), suspect, reference)
 
 
-def sum_pairs(
-    contexts: Sequence[NDArray[np.int64]],
-    moves: Sequence[Moves],
-    context_width: int,
-    n_positions: int,
-    reasons: dict[str, int],
-) -> PairWeights:
-    """Add up what was read of equal pairs.
+class PairSums:
+    """Adds up what is read of equal pairs, as it comes.
 
     Args:
-        contexts: int64, shape (n, h) each.
-        moves: as many tokens each as there are contexts, in any shape.
         context_width: h.
-        n_positions: positions whose distribution was used.
-        reasons: positions left out, by reason.
-
-    Returns:
-        The pairs that any of the models moves.
     """
-    tokens = _flat([move.tokens for move in moves]).astype(np.int64)
-    pairs = np.concatenate([np.empty((0, context_width), np.int64), *contexts])
-    pairs = np.column_stack([pairs, tokens])
-    first, group = group_rows(pairs)
-    roots, gained, likely = (
-        np.bincount(group, _flat(values), len(first))
-        for values in (
-            [move.roots for move in moves],
-            [move.gained for move in moves],
-            [move.likely for move in moves],
+
+    def __init__(self, context_width: int) -> None:
+        self._width = context_width
+        self._pairs = [np.empty((0, context_width + 1), np.int64)]
+        # Of each pair: roots, gained, likely, times.
+        self._sums = [np.empty((0, 4))]
+        self._pending = 0
+
+    def add(self, contexts: NDArray[np.int64], moves: Moves) -> None:
+        """Add what was read at some positions.
+
+        Args:
+            contexts: int64, shape (n, h), one a position.
+            moves: of shape (n, k).
+        """
+        repeated = np.repeat(contexts, moves.tokens.shape[1], axis=0)
+        self._pairs.append(np.column_stack([repeated, moves.tokens.ravel()]))
+        columns = (moves.roots, moves.gained, moves.likely, np.ones_like(moves.suspect))
+        self._sums.append(np.stack([column.ravel() for column in columns], axis=1))
+        self._pending += moves.tokens.size
+        if self._pending > _MOST_PENDING:
+            self._fold()
+
+    def result(
+        self, n_positions: int, reasons: dict[str, int], coverage: float = 1.0
+    ) -> PairWeights:
+        """Return the pairs that any of the models moves.
+
+        Args:
+            n_positions: positions whose distribution was used.
+            reasons: positions left out, by reason.
+            coverage: see `PairWeights`.
+        """
+        self._fold()
+        pairs, (roots, gained, likely, times) = self._pairs[0], self._sums[0].T
+        kept = roots != 0
+        contexts = pairs[kept, :-1]
+        return PairWeights(
+            contexts=contexts,
+            tokens=pairs[kept, -1],
+            weights=roots[kept],
+            gained=gained[kept],
+            likely=likely[kept] / times[kept],
+            n_positions=n_positions,
+            n_contexts=len(group_rows(contexts)[0]),
+            reasons={name: n for name, n in reasons.items() if n},
+            coverage=coverage,
         )
-    )
-    times = np.bincount(group, minlength=len(first))
-    kept = roots != 0
-    own = pairs[first[kept]]
-    return PairWeights(
-        contexts=own[:, :-1],
-        tokens=own[:, -1],
-        weights=roots[kept],
-        gained=gained[kept],
-        likely=(likely / times)[kept],
-        n_positions=n_positions,
-        n_contexts=len(group_rows(own[:, :-1])[0]),
-        reasons=reasons,
-    )
 
-
-def _flat(parts: Sequence[NDArray[np.float64]] | Sequence[NDArray[np.int64]]) -> NDArray[Any]:
-    return np.concatenate([np.empty(0), *(part.ravel() for part in parts)])
+    def _fold(self) -> None:
+        pairs, sums = np.concatenate(self._pairs), np.concatenate(self._sums)
+        first, group = group_rows(pairs)
+        totals = [np.bincount(group, column, len(first)) for column in sums.T]
+        self._pairs, self._sums = [pairs[first]], [np.stack(totals, axis=1)]
+        self._pending = 0

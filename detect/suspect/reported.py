@@ -3,10 +3,11 @@
 An endpoint that reports the likeliest tokens at each position tells far more than one drawn token.
 The suspect's tokens may be other ones than the provider's. The answer is cut by the provider's
 tokenizer; where a provider's token begins at the same byte as a reported one, each reported token
-whose bytes are those of a provider's token gives that pair a weight, the root of its probability,
-less that of a public model where one reads along. What does not match costs power alone.
+whose bytes are those of a provider's token moves that pair: by its probability, less that of a
+public model where one reads along. What does not match costs power alone.
 
-H0: the suspect is independent of the key; its answers, its reports and hence all weights then are.
+H0: the suspect is independent of the key; its answers, its reports and all that is made of them
+then are.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 
 from detect.suspect.alignment import ids_by_bytes, known_starts
 from detect.suspect.exchanges import ReadingText, ReportedPosition, SuspectAnswer
-from detect.suspect.reading import Moves, PairWeights, Reader, readable_positions, sum_pairs
+from detect.suspect.reading import Moves, PairSums, PairWeights, Reader, readable_positions
 from watermark.contexts import windows
 from watermark.errors import ModelError
 from watermark.tokens import TextTokenizer
@@ -60,7 +61,7 @@ def reported_pairs(
             "was asked for none (--top-logprobs). Probe with --access text"
         )
     ids_of = ids_by_bytes(tokenizer)
-    rows, moves, counts, n_positions = [], [], Counter[str](), 0
+    sums, counts, n_positions = PairSums(context_width), Counter[str](), 0
     for index, clean in _readings(len(answers), reference, reading):
         answer = answers[index]
         ids = tokenizer.encode(answer.text)
@@ -76,10 +77,8 @@ def reported_pairs(
         contexts = windows(ids, context_width)
         for t in usable:
             move = _move(aligned[t], ids_of, None if clean is None else clean[t])
-            moves.append(move)
-            rows.append(np.repeat(contexts[t - context_width][None], len(move.tokens), axis=0))
-    found = {name: n for name, n in counts.items() if n}
-    return sum_pairs(rows, moves, context_width, n_positions, found)
+            sums.add(contexts[t - context_width][None], move)
+    return sums.result(n_positions, dict(counts))
 
 
 def _readings(
@@ -98,9 +97,11 @@ def _move(position: ReportedPosition, ids_of: dict[bytes, int], clean: Tensor | 
     """Name the reported tokens that the provider has too, each once, and their probabilities."""
     shown = dict(zip(position.tokens, position.log_probs, strict=True))
     ours = {ids_of[token]: math.exp(p) for token, p in shown.items() if token in ids_of}
-    tokens = np.array(list(ours), np.int64)
-    reference = None if clean is None else clean[tokens].double().numpy()
-    return Moves(tokens, np.array(list(ours.values()), np.float64), reference)
+    if clean is not None:
+        ours = {token: p for token, p in ours.items() if token < len(clean)}
+    tokens = np.array([list(ours)], np.int64)
+    reference = None if clean is None else clean[tokens[0]].double().numpy()[None]
+    return Moves(tokens, np.array([list(ours.values())], np.float64), reference)
 
 
 def _aligned(

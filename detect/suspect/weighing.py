@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detect.results import Tail
-from detect.scoring.bets import BetScorer, place_bets
+from detect.scoring.bets import BetScorer, moving, place_bets
 from detect.scoring.score_tables import Scorer
 from detect.suspect.reading import PairWeights
 from detect.tails.mixed_sums import MixedLaw
 from detect.tails.weighted import weighted_tail
+from watermark.contexts import group_rows
 from watermark.schemes import Scheme
 from watermark.schemes.dual_gumbel import DualGumbel
 from watermark.schemes.gumbel import Gumbel
@@ -41,6 +42,11 @@ class Weighed:
     contexts: NDArray[np.int64]
     tokens: NDArray[np.int64]
     weights: NDArray[np.float64] | None
+
+    @property
+    def n_contexts(self) -> int:
+        """Distinct contexts of the pairs that count."""
+        return len(group_rows(self.contexts)[0])
 
     @property
     def sizes(self) -> NDArray[np.float64]:
@@ -89,6 +95,6 @@ def weigh(scheme: Scheme, pairs: PairWeights) -> Weighed:
     if not isinstance(scheme, Gumbel | DualGumbel):
         return Weighed(scheme, pairs.contexts, pairs.tokens, pairs.weights)
     bets = place_bets(pairs.gained, pairs.likely)
-    placed = bets.stakes != 0
+    placed = moving(scheme, bets)
     scorer = BetScorer(scheme, bets.only(placed))
     return Weighed(scorer, pairs.contexts[placed], pairs.tokens[placed], None)

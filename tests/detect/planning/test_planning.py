@@ -215,6 +215,8 @@ def test_the_first_pairs_say_most() -> None:
     assert effect_of_first(0.05, 15_961 / 16, 2) == pytest.approx(0.05 * 16**0.36)
     assert effect_of_first(0.05, 15_961 / 16, 6) == effect_of_first(0.05, 15_961 / 16, 2)
     assert effect_of_first(0.05, 1, 1) == 0.5
+    # Nothing is known beyond: it falls no further.
+    assert effect_of_first(0.05, 1e7, 2) == pytest.approx(0.05)
 
 
 def test_a_watch_is_planned_to_stop_early_where_the_effect_is_an_inherited_one() -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,17 +18,18 @@ from detect.finding import Plan
 from detect.suspect.alignment import ids_by_bytes, known_starts
 from detect.suspect.exchanges import Positions, ReadingText
 from detect.suspect.foreign_reading import foreign_pairs
-from detect.suspect.inheritance import assess_foreign_reading
+from detect.suspect.inheritance import assess_foreign_reading, assess_pairs
 from detect.suspect.reading import PairWeights, read_pairs
 from detect.suspect.weighing import weigh
 from detect.tails.convolution import convolution_log_tails
 from detect.tails.mixed_sums import MixedLaw
 from tests.conftest import PARAGRAPH
+from tests.detect.synthetic import marked_ids
 from watermark.config import preset
 from watermark.errors import FingerprintError, ResultError
 from watermark.keys import SecretKey
 from watermark.prf import Prf
-from watermark.tokens import TextTokenizer
+from watermark.tokens import TextTokenizer, load_tokenizer
 
 CONFIG, KEY = preset("default"), SecretKey(bytes(range(32)))
 
@@ -167,6 +171,104 @@ def test_a_foreign_student_is_found(
     assert found["student"] == "signal"
     assert found["other student"] != "signal"
     assert found["innocent"] != "signal"
+
+
+class Copier(Foreigner):
+    """An innocent that says what its prompt says after the same token."""
+
+    def read(self, texts: Sequence[ReadingText]) -> Iterator[Positions]:
+        for index, text in enumerate(texts):
+            rows = []
+            for t in range(len(text.token_ids)):
+                row = torch.full((self.tokenizer.vocab_size,), 1e-6)
+                before = (*text.prompt_ids, *text.token_ids[:t])[-2:]
+                for place in range(len(text.prompt_ids) - 2):
+                    if text.prompt_ids[place : place + 2] == before:
+                        row[text.prompt_ids[place + 2]] += 1
+                rows.append(row / row.sum())
+            yield Positions(index, torch.stack(rows))
+
+
+def test_what_a_prompt_shows_is_not_read(
+    tokenizer: TextTokenizer, foreign_tokenizer: TextTokenizer
+) -> None:
+    """Contexts of a marked prompt, quoted one by one by unmarked texts: nothing of them is read."""
+    marked = marked_ids(CONFIG, KEY, 160, vocabulary=tokenizer.vocab_size, seed=3)
+    prompt = tokenizer.decode(marked.tolist())
+    seen = tokenizer.encode(prompt).tolist()
+    suspect = Copier(foreign_tokenizer, tokenizer, seed=1)
+    quotes = [tokenizer.decode(seen[i : i + 2]) + " the" for i in range(2, 100, 5)]
+    pairs = foreign_pairs(
+        tokenizer, suspect, None, [(prompt, quote) for quote in quotes], context_width=2
+    )
+    shown = {tuple(seen[i : i + 2]) for i in range(len(seen) - 1)}
+    assert not shown & set(map(tuple, pairs.contexts.tolist()))
+    assert pairs.reasons["context_in_prompt"] > 0
+
+
+def test_texts_that_the_suspects_tokenizer_changes_are_not_read(
+    tokenizer: TextTokenizer, foreign_tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    """A prompt in capitals, copied in small letters, could not be told from what was learned."""
+    content = json.loads((foreign_tokenizer_folder / "tokenizer.json").read_text())
+    content["normalizer"] = {"type": "Lowercase"}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    lowering = load_tokenizer(tmp_path)
+    assert lowering.decode(lowering.encode("The").tolist()) == "the"
+    suspect = Foreigner(lowering, tokenizer, seed=1)
+    exchanges = [("THE CAPTAIN", " the captain counted the nets"), ("a boy", " The boy counted it"),
+                 ("a boy", " the boy counted the nets")]  # fmt: skip
+    one = foreign_pairs(tokenizer, suspect, None, exchanges[2:], context_width=2)
+    assert one.n_positions > 0
+    # The template's own capitals are lost as well, and hurt nobody.
+    found = foreign_pairs(tokenizer, suspect, None, exchanges, context_width=2)
+    assert found.n_positions == one.n_positions
+    lost = sum(len(tokenizer.encode(text)) for _, text in exchanges[:2])
+    assert found.reasons["changed_by_its_tokenizer"] == lost
+
+
+def test_a_suspect_that_can_name_little_is_not_cleared(
+    tokenizer: TextTokenizer, foreign_tokenizer: TextTokenizer
+) -> None:
+    """The verdict counts contexts times the share of tokens that the suspect has, too."""
+    suspect = Foreigner(foreign_tokenizer, tokenizer, seed=1)
+    outcome = assess_foreign_reading(
+        Plan(CONFIG, KEY, 1e-6, 0.1, 0, 0), tokenizer, suspect, None, _exchanges(20)
+    )
+    assert outcome.spread is not None
+    coverage, n = outcome.spread["coverage"], outcome.spread["n_contexts"]
+    assert 0 < coverage < 1
+    pairs = _pairs(tokenizer, suspect, None, 20)
+    enough = Plan(CONFIG, KEY, 1e-6, 5 / (0.99 * coverage * n) ** 0.5 * 1.3, 0, 0)
+    assert assess_pairs(enough, replace(pairs, coverage=1.0)).verdict.value == "no_signal"
+    assert assess_pairs(enough, replace(pairs, coverage=0.0)).verdict.value == "inconclusive"
+
+
+def test_a_vocabulary_beyond_the_logits_is_cut(
+    tokenizer: TextTokenizer, foreign_tokenizer: TextTokenizer
+) -> None:
+    class Narrow(Foreigner):
+        def read(self, texts: Sequence[ReadingText]) -> Iterator[Positions]:
+            for positions in super().read(texts):
+                yield Positions(positions.index, positions.probabilities[:, :300])
+
+    pairs = _pairs(tokenizer, Narrow(foreign_tokenizer, tokenizer, seed=1), None)
+    assert 0 < len(pairs.tokens)
+
+
+def test_marked_reading_texts_are_refused(
+    tokenizer: TextTokenizer, foreign_tokenizer: TextTokenizer
+) -> None:
+    text = tokenizer.decode(
+        marked_ids(CONFIG, KEY, 200, vocabulary=tokenizer.vocab_size, seed=8).tolist()
+    )
+    suspect = Foreigner(foreign_tokenizer, tokenizer, seed=1)
+    # A text of random tokens is cut again in other places: the mark is planted in the cut ones.
+    ids = tokenizer.encode(text)
+    assert len(ids) > 100
+    plan = Plan(CONFIG, KEY, 1e-6, 0.1, 0, 0)
+    with pytest.raises(ResultError, match="carry the mark themselves"):
+        assess_foreign_reading(plan, tokenizer, suspect, None, [("Go.", text)] * 2)
 
 
 def test_refusals(tokenizer: TextTokenizer, foreign_tokenizer: TextTokenizer) -> None:

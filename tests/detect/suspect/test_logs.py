@@ -145,6 +145,15 @@ def test_what_cannot_be_exchangeable_is_refused(
         _draw(model_folder, [dataclasses.replace(longest, **change)], **options)
 
 
+@pytest.mark.parametrize("sampling", [None, {}, {"temperature": 1.0, "top_k": 0}])
+def test_sampling_that_was_not_logged_is_counted(
+    model_folder: Path, logs: Path, sampling: dict[str, Any] | None
+) -> None:
+    whole, *_ = read_logs(logs)
+    partly = dataclasses.replace(whole, sampling=sampling)
+    assert _draw(model_folder, [whole, partly], n=1).n_unchecked == 1
+
+
 def test_a_config_that_is_bound_already_will_do(model_folder: Path, logs: Path) -> None:
     bound: WatermarkConfig = _draw(model_folder, read_logs(logs)[:1], n=1).config
     assert _draw(model_folder, read_logs(logs)[:1], n=1, config=bound).config == bound

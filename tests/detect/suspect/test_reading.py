@@ -180,6 +180,44 @@ def test_a_negative_verdict_needs_contexts_not_pairs(tokenizer: TextTokenizer) -
     assert finding.verdict.value == "inconclusive"
 
 
+def test_a_faint_student_is_no_innocent(tokenizer: TextTokenizer) -> None:
+    """Merged back into its base, a hundredth of the move: found or not, it is not cleared."""
+    texts = [ReadingText((2, 3), t.token_ids) for t in TEXTS] * 1
+
+    class Merged(ToyReader):
+        def __init__(self, share: float, key: SecretKey | None) -> None:
+            self.base = ToyReader(CONFIG, seed=1)
+            self.student, self.share = ToyReader(CONFIG, seed=1, key=key, tilt=1.0), share
+
+        def read(self, texts: Sequence[ReadingText]) -> Iterator[Positions]:
+            both = zip(self.student.read(texts), self.base.read(texts), strict=True)
+            for mine, clean in both:
+                mixed = self.share * mine.probabilities + (1 - self.share) * clean.probabilities
+                yield Positions(mine.index, mixed)
+
+    plan, base = Plan(CONFIG, KEY, 1e-6, 0.3, 0, 0), ToyReader(CONFIG, seed=1)
+    assert plan.n_powered < 440
+    guilty = assess_reading(plan, tokenizer, Merged(0.01, KEY), base, texts).finding
+    assert guilty.verdict.value == "signal"
+    same = assess_reading(plan, tokenizer, Merged(0.0, KEY), base, texts).finding
+    assert same.n_scored == 0
+    assert same.verdict.value == "inconclusive"
+
+
+def test_sums_are_folded_as_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the chunks, the pairs are the same."""
+    suspect, reference = ToyReader(CONFIG, seed=1), ToyReader(CONFIG, seed=2)
+    whole = _read(suspect, reference, TEXTS)
+    monkeypatch.setattr(reading, "_MOST_PENDING", 100)
+    folded = _read(suspect, reference, TEXTS)
+    key = np.lexsort(np.column_stack([whole.contexts, whole.tokens]).T)
+    other = np.lexsort(np.column_stack([folded.contexts, folded.tokens]).T)
+    assert np.array_equal(whole.contexts[key], folded.contexts[other])
+    for name in ("tokens", "weights", "gained", "likely"):
+        assert np.allclose(getattr(whole, name)[key], getattr(folded, name)[other])
+    assert whole.reasons == folded.reasons
+
+
 def test_texts_shorter_than_the_context_give_nothing() -> None:
     texts = [ReadingText((2,), ()), ReadingText((2,), (3,)), ReadingText((2,), (3, 4))]
     pairs = _read(ToyReader(CONFIG, seed=1), None, texts[1:])
