@@ -15,7 +15,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
-from benchmarks.inheritance.plots import draw_text, draw_weights
+from benchmarks.inheritance.plots import draw_growth, draw_share, draw_text, draw_weights
 from benchmarks.record import RESULTS
 
 FIGURES = Path(__file__).parents[1] / "docs" / "figures"
@@ -94,15 +94,32 @@ def inheritance_by_weights(axes: Axes) -> None:
     draw_weights(axes, _measured("inheritance"))
 
 
+def inheritance_by_share(axes: Axes) -> None:
+    """Evidence against the marked share of the training data."""
+    draw_share(axes, _measured("inheritance"))
+
+
+def inheritance_growth(axes: Axes) -> None:
+    """Evidence by text as answers come in."""
+    draw_growth(axes, _measured("inheritance"))
+
+
 PLOTS: dict[str, Callable[[Axes], None]] = {
     "validity": validity,
     "two_moments": two_moments,
     "tokens_to_detection": tokens_to_detection,
     "inheritance_by_text": inheritance_by_text,
     "inheritance_by_weights": inheritance_by_weights,
+    "inheritance_by_share": inheritance_by_share,
+    "inheritance_growth": inheritance_growth,
 }
 # Inches; pictures of many rows are taller.
-SIZES = {"inheritance_by_text": (6.0, 8.0), "inheritance_by_weights": (6.0, 6.0)}
+SIZES = {
+    "inheritance_by_text": (6.0, 8.0),
+    "inheritance_by_weights": (6.0, 8.0),
+    "inheritance_by_share": (6.0, 4.5),
+    "inheritance_growth": (6.0, 4.5),
+}
 
 
 @click.command()
