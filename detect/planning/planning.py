@@ -25,8 +25,8 @@ from detect.planning.tilting import Alternative
 
 __all__ = ["plan_power"]
 
-# Scored pairs of a token of a student's answers: benchmarks/results/demo.json, 15,961 of
-# 21,628 at h = 2. Narrow prompts give fewer.
+# Scored pairs of a token of a student's answers: benchmarks/results/demo.json, 15,942 of
+# 21,674 at h = 2. Narrow prompts give fewer.
 _ANSWER_SHARE: Final = 0.74
 _RESAMPLES: Final = 40
 _LEAST_SHARE: Final = 1e-6

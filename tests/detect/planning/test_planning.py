@@ -178,16 +178,21 @@ def test_what_is_no_pilot_is_refused(change: dict[str, Any], message: str) -> No
 # Published effects and plans.
 
 
-def test_our_effects_are_those_of_the_benchmark() -> None:
-    path = Path(__file__).parents[3] / "benchmarks" / "results" / "demo.json"
-    steps = {s["name"]: s for s in json.loads(path.read_text())["measured"]["steps"]}
-    ours: dict[str, float] = {
-        e.access: e.size for e in EFFECTS if e.source.startswith("benchmarks/")
-    }
-    for access, n in (("text", "n_scored"), ("weights", "n_tokens")):
-        step = steps[f"student by {access}"]
-        z = -float(ndtri_exp(step["log10_p"] * math.log(10)))
-        assert ours[access] == pytest.approx(z / math.sqrt(step[n]), abs=5e-5)
+def _results(name: str) -> dict[str, Any]:
+    path = Path(__file__).parents[3] / "benchmarks" / "results" / f"{name}.json"
+    measured: dict[str, Any] = json.loads(path.read_text())["measured"]
+    return measured
+
+
+def test_our_effects_are_those_of_the_benchmarks() -> None:
+    ours = {e.access: e.size for e in EFFECTS if e.source.startswith("benchmarks/")}
+    student = _results("inheritance")["rows"]["real, dual h=2"]["text"]
+    assert ours["text"] == pytest.approx(
+        student["ours"]["z"] / math.sqrt(student["n_scored"]), abs=5e-5
+    )
+    step = next(s for s in _results("demo")["steps"] if s["name"] == "student by weights")
+    z = -float(ndtri_exp(step["log10_p"] * math.log(10)))
+    assert ours["weights"] == pytest.approx(z / math.sqrt(step["n_tokens"]), abs=5e-5)
 
 
 def test_effects_fall_with_width_and_share() -> None:
@@ -210,21 +215,21 @@ def test_effects_fall_with_width_and_share() -> None:
 
 def test_the_first_pairs_say_most() -> None:
     """By hand: at h = 2 the effect of a sixteenth of the pairs is 16^0.36 times that of all."""
-    at_all = effect_of_first(0.05, 15_961, 2)
+    at_all = effect_of_first(0.05, 15_347, 2)
     assert at_all == pytest.approx(0.05)
-    assert effect_of_first(0.05, 15_961 / 16, 2) == pytest.approx(0.05 * 16**0.36)
-    assert effect_of_first(0.05, 15_961 / 16, 6) == effect_of_first(0.05, 15_961 / 16, 2)
+    assert effect_of_first(0.05, 15_347 / 16, 2) == pytest.approx(0.05 * 16**0.36)
+    assert effect_of_first(0.05, 15_347 / 16, 6) == effect_of_first(0.05, 15_347 / 16, 2)
     assert effect_of_first(0.05, 1, 1) == 0.5
     # Nothing is known beyond: it falls no further.
     assert effect_of_first(0.05, 1e7, 2) == pytest.approx(0.05)
 
 
 def test_a_watch_is_planned_to_stop_early_where_the_effect_is_an_inherited_one() -> None:
-    """By hand, h = 2, weak effects: n eps(n)^2 / 2 = ln(12e6), eps(n) = eps (n / 15,961)^-0.36."""
+    """By hand, h = 2, weak effects: n eps(n)^2 / 2 = ln(12e6), eps(n) = eps (n / 15,347)^-0.36."""
     plan = plan_power(_request())
     size = inherited_effect(preset("gumbel"), "text", 1.0).size
     assert plan.stopping is not None
-    expected = (2 * math.log(12e6) / size**2 / 15_961**0.72) ** (1 / 0.28)
+    expected = (2 * math.log(12e6) / size**2 / 15_347**0.72) ** (1 / 0.28)
     assert plan.stopping == pytest.approx(expected, rel=0.25)
     constant = 2 * math.log(12e6) / size**2
     assert plan.stopping < constant
