@@ -106,7 +106,8 @@ _FAMILIES: Final[dict[str, tuple[Family, float]]] = {
 # By text, what all pairs so far say of one falls as answers come in: the pairs that a student met
 # most often come first. The effect of the first n pairs is (n / n_measured)^-decay times that of
 # all, never above _MOST; beyond n_measured nothing is known, and it is taken to fall no further.
-# Medians over students, benchmarks/results/inheritance.json, "growth".
+# Means over the fully marked students "real" of the Gumbel schemes,
+# benchmarks/results/inheritance.json, "growth".
 _DECAYS: Final = {1: 0.49, 2: 0.36}
 _MOST: Final = 0.5
 _MEASURED_AT: Final = 15_347

@@ -195,6 +195,17 @@ def test_our_effects_are_those_of_the_benchmarks() -> None:
     assert ours["weights"] == pytest.approx(z / math.sqrt(step["n_tokens"]), abs=5e-5)
 
 
+@pytest.mark.parametrize(
+    ("context_width", "students"),
+    [(1, ["real, dual h=1"]), (2, ["real, dual h=2", "real, gumbel h=2"])],
+)
+def test_our_decays_are_those_of_the_benchmark(context_width: int, students: list[str]) -> None:
+    rows = _results("inheritance")["rows"]
+    measured = np.mean([rows[name]["growth"]["decay"] for name in students])
+    ratio = effect_of_first(0.01, 15_347 / np.e, context_width) / 0.01
+    assert math.log(ratio) == pytest.approx(measured, abs=5e-3)
+
+
 def test_effects_fall_with_width_and_share() -> None:
     config = preset("red-green")
     sizes = [
