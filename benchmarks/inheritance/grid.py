@@ -69,8 +69,7 @@ class Row:
         """What of it is tested: what happens to answers alone changes no weights."""
         if self.of_the_same_weights:
             return ("text",)
-        by_share = self.group in ("scheme and width", "share")
-        if self.family == "real" and self.tested == _D2 and by_share:
+        if self.family == "real" and self.tested == _D2 and self.group == "scheme and width":
             return ("text", "weights", "marked texts")
         return ("text", "weights")
 
