@@ -55,6 +55,7 @@ def draw_share(axes: Axes, measured: dict[str, Any]) -> None:
     axes.axhline(_LEVEL, color="#444444", lw=0.8, ls=":")
     axes.set(xscale="log", xlabel="marked share of the training data", ylabel="-log10 p")
     axes.set_yscale("symlog", linthresh=1)
+    axes.set_ylim(0, None)
     axes.legend(fontsize=6)
 
 
@@ -73,11 +74,12 @@ def draw_growth(axes: Axes, measured: dict[str, Any]) -> None:
         xscale="log", xlabel="scored pairs, in order of the answers", ylabel="-log10 p, normal"
     )
     axes.set_yscale("symlog", linthresh=1)
+    axes.set_ylim(0, None)
     axes.legend(fontsize=5, ncols=2)
 
 
 def _bars(axes: Axes, rows: dict[str, Any], access: str, methods: tuple[str, ...]) -> None:
-    shown = [name for name in rows if ", null " not in name]
+    shown = [name for name in rows if ", null" not in name]
     height = 0.8 / len(methods)
     for number, method in enumerate(methods):
         places = [i + (number + 0.5) * height - 0.4 for i in range(len(shown))]

@@ -36,7 +36,7 @@ def markdown(rows: dict[str, Any], nulls: dict[str, Any]) -> str:
     Returns:
         Markdown.
     """
-    shown = {name: row for name, row in rows.items() if ", null " not in name}
+    shown = {name: row for name, row in rows.items() if ", null" not in name}
     by_weights = {name: row for name, row in shown.items() if "weights" in row}
     marked = {name: row for name, row in shown.items() if "marked_texts" in row}
     return "\n\n".join([_text(shown), _by_weights(by_weights), _marked(marked), _nulls(nulls)])
