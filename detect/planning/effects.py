@@ -117,7 +117,7 @@ def effect_of_first(size: float, n_pairs: float, context_width: int) -> float:
     """Carry a text effect over to the first pairs of a suspect's answers.
 
     Args:
-        size: of some 16,000 pairs, in null standard deviations.
+        size: of some 15,000 pairs, in null standard deviations.
         n_pairs: scored pairs.
         context_width: h; beyond 2 as at 2.
 

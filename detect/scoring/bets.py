@@ -31,7 +31,16 @@ from detect.tails.mixed_sums import MixedLaw
 from watermark.schemes import Scheme
 from watermark.schemes.laws import Tabulated
 
-__all__ = ["MULTIPLES", "BetScorer", "Bets", "log_factors", "moving", "place_bets"]
+__all__ = [
+    "MULTIPLES",
+    "TELLING",
+    "BetScorer",
+    "Bets",
+    "largest_stakes",
+    "log_factors",
+    "moving",
+    "place_bets",
+]
 
 # Stake for each unit of probability that a pair gained, over all positions; more where nothing
 # gained much, so that the largest stake reaches _LEAST_PEAK: a faint student is no innocent.
@@ -41,6 +50,8 @@ _LEAST_PEAK: Final = 0.3
 # short of -p, where one word could lose everything.
 _LARGEST: Final = 0.9
 _N_STAKES: Final = 20
+# A context in which no stake reaches this tells next to nothing, and clears nobody.
+TELLING: Final = 0.01
 # p is 1/2, 1/4 .. 1/256: a likelier token says little, a rarer one must not rule the sum.
 _N_LEVELS: Final = 8
 _STEP: Final = 1 / 128  # nats
@@ -136,6 +147,19 @@ def log_factors(
     stakes = _STAKE * gained
     columns = [np.clip(multiple * stakes, -limit, limit) * excess for multiple in MULTIPLES]
     return np.stack([np.log1p(column).sum(axis=1) for column in columns], axis=1)
+
+
+def largest_stakes(gained: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Tell the largest stake that `log_factors` plays in each row, limits apart.
+
+    Args:
+        gained: float64, shape (n, k).
+
+    Returns:
+        float64, shape (n,).
+    """
+    largest: NDArray[np.float64] = _STAKE * max(MULTIPLES) * np.abs(gained).max(axis=1, initial=0.0)
+    return largest
 
 
 def _levels(likely: NDArray[np.float64]) -> NDArray[np.int64]:

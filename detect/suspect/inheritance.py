@@ -40,6 +40,9 @@ from watermark.config import WatermarkConfig
 from watermark.contexts import group_rows
 from watermark.errors import ResultError
 from watermark.prf import Prf
+from watermark.schemes import Scheme
+from watermark.schemes.dual_gumbel import DualGumbel
+from watermark.schemes.gumbel import Gumbel
 from watermark.schemes.laws import ScoreLaw
 from watermark.tokens import TextTokenizer, check_fingerprint
 
@@ -355,7 +358,9 @@ def assess_pairs(plan: Plan, pairs: PairWeights) -> Finding:
         )
     # The published effect is one of contexts: hundreds of pairs share the evidence of one. What the
     # suspect cannot name in its own tokens could not have shown.
-    n_telling = int(weighed.n_contexts * pairs.coverage)
+    n_telling = int(weighed.n_telling * pairs.coverage)
+    if not pairs.has_reference:
+        plan = replace(plan, effect=plan.effect * _alone(plan.config.scheme))
     verdict, warnings = settle(plan, null, decoys, n_telling)
     if not len(scores):
         warnings = (
@@ -365,6 +370,15 @@ def assess_pairs(plan: Plan, pairs: PairWeights) -> Finding:
     shown = float(scores.sum()) if weights is None else statistic
     curve = _weighted_curve(weighed, scores)
     return Finding(plan, shown, len(scores), null, decoys, verdict, curve, warnings)
+
+
+def _alone(scheme: Scheme) -> float:
+    """How much of the effect is left without a reference: benchmarks/results/inheritance.json.
+
+    z / sqrt(positions) of "ours, no reference" over `WEIGHTS_EFFECT`: 0.070 and 0.076 for Gumbel
+    schemes at h = 2, 0.017 for red-green.
+    """
+    return 0.58 if isinstance(scheme, Gumbel | DualGumbel) else 0.14
 
 
 def _weighted_curve(weighed: Weighed, scores: NDArray[np.float64]) -> Curve | None:

@@ -63,7 +63,7 @@ from numpy.typing import NDArray
 
 from detect.finding import Curve, Finding, Plan
 from detect.results import Tail, n_needed
-from detect.scoring.bets import MULTIPLES, log_factors
+from detect.scoring.bets import MULTIPLES, TELLING, largest_stakes, log_factors
 from detect.sequential.eprocess import n_powered
 from detect.sequential.evalues import sequential_verdict
 from detect.sequential.weighted_rows import log_bets, log_e_of_rows, row_scales
@@ -151,10 +151,10 @@ def assess_marked_reading(
     texts = sorted(texts, key=lambda text: text.prompt_ids)
     read, reasons = _read(suspect, reference, texts, h, tokenizer.special_ids, on_positions)
     rows = _first_reached(read, texts, reasons)
-    log_e = _log_e(plan, rows)
+    log_e, n_telling = _log_e(plan, rows), _n_telling(plan, rows)
     spread: dict[str, float] = {"n_positions": len(read), "n_contexts": len(rows)}
     n_tokens = sum(len(text.token_ids) for text in texts)
-    return Outcome(_finding(plan, log_e), n_tokens, dict(reasons), spread)
+    return Outcome(_finding(plan, log_e, n_telling), n_tokens, dict(reasons), spread)
 
 
 def _read(
@@ -242,7 +242,14 @@ def _log_e(plan: Plan, rows: _Rows) -> NDArray[np.float64]:
     return log_e_of_rows(np.concatenate(bets))
 
 
-def _finding(plan: Plan, log_e: NDArray[np.float64]) -> Finding:
+def _n_telling(plan: Plan, rows: _Rows) -> int:
+    """Count the contexts whose bets are large enough to tell anything."""
+    if not isinstance(plan.config.scheme, Gumbel | DualGumbel):
+        return len(rows)
+    return int((largest_stakes(rows.moves.gained) >= TELLING).sum())
+
+
+def _finding(plan: Plan, log_e: NDArray[np.float64], n_telling: int) -> Finding:
     n = len(log_e)
     if not n:
         warning = "No context has any weight: the suspect equals its reference, or nothing was read"
@@ -251,7 +258,9 @@ def _finding(plan: Plan, log_e: NDArray[np.float64]) -> Finding:
         return Finding(plan, 0.0, 0, nothing, None, verdict, None, (warning + ".",))
     peaks = np.maximum.accumulate(np.maximum(log_e, 0.0)) / _LN10
     p = Tail(-float(peaks[-1]), -float(peaks[-1]), "e-process")
-    verdict = sequential_verdict(float(peaks[-1]), n, alpha=plan.alpha, n_powered=_n_powered(plan))
+    verdict = sequential_verdict(
+        float(peaks[-1]), n_telling, alpha=plan.alpha, n_powered=_n_powered(plan)
+    )
     ends = np.unique(np.linspace(1, n, min(n, _CURVE_POINTS)).round().astype(np.int64))
     curve = Curve(tuple(ends.tolist()), tuple(np.round(-peaks[ends - 1], 4).tolist()))
     return Finding(plan, float(log_e[-1]), n, p, None, verdict, curve, ())

@@ -156,20 +156,21 @@ def _avoids(finding: Finding, controls: Sequence[Control]) -> list[str]:
     prefers, as a model does from whose output the mark is being subtracted (Pan et al., ACL 2025).
     At this level one innocent in a thousand is named: a doubt about a negative verdict, no claim.
     """
+    low = [c.name for c in controls if _is_low(c.tested.finding)]
+    if low:
+        return [
+            f"The statistic of {' and '.join(low)} is lower than chance allows: reference or test "
+            "are at fault, and that the suspect shows nothing says nothing."
+        ]
     if not _is_low(finding):
         return []
     decoys = finding.decoys
     assert decoys is not None
-    found = (
-        f"The statistic is lower than chance allows ({decoys.n_at_most} of {decoys.n_decoys} decoy "
-        f"keys are as low, p = {decoys.lower_p_value:.2g}). "
-    )
-    low = [c.name for c in controls if _is_low(c.tested.finding)]
-    if low:
-        return [f"{found}So is that of {' and '.join(low)}: reference or test are at fault."]
     return [
-        f"{found}That is no sign of innocence: the mark may have been neutralised, or the "
-        "reference may have learned it. One innocent in a thousand looks like that."
+        f"The statistic is lower than chance allows ({decoys.n_at_most} of {decoys.n_decoys} decoy "
+        f"keys are as low, p = {decoys.lower_p_value:.2g}). That is no sign of innocence: the mark "
+        "may have been neutralised, or the reference may have learned it. One innocent in a "
+        "thousand looks like that."
     ]
 
 

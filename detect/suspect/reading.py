@@ -101,6 +101,7 @@ class PairWeights:
         reasons: positions left out, by reason.
         coverage: share of the texts' tokens that the suspect has as one token of its own; 1 where
             it shares the provider's tokenizer.
+        has_reference: False if the suspect was read alone.
     """
 
     contexts: NDArray[np.int64]
@@ -112,6 +113,7 @@ class PairWeights:
     n_contexts: int
     reasons: dict[str, int]
     coverage: float = 1.0
+    has_reference: bool = True
 
 
 def read_pairs(
@@ -240,6 +242,7 @@ class PairSums:
         # Of each pair: roots, gained, likely, times.
         self._sums = [np.empty((0, 4))]
         self._pending = 0
+        self._has_reference = False
 
     def add(self, contexts: NDArray[np.int64], moves: Moves) -> None:
         """Add what was read at some positions.
@@ -248,6 +251,7 @@ class PairSums:
             contexts: int64, shape (n, h), one a position.
             moves: of shape (n, k).
         """
+        self._has_reference |= moves.reference is not None
         repeated = np.repeat(contexts, moves.tokens.shape[1], axis=0)
         self._pairs.append(np.column_stack([repeated, moves.tokens.ravel()]))
         columns = (moves.roots, moves.gained, moves.likely, np.ones_like(moves.suspect))
@@ -280,6 +284,7 @@ class PairSums:
             n_contexts=len(group_rows(contexts)[0]),
             reasons={name: n for name, n in reasons.items() if n},
             coverage=coverage,
+            has_reference=self._has_reference,
         )
 
     def _fold(self) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detect.results import Tail
-from detect.scoring.bets import BetScorer, moving, place_bets
+from detect.scoring.bets import TELLING, BetScorer, moving, place_bets
 from detect.scoring.score_tables import Scorer
 from detect.suspect.reading import PairWeights
 from detect.tails.mixed_sums import MixedLaw
@@ -44,9 +44,10 @@ class Weighed:
     weights: NDArray[np.float64] | None
 
     @property
-    def n_contexts(self) -> int:
-        """Distinct contexts of the pairs that count."""
-        return len(group_rows(self.contexts)[0])
+    def n_telling(self) -> int:
+        """Distinct contexts in which a bet is large enough to tell anything; without bets, all."""
+        least = TELLING if isinstance(self.scorer, BetScorer) else 0.0
+        return len(group_rows(self.contexts[self.sizes >= least])[0])
 
     @property
     def sizes(self) -> NDArray[np.float64]:

@@ -16,6 +16,7 @@ from detect.suspect import inheritance, marked_reading
 from detect.suspect.exchanges import Positions, ReadingText
 from detect.suspect.inheritance import assess_reading
 from detect.suspect.marked_reading import assess_marked_reading
+from detect.suspect.weighing import Weighed
 from tests.detect.synthetic import ToyReader, marked_ids
 from watermark.config import WatermarkConfig, preset
 from watermark.errors import FingerprintError, ResultError
@@ -129,6 +130,12 @@ def test_an_innocent_of_the_teachers_habits_is_accused_by_fixed_weights_alone(
     config = replace(preset("gumbel"), context_width=1)
     models = _habitual(1.2), _habitual(0.0)
     monkeypatch.setattr(inheritance, "_refuse_marked", lambda *arguments: None)
+    # By roots, the strongest form of the trap: large weights weigh in.
+    monkeypatch.setattr(
+        inheritance,
+        "weigh",
+        lambda scheme, pairs: Weighed(scheme, pairs.contexts, pairs.tokens, pairs.weights),
+    )
     fixed, mine = [], []
     for number in range(100):
         key = _key(1, number)
