@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -260,3 +261,37 @@ def test_a_mark_without_context_is_refused_by_weights(tokenizer: TextTokenizer) 
         assess_reading(
             plan, tokenizer, ToyReader(CONFIG, seed=1), None, [ReadingText((1,), (2, 3, 4, 5))]
         )
+
+
+@pytest.mark.parametrize(("name", "factor"), [("default", 0.61), ("red-green", 0.14)])
+def test_a_suspect_read_alone_is_cleared_by_more_contexts_only(name: str, factor: float) -> None:
+    """Without a reference the effect is smaller: so many contexts clear nobody, more do."""
+    config = replace(preset(name), context_width=2)
+    plan = Plan(config, KEY, 1e-6, 0.9, 0, 0)
+    alone = replace(plan, effect=0.9 * factor).n_powered
+    assert alone > plan.n_powered
+    for n, has_reference, verdict in (
+        (plan.n_powered, True, "no_signal"),
+        (plan.n_powered, False, "inconclusive"),
+        (alone, False, "no_signal"),
+    ):
+        rows = np.arange(2 * n).reshape(n, 2)
+        pairs = PairWeights(
+            rows, np.arange(n), np.ones(n), np.full(n, 1e-2), np.full(n, 0.5), n, n, {}, 1.0,
+            has_reference,
+        )  # fmt: skip
+        finding = assess_pairs(plan, pairs)
+        assert finding.tail.p_value > 0.01
+        assert finding.verdict.value == verdict
+
+
+def test_one_planted_pair_does_not_clear_a_suspect() -> None:
+    """A single pair gained a lot; all else so little that no bet on it tells anything."""
+    plan, n = Plan(CONFIG, KEY, 1e-6, 0.9, 0, 0), 2_000
+    assert plan.n_powered < n
+    gained = np.full(n, 0.01)
+    gained[0] = 50.0
+    rows, likely = np.arange(2 * n).reshape(n, 2), np.full(n, 1 / 256)
+    pairs = PairWeights(rows, np.arange(n), np.ones(n), gained, likely, n, n, {})
+    finding = assess_pairs(plan, pairs)
+    assert finding.verdict.value == "inconclusive"
