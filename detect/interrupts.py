@@ -40,15 +40,17 @@ def run_interruptible(command: Callable[[], int]) -> int:
         came = True
         raise KeyboardInterrupt
 
-    _handle(interrupt)
     try:
-        code = command()
+        # Inside, since the first Ctrl-C may come the moment that it is handled.
+        try:
+            _handle(interrupt)
+            code = command()
+        finally:
+            leave_on_interrupt()
     except BaseException:
         if came:
             return INTERRUPTED
         raise
-    finally:
-        leave_on_interrupt()
     return INTERRUPTED if came else code
 
 
