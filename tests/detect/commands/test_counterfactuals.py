@@ -81,7 +81,9 @@ def test_a_suspect_is_read_with_reference_and_control(
     )
     against = ["--suspect", model_folder, "--reference", other, "--control", other, "--json"]
     less = json.loads(_done("test", folder / "c.json", *against))
-    assert less["log10_p"] != payload["log10_p"]
+    # The coins are fresh, and two sums of ranks may be equal by chance; not all of it.
+    told = ("log10_p", "e_process", "accounts")
+    assert [less[name] for name in told] != [payload[name] for name in told]
     assert [control["name"] for control in less["controls"]] == ["other"]
 
 
