@@ -10,6 +10,7 @@ from watermark.config import WatermarkConfig
 from watermark.errors import MissingExtraError, ModelError
 from watermark.keys import SecretKey
 from watermark.models import load_model, resolve_model
+from watermark.sampling import Sampling
 from watermark.tokens import check_fingerprint, load_tokenizer
 
 __all__ = ["Answered", "answer_prompts"]
@@ -57,7 +58,7 @@ def answer_prompts(
     try:
         from transformers import AutoTokenizer
 
-        from watermark.generation import Sampling, sample_answers
+        from watermark.generation import sample_answers
         from watermark.marking import Marker
     except ImportError as error:
         raise MissingExtraError(error.name or "torch", "hf") from None
@@ -78,12 +79,6 @@ def answer_prompts(
         marker=marker,
         on_tokens=on_tokens,
     )
-    # What counterfactuals of these answers must be drawn with.
-    law = {
-        "max_new_tokens": drawn_as.max_new_tokens,
-        "temperature": drawn_as.temperature,
-        "top_k": drawn_as.top_k,
-    }
     marks = (
         {"config_fingerprint": config.fingerprint, "key_id": key.key_id} if config and key else {}
     )
@@ -92,12 +87,21 @@ def answer_prompts(
             "prompt": p,
             "text": tokens.decode(a.token_ids),
             "token_ids": list(a.token_ids),
-            "sampling": law,
+            "sampling": _law(drawn_as),
             **marks,
         }
         for p, a in zip(prompts, answers, strict=True)
     ]
     return Answered(rows, config)
+
+
+def _law(sampling: Sampling) -> dict[str, float]:
+    """Tell what counterfactuals of answers must be drawn with."""
+    return {
+        "max_new_tokens": sampling.max_new_tokens,
+        "temperature": sampling.temperature,
+        "top_k": sampling.top_k,
+    }
 
 
 def _formatted(chat: Any, prompts: Sequence[str], name: str) -> list[list[int]]:

@@ -237,7 +237,6 @@ class PairSums:
     """
 
     def __init__(self, context_width: int) -> None:
-        self._width = context_width
         self._pairs = [np.empty((0, context_width + 1), np.int64)]
         # Of each pair: roots, gained, likely, times.
         self._sums = [np.empty((0, 4))]
