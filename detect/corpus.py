@@ -27,8 +27,7 @@ from detect.text import DIRECT_EFFECT, binding_limits
 from watermark.config import WatermarkConfig
 from watermark.contexts import group_rows
 from watermark.errors import DocumentError
-from watermark.keys import SecretKey
-from watermark.prf import Prf
+from watermark.keys import Key
 from watermark.tokens import TextTokenizer, check_fingerprint
 
 __all__ = ["CorpusResult", "DocumentResult", "scan_corpus"]
@@ -122,7 +121,7 @@ def scan_corpus(
     *,
     tokenizer: TextTokenizer,
     config: WatermarkConfig,
-    key: SecretKey,
+    key: Key,
     alpha: float = ALPHA,
     n_decoys: int = 0,
     seed: int = 0,
@@ -157,13 +156,14 @@ def scan_corpus(
     scorer = choose_scorer(score, config.scheme, "direct")
     plan = Plan(config, key, alpha, DIRECT_EFFECT, n_decoys, seed, scorer)
     pool, rows = _Pool(), []
-    prf = Prf.from_key(key)
+    prf = config.source.under(key)
     for document, token_ids in _tokenised(documents, tokenizer):
         selection = select_pairs(
             token_ids,
             config.context_width,
             special_ids=tokenizer.special_ids,
             drop_repeated_contexts=True,
+            source=config.source,
         )
         scores = score_pairs(selection, config, prf, scorer)
         pool.add(selection, scores)

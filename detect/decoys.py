@@ -20,7 +20,8 @@ from scipy.special import logsumexp
 
 from detect.scoring.score_tables import Scorer
 from watermark.contexts import group_rows
-from watermark.prf import words_for_keys
+from watermark.prf import NATIVE
+from watermark.word_sources import WordSource
 
 __all__ = [
     "AUTOMATIC",
@@ -133,17 +134,18 @@ def affordable_decoys(n_pairs: int, n_streams: int) -> int:
     return min(max(affordable, LEAST_DECOYS), DEFAULT_DECOYS)
 
 
-def decoy_keys(n_decoys: int, seed: int) -> NDArray[np.uint64]:
+def decoy_keys(n_decoys: int, seed: int, source: WordSource = NATIVE) -> NDArray[np.uint64]:
     """Draw fresh PRF keys.
 
     Args:
         n_decoys: M.
         seed: of numpy's PCG64; recorded in the result.
+        source: what makes the words.
 
     Returns:
-        uint64, shape (M, 2).
+        uint64, shape (M, n_key_integers).
     """
-    return np.random.default_rng(seed).integers(0, 1 << 64, (n_decoys, 2), np.uint64, False)
+    return source.fresh_keys(n_decoys, seed)
 
 
 def decoy_statistics(
@@ -152,15 +154,18 @@ def decoy_statistics(
     contexts: NDArray[np.int64],
     tokens: NDArray[np.int64],
     weights: NDArray[np.float64] | None = None,
+    *,
+    source: WordSource = NATIVE,
 ) -> NDArray[np.float64]:
     """Compute sum_i w_i (score_i - mean) under each decoy key.
 
     Args:
         scheme: what scores words: a scheme or a table.
-        keys: uint64, shape (M, 2).
+        keys: uint64, shape (M, n_key_integers).
         contexts: int64, shape (n, h).
         tokens: int64, shape (n,).
         weights: float64, shape (n,); None is all ones.
+        source: what makes the words.
 
     Returns:
         float64, shape (M,).
@@ -170,7 +175,7 @@ def decoy_statistics(
     size = max(_CHUNK_WORDS // max(len(tokens) * scheme.n_streams, 1), 1)
     parts = []
     for start in range(0, len(keys), size):
-        words = words_for_keys(
+        words = source.words_for_keys(
             keys[start : start + size], distinct, group, tokens, scheme.n_streams
         )
         rows = words.transpose(1, 0, 2).reshape(scheme.n_streams, -1)
@@ -208,6 +213,7 @@ def run_decoys(
     n_decoys: int,
     seed: int,
     weights: NDArray[np.float64] | None = None,
+    source: WordSource = NATIVE,
 ) -> DecoyResult:
     """Rank a statistic among decoys.
 
@@ -219,13 +225,15 @@ def run_decoys(
         n_decoys: M, or `AUTOMATIC`.
         seed: of the decoy keys.
         weights: float64, shape (n,); None is all ones.
+        source: what makes the words.
 
     Returns:
         The result.
     """
     if n_decoys == AUTOMATIC:
         n_decoys = affordable_decoys(len(tokens), scheme.n_streams)
-    values = decoy_statistics(scheme, decoy_keys(n_decoys, seed), contexts, tokens, weights)
+    keys = decoy_keys(n_decoys, seed, source)
+    values = decoy_statistics(scheme, keys, contexts, tokens, weights, source=source)
     # Sums in another order differ by rounding; a tie must count against us.
     slack = 1e-9 * (1 + abs(centred_statistic))
     size = float(len(tokens)) if weights is None else float(weights @ weights)

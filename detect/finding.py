@@ -18,7 +18,7 @@ from detect.scoring.score_tables import Scorer
 from detect.tails.mixed_sums import MixedLaw
 from detect.tails.nulls import log_tails, tail
 from watermark.config import WatermarkConfig
-from watermark.keys import SecretKey
+from watermark.keys import Key
 from watermark.schemes import Scheme
 from watermark.schemes.laws import Tabulated
 from watermark.schemes.red_green import RedGreen
@@ -47,7 +47,7 @@ class Plan:
     """
 
     config: WatermarkConfig
-    key: SecretKey
+    key: Key
     alpha: float
     effect: float
     n_decoys: int
@@ -185,6 +185,7 @@ def assess_scores(
             statistic - n * law.mean,
             n_decoys=plan.n_decoys,
             seed=plan.seed,
+            source=plan.config.source,
         )
     verdict, warnings = settle(plan, null, decoys, n)
     return Finding(plan, statistic, n, null, decoys, verdict, _curve(plan, scores), warnings)

@@ -34,8 +34,7 @@ from detect.text import DIRECT_EFFECT, binding_limits
 from watermark.config import WatermarkConfig
 from watermark.contexts import first_occurrences
 from watermark.errors import ConfigError, DocumentError
-from watermark.keys import SecretKey
-from watermark.prf import Prf
+from watermark.keys import Key
 from watermark.tokens import TextTokenizer, check_fingerprint
 
 __all__ = ["FractionResult", "assess_fraction"]
@@ -103,7 +102,7 @@ def assess_fraction(
     *,
     tokenizer: TextTokenizer,
     config: WatermarkConfig,
-    key: SecretKey,
+    key: Key,
     level: float = 0.95,
     alpha: float = ALPHA,
     n_decoys: int = 0,
@@ -209,13 +208,18 @@ def _gather(
 ) -> _Scored:
     """Score each context once over all documents, taken in random order."""
     h, n_tokens, reasons = plan.config.context_width, 0, Counter[str]()
-    pairs, scores, prf = [np.empty((0, h + 1), np.int64)], [np.empty(0)], Prf.from_key(plan.key)
+    words = plan.config.source.under(plan.key)
+    pairs, scores = [np.empty((0, h + 1), np.int64)], [np.empty(0)]
     for _, token_ids in _tokenised(documents, tokenizer):
         selection = select_pairs(
-            token_ids, h, special_ids=tokenizer.special_ids, drop_repeated_contexts=True
+            token_ids,
+            h,
+            special_ids=tokenizer.special_ids,
+            drop_repeated_contexts=True,
+            source=plan.config.source,
         )
         pairs.append(np.column_stack([selection.contexts, selection.tokens]))
-        scores.append(score_pairs(selection, plan.config, prf, plan.scorer))
+        scores.append(score_pairs(selection, plan.config, words, plan.scorer))
         reasons.update(selection.reason_counts())
         n_tokens += selection.n_tokens
         on_document(selection.n_tokens)

@@ -18,8 +18,7 @@ from detect.scoring.scores import Reason, Selection, score_pairs, select_pairs
 from detect.tails.nulls import log_tails
 from watermark.config import WatermarkConfig
 from watermark.errors import ConfigError, DocumentError
-from watermark.keys import SecretKey
-from watermark.prf import Prf
+from watermark.keys import Key
 from watermark.schemes.laws import ScoreLaw, Tabulated
 from watermark.tokens import TextTokenizer, check_fingerprint
 
@@ -122,7 +121,7 @@ def assess_text(
     *,
     tokenizer: TextTokenizer,
     config: WatermarkConfig,
-    key: SecretKey,
+    key: Key,
     prompt: str | None = None,
     alpha: float = ALPHA,
     n_decoys: int = 0,
@@ -177,7 +176,7 @@ def assess_tokens(
     *,
     tokenizer: TextTokenizer,
     config: WatermarkConfig,
-    key: SecretKey,
+    key: Key,
     prompt_ids: NDArray[np.int64] | None = None,
     pieces: tuple[str, ...] | None = None,
     alpha: float = ALPHA,
@@ -220,13 +219,14 @@ def assess_tokens(
         prompt_ids=prompt_ids,
         special_ids=tokenizer.special_ids,
         drop_repeated_contexts=True,
+        source=config.source,
     )
     if log_probs is None:
         scorer = choose_scorer(score, config.scheme, "direct")
     else:
         scorer = _reference_scorer(selection, config, log_probs, score)
     plan = Plan(config, key, alpha, DIRECT_EFFECT, n_decoys, seed, scorer)
-    scores = score_pairs(selection, config, Prf.from_key(key), scorer)
+    scores = score_pairs(selection, config, config.source.under(key), scorer)
     finding = assess_scores(plan, selection.contexts, selection.tokens, scores)
     if pieces is None:
         pieces = tuple(tokenizer.decode([i]) for i in token_ids.tolist())

@@ -11,7 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ORDER = [
-    "errors", "keys", "prf_reference", "kernels", "prf", "contexts", "schemes", "config", "files",
+    "errors", "keys", "key_files", "prf_reference", "kernels", "schemes", "word_sources", "prf",
+    "contexts", "interop", "config", "files",
     "gguf_weights", "gguf_conversion", "models", "tokens", "marking", "processor", "sampling",
     "generation", "answering", "cli",
 ]  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from watermark.config import WatermarkConfig
 from watermark.errors import MissingExtraError, ModelError
-from watermark.keys import SecretKey
+from watermark.keys import Key
 from watermark.models import load_model, resolve_model
 from watermark.sampling import Sampling
 from watermark.tokens import check_fingerprint, load_tokenizer
@@ -34,7 +34,7 @@ def answer_prompts(
     prompts: Sequence[str],
     *,
     config: WatermarkConfig | None = None,
-    key: SecretKey | None = None,
+    key: Key | None = None,
     on_tokens: Callable[[int], object] = lambda n: None,
     **sampling: Any,
 ) -> Answered:

@@ -19,7 +19,8 @@ from tqdm import tqdm
 from watermark.config import PRESETS, WatermarkConfig, load_config, preset
 from watermark.errors import ConfigError, WatermarkError
 from watermark.files import atomic_writer, read_prompts
-from watermark.keys import LABELS, SecretKey, load_key, save_key
+from watermark.key_files import load_key, load_secret, save_key
+from watermark.keys import LABELS, SecretKey
 
 __all__ = ["SEED", "FiniteRange", "chosen_config", "config_options", "heirmark", "progress"]
 
@@ -78,7 +79,7 @@ def _label_options(command: Any) -> Any:
 @_label_options
 def keys_derive(master: Path, path: Path, **labels: str) -> None:
     """Derive the key of a model, epoch, cohort or account from MASTER into PATH."""
-    key = load_key(master).derive(**labels)
+    key = load_secret(master).derive(**labels)
     save_key(key, path)
     click.echo(f"wrote {path}; its public key id is {key.key_id}")
 

@@ -14,12 +14,14 @@ from types import MappingProxyType
 from typing import Any, Final, Self, final
 
 from watermark.errors import ConfigError
-from watermark.prf import PRF_NAME
+from watermark.interop import make_source
+from watermark.prf import NATIVE
 from watermark.schemes import Scheme, make_scheme
 from watermark.schemes.dual_gumbel import DualGumbel
 from watermark.schemes.gumbel import Gumbel
 from watermark.schemes.red_green import RedGreen
 from watermark.schemes.tournament import Tournament
+from watermark.word_sources import WordSource
 
 __all__ = ["PRESETS", "WatermarkConfig", "load_config", "preset"]
 
@@ -38,13 +40,13 @@ class WatermarkConfig:
         context_width: h, from the scheme's least (0 for red-green, which is then Unigram) to 16.
         tokenizer: fingerprint of the provider's tokenizer ("sha256:..."), or None if it is not
             bound to one.
-        prf: the PRF's name.
+        source: what makes the words: our PRF, or another system's (`watermark.interop`).
     """
 
     scheme: Scheme
     context_width: int = 2
     tokenizer: str | None = None
-    prf: str = PRF_NAME
+    source: WordSource = NATIVE
 
     def __post_init__(self) -> None:
         least = self.scheme.min_context_width
@@ -53,8 +55,7 @@ class WatermarkConfig:
                 f"context_width must lie in {least} to {_MAX_CONTEXT_WIDTH} for "
                 f"{self.scheme.name}, got {self.context_width}"
             )
-        if self.prf != PRF_NAME:
-            raise ConfigError(f"unknown PRF {self.prf!r}; this version knows {PRF_NAME!r}")
+        self.source.check(self.scheme, self.context_width)
 
     @property
     def fingerprint(self) -> str:
@@ -73,7 +74,7 @@ class WatermarkConfig:
             "scheme": {"name": self.scheme.name, **self.scheme.parameters()},
             "context_width": self.context_width,
             "tokenizer": self.tokenizer,
-            "prf": self.prf,
+            "prf": _named(self.source),
         }
 
     @classmethod
@@ -111,7 +112,20 @@ class WatermarkConfig:
         if not (tokenizer is None or isinstance(tokenizer, str)):
             raise ConfigError('config field "tokenizer" must be a fingerprint or null')
         parameters = {k: v for k, v in scheme.items() if k != "name"}
-        return cls(make_scheme(scheme["name"], parameters), width, tokenizer, payload["prf"])
+        made = make_scheme(scheme["name"], parameters)
+        return cls(made, width, tokenizer, _source(payload["prf"]))
+
+
+def _named(source: WordSource) -> str | dict[str, Any]:
+    parameters = source.parameters()
+    return {"name": source.name, **parameters} if parameters else source.name
+
+
+def _source(prf: Any) -> WordSource:
+    payload = {"name": prf} if isinstance(prf, str) else prf
+    if not isinstance(payload, dict) or not isinstance(payload.get("name"), str):
+        raise ConfigError('config field "prf" must be a name, or an object with a "name"')
+    return make_source(payload["name"], {k: v for k, v in payload.items() if k != "name"})
 
 
 # Why dual-key with h = 2: inheritance falls steeply with h, one key alone repeats its answers.

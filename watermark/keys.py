@@ -1,33 +1,28 @@
-"""Secrets: 256-bit keys, derivation by labels, public key ids, and the key file.
+"""Secrets: 256-bit keys, derivation by labels, public key ids; and the keys of other engines.
 
 A provider holds one master secret. Every key in use is derived from it by HKDF-SHA256 (RFC 5869)
 under labels (model, epoch, cohort, account, purpose), so that one file is all there is to guard.
-The secret is never part of a repr, a pickle, a log line, an argument list or an error.
+Engines with marks of their own have keys of their own: a few integers. A secret is never part of a
+repr, a pickle, a log line, an argument list or an error.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hmac
-import json
-import os
 import secrets
-import stat
-from pathlib import Path
-from typing import Final, NoReturn, Self, final
+from collections.abc import Sequence
+from typing import Final, NoReturn, Self, TypeAlias, final
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
-from watermark.errors import ConfigError, KeyFileError
+from watermark.errors import ConfigError
 
-__all__ = ["LABELS", "SecretKey", "load_key", "save_key"]
+__all__ = ["LABELS", "SALT_BYTES", "SECRET_BYTES", "EngineKey", "Key", "SecretKey"]
 
 SECRET_BYTES: Final = 32
 LABELS: Final = ("model", "epoch", "cohort", "account", "purpose")
-_FILE_FORMAT: Final = "heirmark-key-1"
-_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+SALT_BYTES: Final = 16
 
 
 @final
@@ -106,6 +101,11 @@ class SecretKey:
         info = b"heirmark-1" + b"".join(len(p).to_bytes(4, "little") + p for p in parts)
         return HKDFExpand(algorithm=SHA256(), length=n_bytes, info=info).derive(self._secret)
 
+    @property
+    def secret(self) -> bytes:
+        """The secret itself, 32 bytes: for the key file only."""
+        return self._secret
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SecretKey):
             return NotImplemented
@@ -127,86 +127,65 @@ class SecretKey:
         raise TypeError("a SecretKey is not pickled; pass its key file instead")
 
 
-def save_key(key: SecretKey, path: str | Path) -> None:
-    """Write a new key file that only its owner can read (mode 0600).
+@final
+class EngineKey:
+    """The key of another system's mark: its integers. Shows only a public `key_id`.
 
-    Args:
-        key: the key.
-        path: a file that does not exist yet; an existing one is never overwritten.
-
-    Raises:
-        KeyFileError: the file exists, or the folder cannot be written.
+    Such keys are short (64 bits, 32, or an example's 15485863), so that anything computed from one
+    alone would give it away to whoever tries all of them. The key id is therefore salted, and the
+    salt is kept with the secret.
     """
-    payload = {
-        "format": _FILE_FORMAT,
-        "key_id": key.key_id,
-        "secret": base64.b64encode(key._secret).decode("ascii"),
-    }
-    # Written whole beside its place and then linked into it: link() refuses to overwrite.
-    temporary = Path(f"{path}.{secrets.token_hex(4)}.tmp")
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            with os.fdopen(descriptor, "w", encoding="ascii") as file:
-                file.write(json.dumps(payload, indent=2) + "\n")
-            os.link(temporary, path)
-        finally:
-            temporary.unlink()
-    except FileExistsError:
-        raise KeyFileError(
-            f"{path} exists already; a key file is never overwritten. Choose another name"
-        ) from None
-    except OSError as error:
-        raise KeyFileError(f"cannot write the key file {path}: {error.strerror}") from None
+
+    __slots__ = ("_integers", "_key_id", "_salt")
+
+    def __init__(self, integers: Sequence[int], salt: bytes | None = None) -> None:
+        if not integers or min(integers) < 0 or max(integers) >= 1 << 64:
+            raise ConfigError(
+                "an engine's key is one or more integers from 0 to 2^64 - 1; a negative one is "
+                "written as the engine reads it, plus 2^64"
+            )
+        self._integers = tuple(int(i) for i in integers)
+        self._salt = secrets.token_bytes(SALT_BYTES) if salt is None else bytes(salt)
+        if len(self._salt) != SALT_BYTES:
+            raise ConfigError(f"the salt of a key id has {SALT_BYTES} bytes, got {len(self._salt)}")
+        message = b"".join(i.to_bytes(8, "little") for i in self._integers)
+        self._key_id = "hme1-" + hmac.digest(self._salt, message, "sha256")[:10].hex()
+
+    @property
+    def key_id(self) -> str:
+        """The public handle: 80 bits of a salted hash."""
+        return self._key_id
+
+    @property
+    def integers(self) -> tuple[int, ...]:
+        """The secret."""
+        return self._integers
+
+    @property
+    def salt(self) -> bytes:
+        """What keeps the key id from being guessed; as secret as the key."""
+        return self._salt
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, EngineKey):
+            return NotImplemented
+        return self._integers == other._integers
+
+    def __hash__(self) -> int:
+        # Equal keys may have different salts.
+        return hash(self._integers)
+
+    def __repr__(self) -> str:
+        return f"EngineKey({self._key_id})"
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("an EngineKey is not pickled; pass its key file instead")
 
 
-def load_key(path: str | Path) -> SecretKey:
-    """Read a key file.
-
-    Args:
-        path: file made by `save_key`.
-
-    Returns:
-        The key.
-
-    Raises:
-        KeyFileError: missing, readable by group or others, or damaged. The message never quotes
-            the content.
-    """
-    text = _read_private(Path(path))
-    try:
-        payload = json.loads(text)
-        if payload["format"] != _FILE_FORMAT:
-            raise ValueError
-        key = SecretKey(base64.b64decode(payload["secret"], validate=True))
-        expected_id = str(payload["key_id"])
-    except (ValueError, KeyError, TypeError, RecursionError, binascii.Error):
-        raise KeyFileError(
-            f"{path} is not an intact {_FILE_FORMAT} file; restore it from your backup, "
-            "or make a new key with: heirmark keys new"
-        ) from None
-    if key.key_id != expected_id:
-        raise KeyFileError(
-            f"{path} is damaged: its secret belongs to {key.key_id!r}, not to the key id that it "
-            "names; restore it from your backup"
-        )
-    return key
-
-
-def _read_private(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            # The mode of the opened file itself, so that a swap in between changes nothing.
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            if mode & _OTHERS:
-                raise KeyFileError(
-                    f"{path} can be read by others (mode {mode:04o}, expected 0600); "
-                    f"run: chmod 600 {path}"
-                )
-            return file.read(1 << 16).decode("ascii", errors="replace")
-    except FileNotFoundError:
-        raise KeyFileError(
-            f"no key file at {path}; make one with: heirmark keys new {path}"
-        ) from None
-    except OSError as error:
-        raise KeyFileError(f"cannot read the key file {path}: {error.strerror}") from None
+Key: TypeAlias = SecretKey | EngineKey

@@ -18,8 +18,9 @@ from torch import Tensor
 from watermark.config import WatermarkConfig
 from watermark.errors import ConfigError, GenerationError
 from watermark.kernels import torch_prf
-from watermark.keys import SecretKey
-from watermark.prf import Prf, words_by_row
+from watermark.keys import Key
+from watermark.prf import NativePrf, words_by_row
+from watermark.word_sources import WordSource
 
 __all__ = ["Marker", "markable_rows"]
 
@@ -36,15 +37,15 @@ class Marker:
         key_ids: public ids of the keys.
     """
 
-    __slots__ = ("_sip_keys", "config", "key_ids")
+    __slots__ = ("_keys", "config", "key_ids")
 
-    def __init__(self, config: WatermarkConfig, keys: SecretKey | Sequence[SecretKey]) -> None:
-        keys = [keys] if isinstance(keys, SecretKey) else list(keys)
+    def __init__(self, config: WatermarkConfig, keys: Key | Sequence[Key]) -> None:
+        keys = [keys] if isinstance(keys, Key) else list(keys)
         if not keys:
             raise ConfigError("a marker needs at least one key, got none")
         self.config = config
         self.key_ids = tuple(key.key_id for key in keys)
-        self._sip_keys = np.stack([Prf.from_key(key).sip_key for key in keys])
+        self._keys = np.stack([config.source.key_of(key) for key in keys])
 
     def __call__(
         self,
@@ -73,19 +74,20 @@ class Marker:
         """
         _check_logits(logits)
         n_rows = len(logits)
-        if n_rows % len(self._sip_keys):
+        if n_rows % len(self._keys):
             raise GenerationError(
-                f"a batch of {n_rows} rows cannot be shared among {len(self._sip_keys)} keys; "
+                f"a batch of {n_rows} rows cannot be shared among {len(self._keys)} keys; "
                 "give one key, or one key for each prompt"
             )
         coins = torch.rand(n_rows, generator=generator, dtype=torch.float64)
-        rows = markable_rows(response_ids, self.config.context_width).nonzero().squeeze(1)
+        rows = self._rows(response_ids).nonzero().squeeze(1)
         if not len(rows):
             return logits
         start = response_ids.shape[1] - self.config.context_width
         # generate() repeats each prompt in place for several answers; so do the keys.
-        keys_of_rows = np.repeat(self._sip_keys, n_rows // len(self._sip_keys), axis=0)
+        keys_of_rows = np.repeat(self._keys, n_rows // len(self._keys), axis=0)
         step = _Step(
+            self.config.source,
             keys_of_rows[rows.cpu().numpy()],
             response_ids[rows, start:],
             self.config.scheme.route(coins[rows.cpu()]),
@@ -96,6 +98,13 @@ class Marker:
         else:
             marked = embed(chosen, step.words(token_ids[rows]))
         return logits.index_copy(0, rows, marked.to(logits.dtype))
+
+    def _rows(self, response_ids: Tensor) -> Tensor:
+        h = self.config.context_width
+        if self.config.source.marks_repeats:
+            has_context = response_ids.shape[1] >= h
+            return response_ids.new_full((len(response_ids),), has_context, dtype=torch.bool)
+        return markable_rows(response_ids, h)
 
     def _mark_vocabulary(self, step: _Step, logits: Tensor) -> Tensor:
         candidates = _candidates(logits)
@@ -116,23 +125,36 @@ class Marker:
 class _Step(NamedTuple):
     """What the words of one step depend on, row by row."""
 
-    sip_keys: NDArray[np.uint64]
+    source: WordSource
+    keys: NDArray[np.uint64]
     contexts: Tensor
     streams: Tensor
 
     def words(self, token_ids: Tensor) -> Tensor:
         """Compute words of the candidates, shape (B, K), where the ids live."""
+        if not isinstance(self.source, NativePrf):
+            return self._foreign_words(token_ids)
         if token_ids.device.type == "cpu":
             words = words_by_row(
-                self.sip_keys,
+                self.keys,
                 self.contexts.numpy(),
                 token_ids.numpy(),
                 self.streams.numpy().astype(np.uint64),
             )
             return torch.from_numpy(words.astype(np.int64))
-        keys = torch.from_numpy(self.sip_keys.view(np.int64)).to(token_ids.device)
+        keys = torch.from_numpy(self.keys.view(np.int64)).to(token_ids.device)
         hashes = torch_prf.context_hashes(keys[:, 0], keys[:, 1], self.contexts)
         return torch_prf.words(hashes, token_ids, self.streams.to(token_ids.device))
+
+    def _foreign_words(self, token_ids: Tensor) -> Tensor:
+        """Ask a source without kernels of its own, row by row; rows may have keys of their own."""
+        ids, contexts = token_ids.cpu().numpy(), self.contexts.cpu().numpy()
+        words = np.empty(ids.shape, np.int64)
+        for row, (key, stream) in enumerate(zip(self.keys, self.streams.tolist(), strict=True)):
+            here = slice(row, row + 1)
+            hashes = self.source.context_hashes(key, contexts[here])
+            words[here] = self.source.words(key, hashes, ids[here], stream)
+        return torch.from_numpy(words).to(token_ids.device)
 
 
 def markable_rows(response_ids: Tensor, context_width: int) -> Tensor:

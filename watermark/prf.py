@@ -8,16 +8,19 @@ short inputs and from numba for long ones; `watermark.kernels.torch_prf` serves 
 
 from __future__ import annotations
 
-from typing import Final, Self, final
+from dataclasses import dataclass
+from typing import ClassVar, Final, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from watermark.errors import ConfigError
+from watermark.errors import ConfigError, FingerprintError
 from watermark.kernels import numpy_prf
-from watermark.keys import SecretKey
+from watermark.keys import EngineKey, Key, SecretKey
+from watermark.schemes import Scheme
+from watermark.word_sources import WordSource
 
-__all__ = ["PRF_NAME", "Prf", "words_by_row", "words_for_keys"]
+__all__ = ["NATIVE", "PRF_NAME", "NativePrf", "Prf", "words_by_row", "words_for_keys"]
 
 PRF_NAME: Final = "heirmark-1"
 _MAX_ID: Final = 0xFFFFFFFF
@@ -98,6 +101,65 @@ class Prf:
 
     def __repr__(self) -> str:
         return f"Prf({PRF_NAME}, key hidden)"
+
+
+@final
+@dataclass(frozen=True)
+class NativePrf(WordSource):
+    """`heirmark-1` as a source of words."""
+
+    name: ClassVar[str] = PRF_NAME
+
+    @property
+    def n_key_integers(self) -> int:
+        """Two: the 128-bit SipHash key."""
+        return 2
+
+    def check(self, scheme: Scheme, context_width: int) -> None:
+        """Refuse nothing: every scheme and width goes with our own words."""
+
+    def key_of(self, key: Key) -> NDArray[np.uint64]:
+        """Derive the SipHash key; see `WordSource.key_of`."""
+        return self.under(key).sip_key
+
+    def under(self, key: Key) -> Prf:
+        """Return the PRF under a key of ours; see `WordSource.under`."""
+        if isinstance(key, EngineKey):
+            raise FingerprintError(
+                f"key {key.key_id} belongs to another engine's mark, the config to heirmark's own; "
+                "give the config that describes that engine"
+            )
+        return Prf.from_key(key)
+
+    def context_hashes(
+        self, key: NDArray[np.uint64], contexts: NDArray[np.int64]
+    ) -> NDArray[np.uint64]:
+        """Hash contexts; see `WordSource.context_hashes`."""
+        return Prf(int(key[0]), int(key[1])).context_hashes(contexts)
+
+    def words(
+        self,
+        key: NDArray[np.uint64],
+        hashes: NDArray[np.uint64],
+        token_ids: NDArray[np.int64],
+        stream: int,
+    ) -> NDArray[np.uint32]:
+        """Compute words; see `WordSource.words`."""
+        return Prf(int(key[0]), int(key[1])).words(hashes, token_ids, stream)
+
+    def words_for_keys(
+        self,
+        keys: NDArray[np.uint64],
+        contexts: NDArray[np.int64],
+        pair_context: NDArray[np.int64],
+        token_ids: NDArray[np.int64],
+        n_streams: int,
+    ) -> NDArray[np.uint32]:
+        """Compute the words of the same pairs under many keys, compiled for many."""
+        return words_for_keys(keys, contexts, pair_context, token_ids, n_streams)
+
+
+NATIVE: Final = NativePrf()
 
 
 def words_by_row(

@@ -22,7 +22,7 @@ from transformers.generation.configuration_utils import BaseWatermarkingConfig
 
 from watermark.config import WatermarkConfig
 from watermark.errors import ConfigError, GenerationError
-from watermark.keys import SecretKey
+from watermark.keys import Key
 from watermark.marking import Marker
 
 __all__ = ["TransformersWatermark", "WatermarkProcessor"]
@@ -49,7 +49,7 @@ class WatermarkProcessor(LogitsProcessor):
     def __init__(
         self,
         config: WatermarkConfig,
-        keys: SecretKey | Sequence[SecretKey],
+        keys: Key | Sequence[Key],
         *,
         prompt_length: int,
         warpers: LogitsProcessorList | None = None,
@@ -114,7 +114,7 @@ class TransformersWatermark(BaseWatermarkingConfig):
         keys: one key, or one key for each prompt of the batch.
     """
 
-    def __init__(self, config: WatermarkConfig, keys: SecretKey | Sequence[SecretKey]) -> None:
+    def __init__(self, config: WatermarkConfig, keys: Key | Sequence[Key]) -> None:
         self._marker = Marker(config, keys)
 
     def validate(self) -> None:

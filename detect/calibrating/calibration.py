@@ -29,10 +29,11 @@ from detect.tails.nulls import tail
 from watermark.config import WatermarkConfig
 from watermark.contexts import first_occurrences
 from watermark.errors import ConfigError
-from watermark.keys import SecretKey
-from watermark.prf import Prf
+from watermark.keys import Key
+from watermark.prf import NATIVE
 from watermark.schemes.laws import ScoreLaw
 from watermark.tokens import TextTokenizer, check_fingerprint
+from watermark.word_sources import WordSource
 
 __all__ = ["Calibration", "calibrate", "fresh_statistics", "own_statistics"]
 
@@ -134,7 +135,7 @@ def calibrate(
     *,
     tokenizer: TextTokenizer,
     config: WatermarkConfig,
-    key: SecretKey,
+    key: Key,
     n_keys: int,
     length: int,
     seed: int = 0,
@@ -170,10 +171,17 @@ def calibrate(
     if n_keys < 1:
         raise ConfigError(f"at least one fresh key is needed, got {n_keys}")
     pieces, dropped = cut_corpus(
-        documents, tokenizer, context_width=config.context_width, length=length, on_tokens=on_tokens
+        documents,
+        tokenizer,
+        context_width=config.context_width,
+        length=length,
+        source=config.source,
+        on_tokens=on_tokens,
     )
     scorer = choose_scorer(score, config.scheme, "direct")
-    fresh = fresh_statistics(scorer, pieces, n_keys=n_keys, seed=seed, on_piece=on_piece)
+    fresh = fresh_statistics(
+        scorer, pieces, n_keys=n_keys, seed=seed, source=config.source, on_piece=on_piece
+    )
     sums, counts = own_statistics(config, pieces, key, scorer)
     law, rng = scorer.law, np.random.default_rng(seed)
     filled = counts > 0
@@ -202,6 +210,7 @@ def fresh_statistics(
     *,
     n_keys: int,
     seed: int,
+    source: WordSource = NATIVE,
     on_piece: Callable[[int], object] = lambda n: None,
 ) -> NDArray[np.float64]:
     """Score every piece under fresh keys of its own.
@@ -211,6 +220,7 @@ def fresh_statistics(
         pieces: the pieces.
         n_keys: keys a piece.
         seed: of the keys.
+        source: what makes the words.
         on_piece: called with 1 after each piece.
 
     Returns:
@@ -218,16 +228,15 @@ def fresh_statistics(
     """
     rows = []
     for i, piece in enumerate(pieces):
-        s, keys = piece.selection, decoy_keys(n_keys, seed * _KEYS_APART + i)
-        rows.append(
-            decoy_statistics(scorer, keys, s.contexts, s.tokens) + s.n_scored * scorer.law.mean
-        )
+        s, keys = piece.selection, decoy_keys(n_keys, seed * _KEYS_APART + i, source)
+        centred = decoy_statistics(scorer, keys, s.contexts, s.tokens, source=source)
+        rows.append(centred + s.n_scored * scorer.law.mean)
         on_piece(1)
     return np.stack(rows)
 
 
 def own_statistics(
-    config: WatermarkConfig, pieces: Sequence[Piece], key: SecretKey, scorer: Scorer
+    config: WatermarkConfig, pieces: Sequence[Piece], key: Key, scorer: Scorer
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Score every distinct pair of the corpus once, in the first piece that has it.
 
@@ -246,7 +255,7 @@ def own_statistics(
     owner = np.repeat(np.arange(len(pieces)), [p.selection.n_scored for p in pieces])[new]
     nothing = np.empty(0, np.int64)
     pooled = Selection(nothing, nothing.astype(np.int8), contexts[new], tokens[new])
-    scores = score_pairs(pooled, config, Prf.from_key(key), scorer)
+    scores = score_pairs(pooled, config, config.source.under(key), scorer)
     sums = np.bincount(owner, weights=scores, minlength=len(pieces)).astype(np.float64)
     return sums, np.bincount(owner, minlength=len(pieces)).astype(np.int64)
 

@@ -18,7 +18,9 @@ from detect.documents import Document
 from detect.scoring.scores import Selection, select_pairs
 from watermark.contexts import first_occurrences
 from watermark.errors import DocumentError
+from watermark.prf import NATIVE
 from watermark.tokens import TextTokenizer
+from watermark.word_sources import WordSource
 
 __all__ = ["CRITERIA", "Piece", "Stratum", "cut_corpus"]
 
@@ -69,6 +71,7 @@ def cut_corpus(
     *,
     context_width: int,
     length: int,
+    source: WordSource = NATIVE,
     on_tokens: Callable[[int], object] = lambda n: None,
 ) -> tuple[list[Piece], dict[str, int]]:
     """Cut documents into pieces.
@@ -78,6 +81,7 @@ def cut_corpus(
         tokenizer: the provider's tokenizer.
         context_width: h.
         length: tokens of a piece; the rest of a document is a shorter one.
+        source: what makes the words.
         on_tokens: called after each document with its number of tokens.
 
     Returns:
@@ -96,7 +100,11 @@ def cut_corpus(
     kept = [ids for ids in cut if len(ids) >= _SHORTEST]
     selections = [
         select_pairs(
-            ids, context_width, special_ids=tokenizer.special_ids, drop_repeated_contexts=True
+            ids,
+            context_width,
+            special_ids=tokenizer.special_ids,
+            drop_repeated_contexts=True,
+            source=source,
         )
         for ids in kept
     ]

@@ -17,7 +17,7 @@ from detect.commands.options import (
 from detect.results import format_p
 from watermark.cli import SEED, chosen_config, progress
 from watermark.files import atomic_writer
-from watermark.keys import load_key
+from watermark.key_files import load_key
 
 if TYPE_CHECKING:
     from detect.documents import Columns

@@ -14,7 +14,7 @@ from detect.results import format_p
 from watermark.cli import SEED, FiniteRange, chosen_config, config_options, progress
 from watermark.errors import MissingExtraError
 from watermark.files import atomic_writer, dump_json
-from watermark.keys import load_key
+from watermark.key_files import load_key
 
 if TYPE_CHECKING:
     from detect.suspect.likelihoods import Exchange, Scores

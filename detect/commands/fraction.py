@@ -9,7 +9,7 @@ import click
 from detect.commands.options import assessment_options, corpus_options, show
 from detect.results import format_p
 from watermark.cli import chosen_config, progress
-from watermark.keys import load_key
+from watermark.key_files import load_key
 
 if TYPE_CHECKING:
     from detect.documents import Columns

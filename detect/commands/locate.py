@@ -18,7 +18,7 @@ from detect.commands.options import (
 from detect.results import format_p
 from watermark.cli import chosen_config
 from watermark.files import atomic_writer, read_text_file
-from watermark.keys import load_key
+from watermark.key_files import load_key
 
 __all__ = ["locate"]
 

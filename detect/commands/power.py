@@ -119,7 +119,7 @@ def _pilot(options: dict[str, Any], config: WatermarkConfig) -> TextPilot | Effe
         return pilot_of_result(read_json(path), config)
     from detect.documents import read_documents
     from detect.scoring.scorers import choose_scorer
-    from watermark.keys import load_key
+    from watermark.key_files import load_key
     from watermark.tokens import check_fingerprint, load_tokenizer
 
     scorer = choose_scorer(options["score"], config.scheme, _use(options["access"]))

@@ -9,7 +9,7 @@ import click
 from detect.commands.options import PATH, assessment_options, show
 from detect.commands.suspect_options import asking_options
 from watermark.cli import FiniteRange, chosen_config, progress
-from watermark.keys import load_key
+from watermark.key_files import load_key
 
 __all__ = ["probe"]
 

@@ -25,7 +25,7 @@ from detect.results import Verdict, format_p
 from watermark.cli import chosen_config
 from watermark.errors import DocumentError
 from watermark.files import atomic_writer, dump_json, read_json
-from watermark.keys import load_key
+from watermark.key_files import load_key
 
 if TYPE_CHECKING:
     from detect.sequential.watching import Answer, Deployment, Watch

@@ -17,7 +17,8 @@ from detect.scoring.score_tables import Scorer
 from watermark.config import WatermarkConfig, load_config, preset
 from watermark.errors import ConfigError
 from watermark.files import atomic_writer, dump_json, read_json
-from watermark.keys import SecretKey, load_key, save_key
+from watermark.key_files import load_secret, save_key
+from watermark.keys import SecretKey
 from watermark.models import resolve_model
 from watermark.tokens import TextTokenizer, load_tokenizer
 
@@ -159,7 +160,7 @@ def start(folder: Path, model: str, size: Size, say: Callable[[str], object]) ->
             dump_json(preset("default").bound_to(tokenizer.fingerprint).to_dict()),
         )
         write(path, dump_json(marker))
-    config, key = load_config(folder / _CONFIG), load_key(folder / _KEY)
+    config, key = load_config(folder / _CONFIG), load_secret(folder / _KEY)
     say(f"a fresh key: {key.key_id}; {config.scheme.name}, context width {config.context_width}")
     return Run(folder, source, size, config, key, tokenizer, say)
 

@@ -28,7 +28,6 @@ from detect.suspect.probe import Control, ProbeResult, conclude
 from detect.tails.nulls import log_tails
 from watermark.cli import progress
 from watermark.contexts import group_rows
-from watermark.prf import Prf
 
 __all__ = ["mixed_corpus", "probe_by_text", "probe_by_weights", "single_answers"]
 
@@ -66,7 +65,7 @@ def _uniformity(run: Run, rows: Rows) -> float:
         )
         for row in rows
     ]
-    prf = Prf.from_key(run.key)
+    prf = run.config.source.under(run.key)
     scores = [score_pairs(selection, run.config, prf, scorer) for selection in selections]
     pairs = [np.column_stack([selection.contexts, selection.tokens]) for selection in selections]
     answer = np.repeat(np.arange(len(rows)), [len(s) for s in scores])

@@ -24,8 +24,7 @@ from detect.scoring.scorers import SCORES
 from detect.scoring.scores import Reason, score_pairs, select_pairs
 from watermark.config import WatermarkConfig
 from watermark.errors import ResultError
-from watermark.keys import SecretKey
-from watermark.prf import Prf
+from watermark.keys import Key
 from watermark.schemes.laws import ScoreLaw, Tabulated
 from watermark.tokens import TextTokenizer
 
@@ -194,7 +193,7 @@ def score_documents(
     documents: Iterable[Document],
     tokenizer: TextTokenizer,
     config: WatermarkConfig,
-    key: SecretKey,
+    key: Key,
     scorer: Scorer,
 ) -> TextPilot:
     """Score marked documents under their key.
@@ -212,7 +211,7 @@ def score_documents(
     Raises:
         ResultError: fewer than 20 scored tokens.
     """
-    prf = Prf.from_key(key)
+    prf = config.source.under(key)
     scores, scored = [], []
     for document in documents:
         ids = (
@@ -225,6 +224,7 @@ def score_documents(
             config.context_width,
             special_ids=tokenizer.special_ids,
             drop_repeated_contexts=True,
+            source=config.source,
         )
         scored.append(selection.reasons == Reason.SCORED)
         scores.append(score_pairs(selection, config, prf, scorer))

@@ -19,7 +19,8 @@ from detect.scoring.score_tables import Scorer
 from watermark.config import WatermarkConfig
 from watermark.contexts import first_occurrences, group_rows, windows
 from watermark.errors import DocumentError
-from watermark.prf import Prf
+from watermark.prf import NATIVE
+from watermark.word_sources import KeyedWords, Pairs, WordSource
 
 __all__ = ["Reason", "Selection", "score_pairs", "select_pairs"]
 
@@ -49,8 +50,9 @@ class Selection:
     Attributes:
         token_ids: int64, shape (T,), all tokens.
         reasons: int8, shape (T,), a `Reason` for each.
-        contexts: int64, shape (n, h), contexts of the scored tokens, in text order.
-        tokens: int64, shape (n,), the scored tokens.
+        contexts: int64, shape (n, h), contexts of the scored tokens, in text order, as
+            `WordSource.canonical` gives them.
+        tokens: int64, shape (n,), the scored tokens, likewise.
     """
 
     token_ids: NDArray[np.int64]
@@ -81,6 +83,7 @@ def select_pairs(
     prompt_ids: NDArray[np.int64] | None = None,
     special_ids: Iterable[int] = (),
     drop_repeated_contexts: bool,
+    source: WordSource = NATIVE,
 ) -> Selection:
     """Decide which tokens of a text may be scored.
 
@@ -92,7 +95,8 @@ def select_pairs(
         special_ids: ids that carry no text; neither they nor contexts with them are scored.
         drop_repeated_contexts: True for text that may be marked directly (a repeated context is
             not marked again), False for a suspect's text, where only repeated pairs are dropped.
-            With h = 0 only repeated pairs are dropped.
+            With h = 0, or a source that marks repeats, only repeated pairs are dropped.
+        source: what makes the words; pairs that it cannot tell apart are repeats.
 
     Returns:
         The selection.
@@ -114,25 +118,28 @@ def select_pairs(
         # Without context every copied token keeps its word, so that the token itself is the rule.
         seen = _occurs_in(contexts if h else tokens[:, None], _checked(prompt_ids))
         _drop(scored, seen, Reason.CONTEXT_IN_PROMPT)
-    if drop_repeated_contexts and h:
+    if drop_repeated_contexts and h and not source.marks_repeats:
         # A context counts as met even where its own token was not scored: it was marked there.
         _drop(scored, ~first_occurrences(contexts), Reason.REPEATED_CONTEXT)
     kept = np.flatnonzero(scored == Reason.SCORED)
-    new = first_occurrences(np.column_stack([contexts[kept], tokens[kept]]))
+    pairs = source.canonical(Pairs(contexts[kept], tokens[kept]))
+    new = first_occurrences(np.column_stack(pairs))
     scored[kept[~new]] = Reason.REPEATED_PAIR
-    kept = kept[new]
-    return Selection(token_ids, reasons, contexts[kept], tokens[kept])
+    return Selection(token_ids, reasons, pairs.contexts[new], pairs.tokens[new])
 
 
 def score_pairs(
-    selection: Selection, config: WatermarkConfig, prf: Prf, scorer: Scorer | None = None
+    selection: Selection,
+    config: WatermarkConfig,
+    prf: KeyedWords,
+    scorer: Scorer | None = None,
 ) -> NDArray[np.float64]:
     """Score the selected pairs.
 
     Args:
         selection: what to score.
         config: the deployment.
-        prf: the PRF under the key.
+        prf: the source of words under the key.
         scorer: what scores words; None is the scheme itself.
 
     Returns:

@@ -25,8 +25,7 @@ from detect.segments.skyline import skyline
 from detect.segments.windows import Pairs, WindowTable, assess_windows, place_pairs
 from detect.text import DIRECT_EFFECT, binding_limits, token_rows
 from watermark.config import WatermarkConfig
-from watermark.keys import SecretKey
-from watermark.prf import Prf
+from watermark.keys import Key
 from watermark.schemes.laws import ScoreLaw
 from watermark.tokens import TextTokenizer, check_fingerprint
 
@@ -159,7 +158,7 @@ def locate_text(
     *,
     tokenizer: TextTokenizer,
     config: WatermarkConfig,
-    key: SecretKey,
+    key: Key,
     alpha: float = ALPHA,
     score: str | None = None,
 ) -> LocatedText:
@@ -191,8 +190,9 @@ def locate_text(
         config.context_width,
         special_ids=tokenizer.special_ids,
         drop_repeated_contexts=False,
+        source=config.source,
     )
-    scores = score_pairs(selection, config, Prf.from_key(key), scorer)
+    scores = score_pairs(selection, config, config.source.under(key), scorer)
     pairs = place_pairs(selection, scores, config.context_width)
     table = assess_windows(pairs, selection.n_tokens, scorer.law)
     # Far below 1e-15 the normal quantile would see alpha as nothing.

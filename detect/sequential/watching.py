@@ -29,7 +29,7 @@ from detect.suspect.inheritance import TEXT_EFFECT
 from detect.text import binding_limits
 from watermark.config import WatermarkConfig
 from watermark.errors import FingerprintError, ResultError
-from watermark.keys import SecretKey
+from watermark.keys import Key
 from watermark.prf import Prf
 from watermark.tokens import TextTokenizer, check_fingerprint
 
@@ -79,7 +79,7 @@ class Deployment:
     """
 
     config: WatermarkConfig
-    key: SecretKey
+    key: Key
     tokenizer: TextTokenizer
     alpha: float
 
@@ -163,6 +163,7 @@ class Watch:
             prompt_ids=answer.prompt_ids,
             special_ids=self.deployment.tokenizer.special_ids,
             drop_repeated_contexts=False,
+            source=config.source,
         )
         digests = _digests(np.column_stack([selection.contexts, selection.tokens]))
         new = ~_are_in(digests, self.pairs)
@@ -302,7 +303,7 @@ def _course(payload: dict[str, Any]) -> tuple[tuple[int, float], ...]:
 def _words(
     deployment: Deployment, selection: Selection, new: NDArray[np.bool_]
 ) -> NDArray[np.uint32]:
-    prf = Prf.from_key(deployment.key)
+    prf = deployment.config.source.under(deployment.key)
     hashes = prf.context_hashes(np.ascontiguousarray(selection.contexts[new]))
     streams = range(deployment.config.scheme.n_streams)
     return np.stack([prf.words(hashes, selection.tokens[new], stream) for stream in streams])

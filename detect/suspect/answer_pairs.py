@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from detect.scoring.scores import Reason, Selection, select_pairs
 from detect.suspect.exchanges import SuspectAnswer
 from watermark.contexts import group_rows
+from watermark.prf import NATIVE
 from watermark.tokens import TextTokenizer
+from watermark.word_sources import WordSource
 
 __all__ = ["AnswerPairs", "pool_answers"]
 
@@ -43,7 +45,10 @@ class AnswerPairs:
 
 
 def pool_answers(
-    tokenizer: TextTokenizer, answers: Sequence[SuspectAnswer], context_width: int
+    tokenizer: TextTokenizer,
+    answers: Sequence[SuspectAnswer],
+    context_width: int,
+    source: WordSource = NATIVE,
 ) -> AnswerPairs:
     """Collect the pairs of answers.
 
@@ -54,6 +59,7 @@ def pool_answers(
         tokenizer: the provider's tokenizer.
         answers: the suspect's answers.
         context_width: h.
+        source: what makes the words.
 
     Returns:
         The pairs; unscored tokens by reason.
@@ -67,6 +73,7 @@ def pool_answers(
             prompt_ids=prompt,
             special_ids=tokenizer.special_ids,
             drop_repeated_contexts=False,
+            source=source,
         )
         for text, prompt in zip(texts, prompts, strict=True)
     ]

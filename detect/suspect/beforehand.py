@@ -21,11 +21,12 @@ from detect.suspect.context_counts import ContextCounts, count_contexts
 from detect.suspect.exchanges import ReadingText, SuspectAnswer
 from detect.suspect.inheritance import assess_pool, pool_scorer
 from detect.suspect.open_weights import TransformersSuspect
+from watermark.config import WatermarkConfig
 from watermark.errors import ConfigError, ResultError
 from watermark.files import read_records, read_text_file
 from watermark.tokens import TextTokenizer
 
-__all__ = ["Beforehand", "count_own_texts"]
+__all__ = ["Beforehand", "count_own_texts", "refuse_weak_hash"]
 
 # Own texts this unlikely under the null are marked with the key under test.
 _MARKED_BELOW: Final = 1e-4
@@ -107,6 +108,23 @@ class Beforehand:
         return texts
 
 
+def refuse_weak_hash(config: WatermarkConfig) -> None:
+    """Refuse marks whose hash cannot tell some pairs apart, where pairs carry weights.
+
+    Weights of contexts and of whole distributions belong to pairs; where several of them share
+    their words under every key, a sum over them is no sum of independent scores.
+
+    Raises:
+        ConfigError: such a mark.
+    """
+    if not config.source.tells_pairs_apart:
+        raise ConfigError(
+            f"{config.source.name} hashes many pairs of context and token to the same words; such "
+            "a mark can be tested by text alone, without weights. Probe with --access text and "
+            "without --own-texts"
+        )
+
+
 def count_own_texts(path: Path, tokenizer: TextTokenizer, plan: Plan) -> ContextCounts:
     """Count the contexts of texts that the key under test did not shape.
 
@@ -124,6 +142,7 @@ def count_own_texts(path: Path, tokenizer: TextTokenizer, plan: Plan) -> Context
         ResultError: they are marked under the key under test.
     """
     h = plan.config.context_width
+    refuse_weak_hash(plan.config)
     if str(path) == "-":
         raise ConfigError("own texts are read twice, which standard input cannot be; give a file")
     if h == 0:
@@ -134,7 +153,9 @@ def count_own_texts(path: Path, tokenizer: TextTokenizer, plan: Plan) -> Context
             "reach a context depends on it. Give unmarked texts, or those of another key"
         )
     texts = [text for (text,) in read_records(path, ("text",))]
-    pairs = pool_answers(tokenizer, [SuspectAnswer("", text) for text in texts], h)
+    pairs = pool_answers(
+        tokenizer, [SuspectAnswer("", text) for text in texts], h, plan.config.source
+    )
     found = assess_pool(replace(plan, n_decoys=0, scorer=None), pairs)
     if found.tail.log10_p < math.log10(_MARKED_BELOW):
         raise ResultError(

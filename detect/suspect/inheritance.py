@@ -39,7 +39,6 @@ from detect.tails.nulls import log_tails
 from watermark.config import WatermarkConfig
 from watermark.contexts import group_rows
 from watermark.errors import ResultError
-from watermark.prf import Prf
 from watermark.schemes import Scheme
 from watermark.schemes.dual_gumbel import DualGumbel
 from watermark.schemes.gumbel import Gumbel
@@ -126,7 +125,8 @@ def assess_pool(
 ) -> Finding:
     """Test the distinct pairs of answers; see `assess_answers`."""
     scorer = pool_scorer(plan, pairs, counts, log_probs)
-    scores = score_pairs(pairs.as_selection(), plan.config, Prf.from_key(plan.key), scorer)
+    words = plan.config.source.under(plan.key)
+    scores = score_pairs(pairs.as_selection(), plan.config, words, scorer)
     return assess_scores(replace(plan, scorer=scorer), pairs.contexts, pairs.tokens, scores)
 
 
@@ -306,6 +306,7 @@ def _refuse_marked(plan: Plan, tokenizer: TextTokenizer, texts: Sequence[Reading
             h,
             special_ids=tokenizer.special_ids,
             drop_repeated_contexts=True,
+            source=plan.config.source,
         )
         for t in texts
     ]
@@ -314,7 +315,7 @@ def _refuse_marked(plan: Plan, tokenizer: TextTokenizer, texts: Sequence[Reading
     new = group_rows(np.column_stack([contexts, tokens]))[0]
     pooled = Selection(np.empty(0, np.int64), np.empty(0, np.int8), contexts[new], tokens[new])
     plan = replace(plan, n_decoys=0, scorer=None)
-    scores = score_pairs(pooled, plan.config, Prf.from_key(plan.key))
+    scores = score_pairs(pooled, plan.config, plan.config.source.under(plan.key))
     found = assess_scores(plan, pooled.contexts, pooled.tokens, scores)
     # One marked text among many drowns in the pool, but can rule the reading: each is looked at.
     worst = min(found.tail.log10_p, _smallest_adjusted(plan, rows))
@@ -328,7 +329,7 @@ def _refuse_marked(plan: Plan, tokenizer: TextTokenizer, texts: Sequence[Reading
 
 def _smallest_adjusted(plan: Plan, rows: Sequence[Selection]) -> float:
     """Test each reading text by itself; log10 p of the most suspicious, by Holm's method."""
-    prf, law = Prf.from_key(plan.key), plan.scoring.law
+    prf, law = plan.config.source.under(plan.key), plan.scoring.law
     if not rows:
         return 0.0
     sums = np.array([float(score_pairs(row, plan.config, prf).sum()) for row in rows])
@@ -342,7 +343,7 @@ def assess_pairs(plan: Plan, pairs: PairWeights) -> Finding:
     contexts, tokens, weights = weighed.contexts, weighed.tokens, weighed.weights
     plan = replace(plan, scorer=weighed.scorer)
     selection = Selection(np.empty(0, np.int64), np.empty(0, np.int8), contexts, tokens)
-    scores = score_pairs(selection, plan.config, Prf.from_key(plan.key), weighed.scorer)
+    scores = score_pairs(selection, plan.config, plan.config.source.under(plan.key), weighed.scorer)
     statistic = weighed.statistic(scores)
     null = weighed.tail(statistic)
     decoys = None
@@ -355,6 +356,7 @@ def assess_pairs(plan: Plan, pairs: PairWeights) -> Finding:
             n_decoys=plan.n_decoys,
             seed=plan.seed,
             weights=weights,
+            source=plan.config.source,
         )
     # The published effect is one of contexts: hundreds of pairs share the evidence of one. What the
     # suspect cannot name in its own tokens could not have shown.

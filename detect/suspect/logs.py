@@ -26,7 +26,7 @@ from watermark.answering import answer_prompts
 from watermark.config import WatermarkConfig
 from watermark.errors import DocumentError, FingerprintError
 from watermark.files import read_json, read_text_file
-from watermark.keys import SecretKey
+from watermark.keys import Key, SecretKey
 from watermark.models import resolve_model
 from watermark.tokens import load_tokenizer
 
@@ -200,7 +200,7 @@ def draw_counterfactuals(
     answers: Sequence[LoggedAnswer],
     *,
     config: WatermarkConfig,
-    key: SecretKey,
+    key: Key,
     kind: Kind,
     n: int,
     max_new_tokens: int,
@@ -246,7 +246,7 @@ def draw_counterfactuals(
     seed = secrets.randbits(62) if seed is None else seed
     prompts = [answer.prompt for answer in answers]
 
-    def drawn(chosen: Sequence[str], own: SecretKey, world: int) -> list[str]:
+    def drawn(chosen: Sequence[str], own: Key, world: int) -> list[str]:
         answered = answer_prompts(
             folder, chosen, config=bound, key=own, on_tokens=on_tokens,
             max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k,
@@ -265,9 +265,7 @@ def draw_counterfactuals(
     return Candidates(kind, key.key_id, bound, settings, tuple(answers), tuple(others), n_unchecked)
 
 
-def _check_deployment(
-    number: int, answer: LoggedAnswer, config: WatermarkConfig, key: SecretKey
-) -> None:
+def _check_deployment(number: int, answer: LoggedAnswer, config: WatermarkConfig, key: Key) -> None:
     if answer.key_id not in (None, key.key_id):
         raise FingerprintError(
             f"logged answer {number} is marked under {answer.key_id}, and the key is {key.key_id}; "

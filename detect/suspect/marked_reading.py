@@ -78,7 +78,6 @@ from detect.suspect.reading import (
 )
 from watermark.contexts import group_rows, windows
 from watermark.errors import ResultError
-from watermark.prf import Prf
 from watermark.schemes.dual_gumbel import DualGumbel
 from watermark.schemes.gumbel import Gumbel
 from watermark.tokens import TextTokenizer, check_fingerprint
@@ -225,7 +224,7 @@ def _runs(ids: Sequence[int], width: int) -> NDArray[np.int64]:
 
 def _log_e(plan: Plan, rows: _Rows) -> NDArray[np.float64]:
     """Ln E after each row."""
-    scheme, prf = plan.config.scheme, Prf.from_key(plan.key)
+    scheme, prf = plan.config.scheme, plan.config.source.under(plan.key)
     by_bets = isinstance(scheme, Gumbel | DualGumbel)
     scales = None if by_bets else row_scales(scheme, rows.moves.roots)
     n_bets = len(MULTIPLES) if scales is None else scales.shape[1]

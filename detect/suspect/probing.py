@@ -15,7 +15,7 @@ from detect.finding import Plan
 from detect.planning.effects import inherited_effect
 from detect.scoring.scorers import choose_scorer
 from detect.suspect.asking import Asked, AskingOptions, ask, plan_asking, spending
-from detect.suspect.beforehand import Beforehand, count_own_texts
+from detect.suspect.beforehand import Beforehand, count_own_texts, refuse_weak_hash
 from detect.suspect.exchanges import ReadingText, SuspectAnswer
 from detect.suspect.inheritance import (
     TEXT_EFFECT,
@@ -38,7 +38,7 @@ from detect.suspect.used import is_same, refuse_own_reference, what_was_used
 from watermark.config import WatermarkConfig
 from watermark.errors import DocumentError, FingerprintError
 from watermark.files import read_prompts, read_records
-from watermark.keys import SecretKey
+from watermark.keys import Key
 from watermark.sampling import Sampling
 from watermark.tokens import TextTokenizer, load_tokenizer
 
@@ -57,7 +57,7 @@ class ProbeRequest:
     controls: tuple[str, ...]
     reference: str | None
     config: WatermarkConfig
-    key: SecretKey
+    key: Key
     tokenizer: str
     alpha: float
     n_decoys: int
@@ -119,6 +119,7 @@ def _check(request: ProbeRequest) -> None:
     """Say what cannot be before anything is asked or read."""
     if request.access != "text":
         refuse_without_context(request.config)
+        refuse_weak_hash(request.config)
     refuse_own_reference(request.suspect, request.reference)
 
 

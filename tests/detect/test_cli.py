@@ -18,7 +18,8 @@ from detect.cli import heirmark
 from detect.interrupts import run_interruptible
 from tests.detect.synthetic import marked_ids
 from watermark.config import preset
-from watermark.keys import SecretKey, save_key
+from watermark.key_files import save_key
+from watermark.keys import SecretKey
 from watermark.tokens import TextTokenizer
 
 COMMANDS = [

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from tests.vectors import regenerate
 from watermark.errors import ConfigError, DocumentError, KeyFileError
 from watermark.files import atomic_writer
-from watermark.keys import SecretKey, load_key, save_key
+from watermark.key_files import load_key, save_key
+from watermark.keys import SecretKey
 
 SECRET = bytes(range(32))
 KEY = SecretKey(SECRET)

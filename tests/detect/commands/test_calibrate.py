@@ -10,7 +10,8 @@ from click.testing import CliRunner, Result
 from detect.commands.calibrate import calibrate
 from tests.conftest import PARAGRAPH
 from watermark.errors import DocumentError
-from watermark.keys import SecretKey, save_key
+from watermark.key_files import save_key
+from watermark.keys import SecretKey
 
 KEY = SecretKey(bytes(range(32)))
 

@@ -14,7 +14,8 @@ from tests.tiny_model import write_model
 from watermark.answering import answer_prompts
 from watermark.config import preset
 from watermark.errors import WatermarkError
-from watermark.keys import SecretKey, save_key
+from watermark.key_files import save_key
+from watermark.keys import SecretKey
 from watermark.tokens import load_tokenizer
 
 KEY = SecretKey(bytes(range(32)))

@@ -13,7 +13,8 @@ from detect.reporting import render_report
 from tests.detect.synthetic import marked_ids
 from watermark.config import preset
 from watermark.errors import DocumentError
-from watermark.keys import SecretKey, save_key
+from watermark.key_files import save_key
+from watermark.keys import SecretKey
 
 KEY = SecretKey(bytes(range(32)))
 

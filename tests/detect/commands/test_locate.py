@@ -19,7 +19,8 @@ from detect.segments.skyline import skyline
 from tests.detect.synthetic import marked_ids
 from watermark.config import preset
 from watermark.errors import DocumentError
-from watermark.keys import SecretKey, save_key
+from watermark.key_files import save_key
+from watermark.keys import SecretKey
 from watermark.tokens import TextTokenizer, load_tokenizer
 
 KEY = SecretKey(bytes(range(32)))

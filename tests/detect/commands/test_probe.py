@@ -18,7 +18,8 @@ from click.testing import CliRunner, Result
 from detect.commands.probe import probe
 from tests.chat_server import ChatServer, slow
 from watermark.errors import ConfigError, ModelError, ResultError
-from watermark.keys import SecretKey, save_key
+from watermark.key_files import save_key
+from watermark.keys import SecretKey
 from watermark.models import resolve_model
 
 KEY = "sk-very-secret-0123456789"

@@ -23,7 +23,8 @@ from tests.detect.synthetic import marked_ids
 from watermark.config import WatermarkConfig, preset
 from watermark.contexts import first_occurrences, windows
 from watermark.errors import FingerprintError, ResultError
-from watermark.keys import SecretKey, save_key
+from watermark.key_files import save_key
+from watermark.keys import SecretKey
 from watermark.prf import Prf
 from watermark.schemes.red_green import RedGreen
 from watermark.tokens import TextTokenizer

@@ -10,7 +10,8 @@ import pytest
 from detect.demo.folder import Size
 from detect.demo.run import run_demo
 from watermark.errors import ConfigError
-from watermark.keys import SecretKey, load_key, save_key
+from watermark.key_files import load_key, save_key
+from watermark.keys import SecretKey
 
 SIZE = Size(
     n_training=24, n_probe=3, n_reading=2, max_new_tokens=16, trained_layers=1, n_marked=2

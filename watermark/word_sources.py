@@ -1,0 +1,249 @@
+"""Where words come from: (key, context, token) in, a 32-bit word out.
+
+The native source is `watermark.prf`. Other systems' marks are other sources
+(`watermark.interop`, one file each). A source is a frozen value of public parameters; under a key
+it gives `KeyedWords`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import asdict
+from typing import Any, ClassVar, NamedTuple, Protocol, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from watermark.errors import FingerprintError
+from watermark.keys import EngineKey, Key
+from watermark.schemes import Scheme
+
+__all__ = ["IntegerWords", "KeyedWords", "Pairs", "WordSource"]
+
+
+class Pairs(NamedTuple):
+    """(context, token) pairs: contexts int64, shape (n, h), and tokens int64, shape (n,)."""
+
+    contexts: NDArray[np.int64]
+    tokens: NDArray[np.int64]
+
+
+class KeyedWords(Protocol):
+    """A source under one key."""
+
+    def context_hashes(self, contexts: NDArray[np.int64]) -> NDArray[np.uint64]:
+        """Prepare contexts, int64 of shape (n, h), once for all tokens that follow them.
+
+        Returns:
+            uint64, shape (n, s).
+        """
+
+    def words(
+        self,
+        hashes: NDArray[np.uint64],
+        token_ids: NDArray[np.int64],
+        stream: int | NDArray[np.uint64] = 0,
+    ) -> NDArray[np.uint32]:
+        """Compute the words of tokens, int64 of shape (n,) or (n, K), after prepared contexts.
+
+        Returns:
+            uint32, the shape of `token_ids`.
+        """
+
+
+class WordSource(ABC):
+    """A way to make words. Concrete sources are frozen dataclasses of public parameters.
+
+    Under a key that is independent of the text, words of pairs that are distinct after
+    `canonical` must be independent and uniform, as far as the system's own hash is random.
+
+    Attributes:
+        name: how configs call it.
+        key_bits: bits of each integer of a key.
+    """
+
+    name: ClassVar[str]
+    key_bits: ClassVar[int] = 64
+
+    @property
+    def marks_repeats(self) -> bool:
+        """True if a context that has occurred in the same response is marked again.
+
+        Then every distinct pair of a marked text is scored, not only the first of each context.
+        """
+        return False
+
+    @property
+    def tells_pairs_apart(self) -> bool:
+        """False for a hash so weak that distinct pairs have the same words under every key."""
+        return True
+
+    @property
+    @abstractmethod
+    def n_key_integers(self) -> int:
+        """How many integers a key of the system has."""
+
+    @abstractmethod
+    def context_hashes(
+        self, key: NDArray[np.uint64], contexts: NDArray[np.int64]
+    ) -> NDArray[np.uint64]:
+        """Prepare contexts under a key.
+
+        Args:
+            key: uint64, shape (n_key_integers,).
+            contexts: int64, shape (n, h), oldest first; what `canonical` returns as well.
+
+        Returns:
+            uint64, shape (n, s).
+        """
+
+    @abstractmethod
+    def words(
+        self,
+        key: NDArray[np.uint64],
+        hashes: NDArray[np.uint64],
+        token_ids: NDArray[np.int64],
+        stream: int,
+    ) -> NDArray[np.uint32]:
+        """Compute words after prepared contexts.
+
+        Args:
+            key: uint64, shape (n_key_integers,).
+            hashes: from `context_hashes`.
+            token_ids: int64, shape (n,) one token per context, or (n, K) candidates.
+            stream: which word stream.
+
+        Returns:
+            uint32, the shape of `token_ids`.
+        """
+
+    @abstractmethod
+    def check(self, scheme: Scheme, context_width: int) -> None:
+        """Refuse a deployment that the system does not have.
+
+        Args:
+            scheme: the deployment's scheme.
+            context_width: h.
+
+        Raises:
+            ConfigError: says what the system has.
+        """
+
+    def canonical(self, pairs: Pairs) -> Pairs:
+        """Replace pairs by others of the same shapes and words, equal where words must be equal.
+
+        A weak hash cannot tell some pairs apart, whatever the key: counted twice they would be one
+        piece of evidence counted twice. The default is a hash that tells all pairs apart
+        (`tells_pairs_apart`).
+        """
+        return pairs
+
+    def key_of(self, key: Key) -> NDArray[np.uint64]:
+        """Take the integers of a key.
+
+        Args:
+            key: a key of the system, or a secret from which one is derived for this source.
+
+        Returns:
+            uint64, shape (n_key_integers,). As secret as the key.
+
+        Raises:
+            FingerprintError: the key has another number of integers, or larger ones.
+        """
+        n, size = self.n_key_integers, self.key_bits // 8
+        if not isinstance(key, EngineKey):
+            drawn = key.subkey("engine " + self.name, n * size)
+            parts = [drawn[i * size : (i + 1) * size] for i in range(n)]
+            return np.array([int.from_bytes(part, "little") for part in parts], np.uint64)
+        if len(key.integers) != n:
+            raise FingerprintError(
+                f"{self.name} takes a key of {n} integers, key {key.key_id} has "
+                f"{len(key.integers)}; give the key that belongs to the config"
+            )
+        if max(key.integers) >= 1 << self.key_bits:
+            raise FingerprintError(
+                f"{self.name} takes integers below 2^{self.key_bits}; key {key.key_id} has a "
+                "larger one"
+            )
+        return np.array(key.integers, np.uint64)
+
+    def under(self, key: Key) -> KeyedWords:
+        """Return the words of this source under a key; see `key_of`."""
+        return IntegerWords(self, self.key_of(key))
+
+    def fresh_keys(self, n: int, seed: int) -> NDArray[np.uint64]:
+        """Draw keys that were never used.
+
+        Args:
+            n: how many.
+            seed: of numpy's PCG64.
+
+        Returns:
+            uint64, shape (n, n_key_integers).
+        """
+        shape = (n, self.n_key_integers)
+        top = (1 << self.key_bits) - 1
+        return np.random.default_rng(seed).integers(0, top, shape, np.uint64, True)
+
+    def words_for_keys(
+        self,
+        keys: NDArray[np.uint64],
+        contexts: NDArray[np.int64],
+        pair_context: NDArray[np.int64],
+        token_ids: NDArray[np.int64],
+        n_streams: int,
+    ) -> NDArray[np.uint32]:
+        """Compute the words of the same pairs under many keys.
+
+        Args:
+            keys: uint64, shape (M, n_key_integers).
+            contexts: int64, shape (C, h), the distinct contexts.
+            pair_context: int64, shape (n,), row of `contexts` that each pair has.
+            token_ids: int64, shape (n,).
+            n_streams: streams 0 .. n_streams - 1 are computed.
+
+        Returns:
+            uint32, shape (M, n_streams, n).
+        """
+        found = np.empty((len(keys), n_streams, len(token_ids)), np.uint32)
+        for row, key in zip(found, keys, strict=True):
+            hashes = self.context_hashes(key, contexts)[pair_context]
+            for stream in range(n_streams):
+                row[stream] = self.words(key, hashes, token_ids, stream)
+        return found
+
+    def parameters(self) -> dict[str, Any]:
+        """The source's parameters as plain JSON values."""
+        return asdict(self)  # type: ignore[call-overload, no-any-return]
+
+
+@final
+class IntegerWords:
+    """A foreign source under one key. Shows no key material."""
+
+    __slots__ = ("_key", "_source")
+
+    def __init__(self, source: WordSource, key: NDArray[np.uint64]) -> None:
+        self._source, self._key = source, key
+
+    def context_hashes(self, contexts: NDArray[np.int64]) -> NDArray[np.uint64]:
+        """Prepare contexts; see `KeyedWords.context_hashes`."""
+        return self._source.context_hashes(self._key, contexts)
+
+    def words(
+        self,
+        hashes: NDArray[np.uint64],
+        token_ids: NDArray[np.int64],
+        stream: int | NDArray[np.uint64] = 0,
+    ) -> NDArray[np.uint32]:
+        """Compute words; see `KeyedWords.words`."""
+        if isinstance(stream, int):
+            return self._source.words(self._key, hashes, token_ids, stream)
+        found = np.empty(token_ids.shape, np.uint32)
+        for one in np.unique(stream):
+            rows = stream == one
+            found[rows] = self._source.words(self._key, hashes[rows], token_ids[rows], int(one))
+        return found
+
+    def __repr__(self) -> str:
+        return f"IntegerWords({self._source.name}, key hidden)"
