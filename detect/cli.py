@@ -5,8 +5,9 @@ Exit codes: 0 done (whatever was found), 1 error, 2 wrong usage, 130 stopped by 
 
 from __future__ import annotations
 
+from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,7 +15,14 @@ from detect.commands.calibrate import calibrate
 from detect.commands.counterfactuals import counterfactuals
 from detect.commands.fraction import fraction
 from detect.commands.locate import locate
-from detect.commands.options import PATH, Stopped, assessment_options, corpus_options, show
+from detect.commands.options import (
+    PATH,
+    Stopped,
+    assessment_options,
+    corpus_options,
+    profile_summary,
+    show,
+)
 from detect.commands.power import power
 from detect.commands.probe import probe
 from detect.commands.watch import watch
@@ -26,13 +34,20 @@ from watermark.key_files import load_key
 
 if TYPE_CHECKING:
     from detect.documents import Columns
+    from detect.profiles import ProfileSearch
 
 __all__ = ["main"]
 
 
 @heirmark.command()
 @click.argument("text", metavar="FILE")
-@assessment_options
+@partial(assessment_options, key_required=False)
+@click.option(
+    "--profiles",
+    "profiles_path",
+    type=PATH,
+    help="Folder of *.profile.json and *.key.json: which of these deployments made the text?",
+)
 @click.option("--prompt", "prompt_path", help="File with the prompt that the text answers.")
 @click.option("--tokens", is_flag=True, help="List every token with its score, for the report.")
 @click.option("--reference", help="A model that says how likely each token was: fewer tokens do.")
@@ -45,27 +60,40 @@ __all__ = ["main"]
 )
 def detect(
     text: str,
-    key_path: Path,
+    key_path: Path | None,
     preset_name: str | None,
     config_path: Path | None,
     tokenizer: str,
-    alpha: float,
-    n_decoys: int,
-    seed: int,
-    score: str | None,
     as_json: bool,
     output: Path | None,
+    profiles_path: Path | None,
     prompt_path: str | None,
     tokens: bool,
     reference: str | None,
     temperature: float,
+    **assessment: Any,
 ) -> None:
-    """Test one text (FILE, or - for standard input) for a mark."""
+    """Test one text (FILE, or - for standard input) for a mark.
+
+    Under one key (--key), or under every deployment of a folder (--profiles).
+    """
     from detect.text import assess_text
     from watermark.tokens import load_tokenizer
 
+    if (key_path is None) == (profiles_path is None):
+        raise click.UsageError("give --key FILE, or --profiles DIR")
     written = read_text_file(text)
     prompt = read_text_file(prompt_path) if prompt_path else None
+    if profiles_path:
+        if preset_name or config_path or reference:
+            raise click.UsageError(
+                "profiles name config and tokenizer themselves; they take no "
+                "--preset, --config or --reference"
+            )
+        search = _search(written, profiles_path, prompt=prompt, **assessment)
+        show(search.to_dict(tokens=tokens), as_json, output, profile_summary)
+        return
+    assert key_path is not None
     provider = load_tokenizer(tokenizer)
     log_probs = None
     if reference:
@@ -78,13 +106,19 @@ def detect(
         config=chosen_config(preset_name, config_path),
         key=load_key(key_path),
         prompt=prompt,
-        alpha=alpha,
-        n_decoys=n_decoys,
-        seed=seed,
-        score=score,
         log_probs=log_probs,
+        **assessment,
     )
     show(result.to_dict(tokens=tokens), as_json, output)
+
+
+def _search(written: str, folder: Path, **assessment: Any) -> ProfileSearch:
+    from detect.profiles import search_profiles
+    from watermark.profiles import load_profiles
+    from watermark.tokens import load_tokenizer
+
+    served = load_profiles(folder)
+    return search_profiles(written, served, tokenizer_of=cache(load_tokenizer), **assessment)
 
 
 @heirmark.command()

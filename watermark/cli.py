@@ -18,9 +18,9 @@ from tqdm import tqdm
 
 from watermark.config import PRESETS, WatermarkConfig, load_config, preset
 from watermark.errors import ConfigError, WatermarkError
-from watermark.files import atomic_writer, read_prompts
+from watermark.files import atomic_writer, read_prompts, read_text_file
 from watermark.key_files import load_key, load_secret, save_key
-from watermark.keys import LABELS, SecretKey
+from watermark.keys import LABELS, EngineKey, SecretKey
 
 __all__ = ["SEED", "FiniteRange", "chosen_config", "config_options", "heirmark", "progress"]
 
@@ -82,6 +82,38 @@ def keys_derive(master: Path, path: Path, **labels: str) -> None:
     key = load_secret(master).derive(**labels)
     save_key(key, path)
     click.echo(f"wrote {path}; its public key id is {key.key_id}")
+
+
+@keys.command("import")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option(
+    "--from",
+    "source",
+    help="File with the integers, - for standard input.  [default: asked for, unseen]",
+)
+def keys_import(path: Path, source: str | None) -> None:
+    """Write the key of another engine's mark to PATH (mode 0600).
+
+    The key is one integer or several, as the engine's own config has them: decimal or 0x...,
+    separated by commas or spaces. It is never an argument, which other users could see.
+    """
+    text = read_text_file(source) if source else click.prompt("Integers", hide_input=True)
+    key = EngineKey(_integers(text))
+    save_key(key, path)
+    click.echo(f"wrote {path}; its public key id is {key.key_id}")
+
+
+def _integers(text: str) -> list[int]:
+    words = text.replace(",", " ").replace("[", " ").replace("]", " ").split()
+    try:
+        # A negative integer is what 64 bits of the same pattern are as a signed number.
+        found = [int(word, 0) for word in words]
+    except ValueError:
+        # Not chained, and without the word: it may be the key with a slip of the pen.
+        raise ConfigError(
+            "expected integers, decimal or 0x..., separated by commas or spaces"
+        ) from None
+    return [i + (1 << 64) if -(1 << 63) <= i < 0 else i for i in found]
 
 
 def config_options(command: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import IO, Any, Final, final
 
@@ -23,6 +23,7 @@ __all__ = [
     "assessment_options",
     "corpus_options",
     "deployment_options",
+    "profile_summary",
     "result_options",
     "score_option",
     "show",
@@ -53,11 +54,11 @@ alpha_option = click.option(
 )
 
 
-def deployment_options(command: Command) -> Command:
+def deployment_options(command: Command, *, key_required: bool = True) -> Command:
     """Add --key, --config or --preset, and --tokenizer."""
     return _add(
         command,
-        click.option("--key", "key_path", type=PATH, required=True, help="Key file."),
+        click.option("--key", "key_path", type=PATH, required=key_required, help="Key file."),
         config_options,
         click.option(
             "--tokenizer",
@@ -77,11 +78,11 @@ def result_options(command: Command) -> Command:
     )
 
 
-def assessment_options(command: Command) -> Command:
+def assessment_options(command: Command, *, key_required: bool = True) -> Command:
     """Add the options of every test that ends in a verdict."""
     return _add(
         command,
-        deployment_options,
+        partial(deployment_options, key_required=key_required),
         alpha_option,
         click.option(
             "--decoys",
@@ -151,6 +152,24 @@ def show(
             file.write(dump_json(payload))
     text = dump_json(payload) if as_json else (summarise or _summary)(payload) + "\n"
     click.echo(text, nl=False)
+
+
+def profile_summary(payload: dict[str, Any]) -> str:
+    """Write the lines of a search over profiles: the best finding, then every profile."""
+    rows = sorted(payload["profiles"], key=lambda row: row["log10_p"])
+    width = max(len(row["name"]) for row in rows)
+    return "\n".join(
+        [
+            _summary(payload),
+            f"profile   {payload['profile']}: the best of {len(rows)}, which the p-value above "
+            "pays for",
+            *(
+                f"          {row['name']:{width}}  {format_p(row['log10_p']):>10}  "
+                f"{row['verdict'].replace('_', ' ')}"
+                for row in rows
+            ),
+        ]
+    )
 
 
 def _summary(payload: dict[str, Any]) -> str:

@@ -18,6 +18,7 @@ from detect.reporting.exhibits import Exhibit
 from detect.reporting.fields import Fields
 from detect.reporting.plots import DotPlot, plot_dots
 from detect.reporting.power_page import read_power
+from detect.reporting.profiles_table import read_profiles
 from detect.reporting.reader import RowView
 from detect.reporting.segments import read_segments
 from detect.reporting.share import read_share
@@ -39,7 +40,12 @@ _GROUPS: Final = MappingProxyType(
 )
 # What one kind of result shows beyond the finding that all tests share.
 _EXHIBITS: Final[MappingProxyType[str, Callable[[Fields], Exhibit]]] = MappingProxyType(
-    {"segments": read_segments, "fraction": read_share, "watch": read_course}
+    {
+        "segments": read_segments,
+        "fraction": read_share,
+        "watch": read_course,
+        "profiles": read_profiles,
+    }
 )
 
 

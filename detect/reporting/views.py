@@ -34,7 +34,9 @@ __all__ = [
 ]
 
 _MAX_DOCUMENTS: Final = 200
-_KINDS: Final = dict.fromkeys(("text", "corpus", "probe", "segments", "fraction", "watch"), "")
+_KINDS: Final = dict.fromkeys(
+    ("text", "corpus", "probe", "segments", "fraction", "watch", "profiles"), ""
+)
 # Kinds of which every scored token adds to the p-value.
 _HAVE_RATES: Final = ("text", "corpus", "probe", "watch")
 _UNITS: Final = (
@@ -49,7 +51,7 @@ _SHOWN: Final = frozenset(
     "null_hypothesis curve decoys controls tokens documents alpha scheme key_id config_fingerprint "
     "suspect access command versions machine recipe n_documents n_significant config "
     "name title seconds result results steps segments evidence n_windows fraction reference "
-    "higher_criticism n_documents_scored course log10_e used spread".split()
+    "higher_criticism n_documents_scored course log10_e used spread profile profiles".split()
 )
 
 
@@ -189,6 +191,11 @@ def _tested(fields: Fields, kind: str, subject: str, scheme: str) -> str:
         return (
             f"Whether windows of this document depend on {key}: every window of a family that was "
             "fixed by its length alone, each p-value corrected for the whole family."
+        )
+    if kind == "profiles":
+        return (
+            "Whether the scored tokens of this text depend on the key of any deployment that could "
+            f"be named. The best is shown: {key}."
         )
     if kind == "fraction":
         return f"Whether the scored tokens of the corpus, pooled, depend on {key}."

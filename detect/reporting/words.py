@@ -43,6 +43,7 @@ TOPICS: Final = MappingProxyType(
         "demo": "Demonstration on a real model",
         "segments": "Marked segments of one document",
         "fraction": "The marked share of a corpus",
+        "profiles": "One document, and which deployment made it",
         "watch": "A suspect’s answers, one by one",
         "power": "What a test would need",
         "calibration": "False positives on one’s own text",
@@ -66,6 +67,9 @@ _HEADLINES: Final = MappingProxyType(
         ("fraction", "signal"): "This corpus contains marked text.",
         ("fraction", "no_signal"): "No mark was found in this corpus.",
         ("fraction", "inconclusive"): "This corpus cannot be judged either way.",
+        ("profiles", "signal"): "This text carries the mark of a deployment.",
+        ("profiles", "no_signal"): "No deployment’s mark was found in this text.",
+        ("profiles", "inconclusive"): "This text cannot be judged either way.",
         ("watch", "signal"): "The answers carry the key’s mark.",
         ("watch", "no_signal"): "No mark was found in these answers.",
         ("watch", "inconclusive"): "These answers cannot be judged either way yet.",
@@ -87,6 +91,7 @@ NULL_HYPOTHESES: Final = MappingProxyType(
         "counts are then independent and uniform.",
         "fraction": "No document depends on the key: the keyed words of the corpus’s scored "
         "tokens, each context in one document, are then independent and uniform.",
+        "profiles": "The text is independent of the keys of all deployments that were searched.",
         "watch": "What the suspect says is independent of the key. The p-value holds however "
         "often one looks and whenever one stops.",
         "demo": "Each step tests that what it looks at is independent of a key that was drawn "

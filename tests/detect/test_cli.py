@@ -18,8 +18,8 @@ from detect.cli import heirmark
 from detect.interrupts import run_interruptible
 from tests.detect.synthetic import marked_ids
 from watermark.config import preset
-from watermark.key_files import save_key
-from watermark.keys import SecretKey
+from watermark.key_files import load_key, save_key
+from watermark.keys import EngineKey, SecretKey
 from watermark.tokens import TextTokenizer
 
 COMMANDS = [
@@ -102,6 +102,26 @@ def test_keys_are_made_once_and_derived(tmp_path: Path) -> None:
     assert shown in done.stdout
     secret = json.loads(path.read_text())["secret"]
     assert secret not in done.stdout + done.stderr
+
+
+def test_an_engines_key_is_imported_unseen(tmp_path: Path) -> None:
+    path = tmp_path / "e.key.json"
+    done = CliRunner().invoke(heirmark, ["keys", "import", str(path)], input="0xEC4A67, -3\n")
+    assert done.exit_code == 0, done.output
+    assert "15485543" not in done.output
+    assert "EC4A67" not in done.output
+    key = load_key(path)
+    assert isinstance(key, EngineKey)
+    assert key.integers == (0xEC4A67, 2**64 - 3)
+    assert _run("keys", "show", path).stdout.strip() == key.key_id
+
+
+@pytest.mark.parametrize("text", ["", "secret", "12 thirteen", "1" * 40, "3.5"])
+def test_what_is_no_engines_key_is_refused_unquoted(tmp_path: Path, text: str) -> None:
+    done = _run("keys", "import", tmp_path / "e.key.json", "--from", "-", stdin=text.encode())
+    assert done.returncode == 1
+    assert not text or text not in done.stderr
+    assert not (tmp_path / "e.key.json").exists()
 
 
 def test_detect_scan_and_report_end_to_end(

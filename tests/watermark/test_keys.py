@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from tests.vectors import regenerate
 from watermark.errors import ConfigError, DocumentError, KeyFileError
 from watermark.files import atomic_writer
-from watermark.key_files import load_key, save_key
-from watermark.keys import SecretKey
+from watermark.key_files import load_key, load_secret, save_key
+from watermark.keys import EngineKey, SecretKey
 
 SECRET = bytes(range(32))
 KEY = SecretKey(SECRET)
@@ -145,3 +145,61 @@ def test_no_output_takes_a_key_files_place(tmp_path: Path) -> None:
     with pytest.raises(DocumentError, match="is a key file"), atomic_writer(path) as file:
         file.write("{}")
     assert path.read_bytes() == before
+
+
+ENGINE_KEY = EngineKey([15485863, 2**64 - 1])
+
+
+def test_an_engines_key_survives_its_file(tmp_path: Path) -> None:
+    save_key(ENGINE_KEY, tmp_path / "e.key.json")
+    assert (tmp_path / "e.key.json").stat().st_mode & 0o777 == 0o600
+    read = load_key(tmp_path / "e.key.json")
+    assert read == ENGINE_KEY
+    assert read.key_id == ENGINE_KEY.key_id
+
+
+def test_an_engines_key_id_cannot_be_guessed() -> None:
+    """The same short key has another key id each time: trying all keys finds none."""
+    assert EngineKey([42]).key_id != EngineKey([42]).key_id
+    assert EngineKey([42]) == EngineKey([42])
+    assert hash(EngineKey([42])) == hash(EngineKey([42]))
+
+
+def test_an_engines_key_never_shows() -> None:
+    shown = f"{ENGINE_KEY!r} {ENGINE_KEY}"
+    assert not any(str(i) in shown for i in ENGINE_KEY.integers)
+    with pytest.raises(TypeError, match="not pickled"):
+        pickle.dumps(ENGINE_KEY)
+    assert copy.deepcopy(ENGINE_KEY) is ENGINE_KEY
+
+
+@pytest.mark.parametrize("integers", [[], [-1], [2**64], [3, -2]])
+def test_an_engines_key_out_of_range_is_refused(integers: list[int]) -> None:
+    with pytest.raises(ConfigError, match="2\\^64") as caught:
+        EngineKey(integers)
+    assert not any(str(i) in str(caught.value) for i in integers if abs(i) > 3)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"integers": []},
+        {"integers": ["x"]},
+        {"integers": None},
+        {"salt": "AA=="},
+        {"integers": ["15485863", "7"]},
+    ],
+)
+def test_a_damaged_engine_key_is_refused(tmp_path: Path, damage: dict[str, object]) -> None:
+    path = tmp_path / "e.key.json"
+    save_key(ENGINE_KEY, path)
+    path.write_text(json.dumps({**json.loads(path.read_text()), **damage}))
+    with pytest.raises(KeyFileError) as caught:
+        load_key(path)
+    assert "15485863" not in str(caught.value)
+
+
+def test_nothing_is_derived_from_an_engines_key(tmp_path: Path) -> None:
+    save_key(ENGINE_KEY, tmp_path / "e.key.json")
+    with pytest.raises(KeyFileError, match="another engine's key"):
+        load_secret(tmp_path / "e.key.json")
