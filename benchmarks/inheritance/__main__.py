@@ -18,7 +18,7 @@ from benchmarks.inheritance.traps import measure_traps
 from benchmarks.record import write_result
 
 _LEVELS = (1e-2, 1e-3, 1e-4)
-_NULLS = ("text_fresh_keys", "weights_fresh_keys")
+_NULLS = ("text_fresh_keys", "weights_fresh_keys", "reported_fresh_keys")
 
 
 def _nulls(rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
