@@ -24,6 +24,7 @@ from benchmarks.inheritance.lessons import LESSONS, TEMPERATURE
 from benchmarks.inheritance.neutralising import neutral_answers
 from benchmarks.inheritance.stages import Stages
 from benchmarks.inheritance.students import file_name, learned, lesson, start_of, student
+from benchmarks.inheritance.tiers import FULL, Tier
 from detect.scoring.reference_text import log_probs_of
 from detect.suspect.beforehand import Beforehand
 from detect.suspect.context_counts import ContextCounts, count_contexts
@@ -33,15 +34,17 @@ from detect.suspect.reading import Reader
 from watermark.models import resolve_model
 from watermark.tokens import TextTokenizer, load_tokenizer
 
-__all__ = ["N_FRESH_KEYS", "Bench", "measured_file"]
+__all__ = ["BASE", "N_FRESH_KEYS", "SHARED_LESSONS", "Bench", "measured_file"]
 
 N_FRESH_KEYS: Final = 200
 N_READING: Final = 160
 # Counted contexts come from answers that no key shaped.
 _UNMARKED: Final = ("unmarked", "unmarked, again")
+# What is made whichever rows are tested.
+SHARED_LESSONS: Final = (*_UNMARKED, "reading", "marked reading")
 _WIDTHS: Final = (1, 2, 4)
 _Test = Callable[[Row, str, Path | None], dict[str, Any]]
-_BASE: Final = Row("real", "base", (), "dual h=2")
+BASE: Final = Row("real", "base", (), "dual h=2")
 
 
 class Bench:
@@ -49,10 +52,12 @@ class Bench:
 
     Args:
         stages: the run's folder.
+        tier: which tests are made of a row.
     """
 
-    def __init__(self, stages: Stages) -> None:
+    def __init__(self, stages: Stages, tier: Tier = FULL) -> None:
         self.stages = stages
+        self._tier = tier
         self.tokenizer: TextTokenizer = load_tokenizer("smollm2")
 
     @cached_property
@@ -93,7 +98,7 @@ class Bench:
 
     def has_measured(self, name: str) -> bool:
         """Tell whether a row was measured before."""
-        files = [measured_file(file_name(name), access) for access in ROWS[name].access]
+        files = [measured_file(file_name(name), access) for access in self._tier.access(ROWS[name])]
         return all((self.stages.folder / file).exists() for file in files)
 
     def answers(self, name: str) -> list[SuspectAnswer]:
@@ -103,11 +108,11 @@ class Bench:
 
     def base_answers(self) -> list[SuspectAnswer]:
         """Return what the untouched base answered."""
-        return self._answers(_BASE, "base", start_of(self.stages, "real"))
+        return self._answers(BASE, "base", start_of(self.stages, "real"))
 
     def measured_base(self) -> dict[str, Any]:
         """Test the untouched base like a student of the row with the most common mark."""
-        return self._tested(_BASE, "base", lambda: None)
+        return self._tested(BASE, "base", lambda: None)
 
     def _tested(self, row: Row, file: str, student_of: Callable[[], Path | None]) -> dict[str, Any]:
         tests = {
@@ -118,7 +123,7 @@ class Bench:
             "counterfactuals": self._by_logs,
         }
         found: dict[str, Any] = {}
-        for access in row.access:
+        for access in self._tier.access(row):
 
             def measure(test: _Test = tests[access]) -> dict[str, Any]:
                 return test(row, file, student_of())
