@@ -71,6 +71,11 @@ def test_what_a_treated_student_is_made_from_counts() -> None:
     }
 
 
+def test_a_lesson_that_is_rewritten_counts_as_well() -> None:
+    rewritten = Tier(("real, rewritten data",), COSTLY, has_traps=False)
+    assert {"lesson-dual-h2.jsonl", "lesson-dual-h2-rewritten.jsonl"} <= stages_of(rewritten)
+
+
 def test_logs_bring_their_candidates_and_the_innocent_that_reads_them() -> None:
     found = stages_of(Tier((), ("reported",))) - NOTHING
     assert found == {
