@@ -1,4 +1,5 @@
 """The investigator's half of heirmark: tests of texts, corpora and suspect models.
 
-Start at `detect.text`, `detect.corpus` and `detect.suspect.inheritance`; none of them needs torch.
+Start at `detect.text`, `detect.corpus`, and for suspects at `detect.suspect.inheritance` and
+`detect.suspect.distributions`; none of them needs torch.
 """

@@ -18,7 +18,17 @@ from watermark.schemes import make_scheme
 __all__ = ["ENGINES", "engine_config"]
 
 _SECRETS: Final = frozenset(
-    {"key", "key_b", "keys", "hash_key", "hashing_key", "secret_key", "secret_key_b", "salt_key", "seed"}
+    {
+        "key",
+        "key_b",
+        "keys",
+        "hash_key",
+        "hashing_key",
+        "secret_key",
+        "secret_key_b",
+        "salt_key",
+        "seed",
+    }
 )
 
 
@@ -116,7 +126,9 @@ def _transformers_synthid(settings: _Settings) -> WatermarkConfig:
 
 
 def _google_synthid(settings: _Settings) -> WatermarkConfig:
-    settings.ignore("context_history_size", "temperature", "top_k", "num_leaves", "skip_first_ngram_calls")
+    settings.ignore(
+        "context_history_size", "temperature", "top_k", "num_leaves", "skip_first_ngram_calls"
+    )
     n_layers = settings.need("n_layers", "how many integers `keys` has")
     width = settings.take("ngram_len", 5) - 1
     source = make_source("google-synthid", {"n_layers": n_layers})

@@ -22,9 +22,9 @@ from detect.decoys import decoy_keys, decoy_statistics
 from detect.finding import Plan, assess_scores
 from detect.results import Tail
 from detect.scoring.scores import Selection, score_pairs
+from detect.suspect.distributions import WEIGHTS_EFFECT, assess_pairs
 from detect.suspect.exchanges import Positions, ReadingText
 from detect.suspect.foreign_reading import ForeignReader, foreign_pairs
-from detect.suspect.inheritance import WEIGHTS_EFFECT, assess_pairs
 from detect.suspect.marked_reading import assess_marked_reading
 from detect.suspect.reading import PairWeights, Reader, read_pairs
 from detect.suspect.weighing import weigh

@@ -12,7 +12,7 @@ from typing import Final, Literal, NamedTuple, final
 
 from detect.demo.student import Recipe
 
-__all__ = ["ROWS", "Part", "Row"]
+__all__ = ["COSTLY", "INNOCENT", "ROWS", "Part", "Row"]
 
 Family = Literal["real", "small"]
 Treatment = Literal[
@@ -31,6 +31,14 @@ class Part(NamedTuple):
     lesson: str
     first: int
     last: int
+
+
+# What `INNOCENT` learns.
+_UNMARKED: Final = (Part("unmarked", 0, 360),)
+# Reported candidates and the provider's logs: of one real student, and of its controls.
+COSTLY: Final = ("reported", "counterfactuals")
+# A control of these tests, beside the untouched base.
+INNOCENT: Final = "real, null, unmarked"
 
 
 @final
@@ -69,9 +77,13 @@ class Row:
         """What of it is tested: what happens to answers alone changes no weights."""
         if self.of_the_same_weights:
             return ("text",)
-        if self.family == "real" and self.tested == _D2 and self.group == "scheme and width":
-            return ("text", "weights", "marked texts")
-        return ("text", "weights")
+        found: tuple[str, ...] = ("text", "weights")
+        if self.family == "real" and self.tested == _D2:
+            if self.group == "scheme and width":
+                found = (*found, "marked texts", *COSTLY)
+            if self.group == "base" or self.learned == _UNMARKED:
+                found = (*found, *COSTLY)
+        return found
 
     @property
     def marked_share(self) -> float:
@@ -99,7 +111,7 @@ def _real() -> dict[str, Row]:
         f"real, {mark}": Row("real", "scheme and width", (Part(mark, 0, 360),), mark)
         for mark in _MARKS
     }
-    rows["real, null, unmarked"] = Row("real", "null", (Part("unmarked", 0, 360),), _D2)
+    rows[INNOCENT] = Row("real", "null", _UNMARKED, _D2)
     rows["real, share 10 %"] = Row("real", "share", _mixed(72), _D2)
     rows["real, null, unmarked again"] = Row(
         "real", "null", (Part("unmarked, again", 0, 360),), _D2

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from benchmarks.inheritance import by_text, by_weights
+from benchmarks.inheritance import by_logs, by_reports, by_text, by_weights
 from benchmarks.inheritance.asking import (
     SEED,
     Kept,
@@ -19,11 +19,12 @@ from benchmarks.inheritance.asking import (
     reading_texts,
 )
 from benchmarks.inheritance.by_text import Heard
-from benchmarks.inheritance.grid import ROWS, Part, Row
+from benchmarks.inheritance.grid import INNOCENT, ROWS, Part, Row
 from benchmarks.inheritance.lessons import LESSONS, TEMPERATURE
 from benchmarks.inheritance.neutralising import neutral_answers
 from benchmarks.inheritance.stages import Stages
 from benchmarks.inheritance.students import file_name, learned, lesson, start_of, student
+from benchmarks.inheritance.tiers import FULL, Tier
 from detect.scoring.reference_text import log_probs_of
 from detect.suspect.beforehand import Beforehand
 from detect.suspect.context_counts import ContextCounts, count_contexts
@@ -33,14 +34,17 @@ from detect.suspect.reading import Reader
 from watermark.models import resolve_model
 from watermark.tokens import TextTokenizer, load_tokenizer
 
-__all__ = ["N_FRESH_KEYS", "Bench"]
+__all__ = ["BASE", "N_FRESH_KEYS", "SHARED_LESSONS", "Bench", "measured_file"]
 
 N_FRESH_KEYS: Final = 200
 N_READING: Final = 160
 # Counted contexts come from answers that no key shaped.
 _UNMARKED: Final = ("unmarked", "unmarked, again")
+# What is made whichever rows are tested.
+SHARED_LESSONS: Final = (*_UNMARKED, "reading", "marked reading")
 _WIDTHS: Final = (1, 2, 4)
-_BASE: Final = Row("real", "base", (), "dual h=2")
+_Test = Callable[[Row, str, Path | None], dict[str, Any]]
+BASE: Final = Row("real", "base", (), "dual h=2")
 
 
 class Bench:
@@ -48,10 +52,12 @@ class Bench:
 
     Args:
         stages: the run's folder.
+        tier: which tests are made of a row.
     """
 
-    def __init__(self, stages: Stages) -> None:
+    def __init__(self, stages: Stages, tier: Tier = FULL) -> None:
         self.stages = stages
+        self._tier = tier
         self.tokenizer: TextTokenizer = load_tokenizer("smollm2")
 
     @cached_property
@@ -92,7 +98,7 @@ class Bench:
 
     def has_measured(self, name: str) -> bool:
         """Tell whether a row was measured before."""
-        files = [_measured_file(file_name(name), access) for access in ROWS[name].access]
+        files = [measured_file(file_name(name), access) for access in self._tier.access(ROWS[name])]
         return all((self.stages.folder / file).exists() for file in files)
 
     def answers(self, name: str) -> list[SuspectAnswer]:
@@ -102,27 +108,28 @@ class Bench:
 
     def base_answers(self) -> list[SuspectAnswer]:
         """Return what the untouched base answered."""
-        return self._answers(_BASE, "base", start_of(self.stages, "real"))
+        return self._answers(BASE, "base", start_of(self.stages, "real"))
 
     def measured_base(self) -> dict[str, Any]:
         """Test the untouched base like a student of the row with the most common mark."""
-        return self._tested(_BASE, "base", lambda: None)
+        return self._tested(BASE, "base", lambda: None)
 
     def _tested(self, row: Row, file: str, student_of: Callable[[], Path | None]) -> dict[str, Any]:
-        found = self.stages.kept(
-            _measured_file(file, "text"), lambda: self._by_text(row, file, student_of())
-        )
-        if "weights" not in row.access:
-            return found
-        by_weights = self._by_weights if row.family == "real" else self._by_foreign_weights
-        found |= self.stages.kept(
-            _measured_file(file, "weights"), lambda: by_weights(row, file, student_of())
-        )
-        if "marked texts" not in row.access:
-            return found
-        return found | self.stages.kept(
-            _measured_file(file, "marked texts"), lambda: self._by_marked_texts(row, student_of())
-        )
+        tests = {
+            "text": self._by_text,
+            "weights": self._by_weights if row.family == "real" else self._by_foreign_weights,
+            "marked texts": self._by_marked_texts,
+            "reported": self._by_reports,
+            "counterfactuals": self._by_logs,
+        }
+        found: dict[str, Any] = {}
+        for access in self._tier.access(row):
+
+            def measure(test: _Test = tests[access]) -> dict[str, Any]:
+                return test(row, file, student_of())
+
+            found |= self.stages.kept(measured_file(file, access), measure)
+        return found
 
     def _by_text(self, row: Row, file: str, folder: Path | None) -> dict[str, Any]:
         tested = LESSONS[row.tested]
@@ -155,7 +162,7 @@ class Bench:
 
     def _by_weights(self, row: Row, file: str, folder: Path | None) -> dict[str, Any]:
         tested = LESSONS[row.tested]
-        model = TransformersSuspect(folder) if folder else self.base
+        model = self._opened(folder)
         suspect = Kept(model, self.unmarked) if folder else self.base_read
         base = self.base_read if folder else None
         read = by_weights.read_by(tested, self.tokenizer, suspect, base, self.unmarked)
@@ -172,10 +179,10 @@ class Bench:
             )
         return found
 
-    def _by_marked_texts(self, row: Row, folder: Path | None) -> dict[str, Any]:
+    def _by_marked_texts(self, row: Row, file: str, folder: Path | None) -> dict[str, Any]:
         """Texts under the key: to prompts that no student met, and those that this one learned."""
         tested = LESSONS[row.tested]
-        model = TransformersSuspect(folder) if folder else self.base
+        model = self._opened(folder)
         held_out = by_weights.test_marked(tested, self.tokenizer, model, self.base, self.marked)
         own = [r for p in row.learned if p.lesson == row.tested for r in self._part(p)]
         known = as_reading(self.base, own[:N_READING])
@@ -186,6 +193,35 @@ class Bench:
                 tested, self.tokenizer, model, self.base, known
             )
         return found
+
+    def _by_reports(self, row: Row, file: str, folder: Path | None) -> dict[str, Any]:
+        """What an endpoint would report of the answers that are tested by text."""
+        tested, model = LESSONS[row.tested], self._opened(folder)
+        said = self._answers(row, file, folder or start_of(self.stages, row.family))
+        texts = Beforehand(reference=self.base).reading(self.tokenizer, asked(row), said)
+        answers = by_reports.reported_answers(self.tokenizer, model, said, texts)
+        base = self.base if folder else None
+        pairs = by_reports.pairs_of(tested, self.tokenizer, answers, base, texts)
+        n_tokens = sum(len(text.token_ids) for text in texts)
+        found: dict[str, Any] = {"reported": by_reports.test_reports(tested, pairs, n_tokens)}
+        if not row.marked_share:
+            found["reported_fresh_keys"] = by_weights.fresh_key_p_values(
+                tested, pairs, N_FRESH_KEYS, seed=_seed(file)
+            )
+        return found
+
+    def _by_logs(self, row: Row, file: str, folder: Path | None) -> dict[str, Any]:
+        """The provider's logs, which the innocent student and the base have never seen."""
+        innocent = student(self.stages, INNOCENT)
+        folders = {"base": None, file_name(INNOCENT): innocent, file: folder}
+        scores = {
+            name: by_logs.scores_of(self.stages, name, partial(self._opened, path))
+            for name, path in folders.items()
+        }
+        return {"counterfactuals": by_logs.test_logs(self.stages, scores, file)}
+
+    def _opened(self, folder: Path | None) -> TransformersSuspect:
+        return TransformersSuspect(folder) if folder else self.base
 
     def _part(self, part: Part) -> list[dict[str, Any]]:
         return lesson(self.stages, part.lesson)[part.first : part.last]
@@ -218,7 +254,8 @@ def _loss(reader: Reader, texts: Sequence[ReadingText]) -> float:
     return -float(np.maximum(log_probs, -24 * np.log(2)).mean())
 
 
-def _measured_file(file: str, access: str) -> str:
+def measured_file(file: str, access: str) -> str:
+    """Tell the file name of what was measured of a student by one access."""
     return f"measured-{access.replace(' ', '-')}-{file}.json"
 
 

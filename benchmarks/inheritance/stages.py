@@ -1,4 +1,8 @@
-"""The folder of a run: each stage is made once, whole or not at all, and timed."""
+"""The folder of a run: each stage is made once, whole or not at all, and timed.
+
+What is timed is the process's own work, in seconds of one processor core: a machine that has other
+work beside it does not make a stage dearer.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
 
@@ -25,6 +29,8 @@ class Stages:
     """
 
     folder: Path
+    # Seconds of the stages made inside each of those that are being made.
+    _inner: list[float] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def made(self, name: str, make: Callable[[Path], object]) -> Path:
         """Return a stage's file or folder, made now unless it was made before.
@@ -44,10 +50,17 @@ class Stages:
         partial = self.folder / f"partial-{name}"
         shutil.rmtree(partial, ignore_errors=True)
         partial.unlink(missing_ok=True)
-        started = time.monotonic()
-        make(partial)
-        seconds = round(time.monotonic() - started, 1)
-        (self.folder / f"{name}.seconds").write_text(f"{seconds}\n", encoding="utf-8")
+        started = time.process_time()
+        self._inner.append(0.0)
+        try:
+            make(partial)
+        finally:
+            within = self._inner.pop()
+        seconds = time.process_time() - started
+        if self._inner:
+            self._inner[-1] += seconds
+        for kind, measured in (("within", within), ("seconds", seconds)):
+            (self.folder / f"{name}.{kind}").write_text(f"{measured:.1f}\n", encoding="utf-8")
         partial.rename(path)
         click.echo(f"{seconds:8.1f} s  {name}")
         return path
@@ -59,6 +72,14 @@ class Stages:
         return found
 
     def seconds(self) -> dict[str, float]:
-        """Tell how long each stage took."""
-        files = sorted(self.folder.glob("*.seconds"))
-        return {f.name.removesuffix(".seconds"): json.loads(f.read_text("utf-8")) for f in files}
+        """Tell how long each stage took by itself, less the stages made inside it.
+
+        Where it was not noted how long those took, nothing is taken off: a bound from above. So is
+        the time of a stage that one thread made before processor time was noted: the clock's.
+        """
+        taken, within = self._noted("seconds"), self._noted("within")
+        return {name: round(took - within.get(name, 0.0), 1) for name, took in taken.items()}
+
+    def _noted(self, kind: str) -> dict[str, float]:
+        files = sorted(self.folder.glob(f"*.{kind}"))
+        return {f.name.removesuffix(f".{kind}"): json.loads(f.read_text("utf-8")) for f in files}

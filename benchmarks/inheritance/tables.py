@@ -24,6 +24,9 @@ _WEIGHTS: Final = {
     "ours, no reference": "ours alone",
     "ours, clean base": "ours, clean base",
 }
+_ON_THE_SAME_ANSWERS: Final = ("published, by text", "ours, by text")
+_REPORTED: Final = {"ours, no reference": "ours, reported", "ours, public base": "+ base"}
+_LOGS: Final = {"ours, no reference": "ours alone", "ours, public base": "ours, less the base"}
 
 
 def markdown(rows: dict[str, Any], nulls: dict[str, Any]) -> str:
@@ -39,7 +42,19 @@ def markdown(rows: dict[str, Any], nulls: dict[str, Any]) -> str:
     shown = {name: row for name, row in rows.items() if ", null" not in name}
     by_weights = {name: row for name, row in shown.items() if "weights" in row}
     marked = {name: row for name, row in shown.items() if "marked_texts" in row}
-    return "\n\n".join([_text(shown), _by_weights(by_weights), _marked(marked), _nulls(nulls)])
+    # Of these few the innocent ones are shown as well.
+    reported = {name: row for name, row in rows.items() if "reported" in row}
+    logs = {name: row for name, row in rows.items() if "counterfactuals" in row}
+    return "\n\n".join(
+        [
+            _text(shown),
+            _by_weights(by_weights),
+            _marked(marked),
+            _by_reports(reported),
+            _by_logs(logs),
+            _nulls(nulls),
+        ]
+    )
 
 
 def _text(rows: dict[str, Any]) -> str:
@@ -102,6 +117,47 @@ def _marked_line(name: str, row: dict[str, Any]) -> list[str]:
         _log10_p(row["marked_texts"], "ours, clean base"),
         _log10_p(known, "published (argmax)"),
         _log10_p(known, "ours, clean base"),
+    ]
+
+
+def _by_reports(rows: dict[str, Any]) -> str:
+    head = ["student", *_ON_THE_SAME_ANSWERS, *_REPORTED.values(), "times fewer"]
+    return _table(head, [_reports_line(name, row) for name, row in rows.items()])
+
+
+def _reports_line(name: str, row: dict[str, Any]) -> list[str]:
+    text, found = row["text"], row["reported"]
+    best = [method for method in _TEXT if method in text][-1]
+    ours = [method for method in _REPORTED if method in found][-1]
+    return [
+        name,
+        _log10_p(text, "published"),
+        _log10_p(text, best),
+        *(_log10_p(found, method) for method in _REPORTED),
+        _ratio(found[ours]["z"], text[best]["z"]),
+    ]
+
+
+def _by_logs(rows: dict[str, Any]) -> str:
+    head = ["student", "counterfactuals", "answers", "others", *_LOGS.values(), "lowest possible"]
+    return _table(
+        head,
+        [
+            _logs_line(name, kind, found)
+            for name, row in rows.items()
+            for kind, found in row["counterfactuals"].items()
+        ],
+    )
+
+
+def _logs_line(name: str, kind: str, found: dict[str, Any]) -> list[str]:
+    return [
+        name,
+        kind,
+        str(found["n_answers"]),
+        str(found["n_others"]),
+        *(_log10_p(found, method) for method in _LOGS),
+        f"{found['ours, no reference']['lowest_log10_p']:.1f}",
     ]
 
 

@@ -6,7 +6,7 @@ material twice, with the rule broken and with the rule kept.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -24,8 +24,11 @@ from detect.suspect.inheritance import TEXT_EFFECT, assess_pool
 from detect.tails.nulls import log_tails
 from watermark.contexts import group_rows
 
-__all__ = ["measure_traps"]
+__all__ = ["TRAP_LESSONS", "measure_traps"]
 
+_LOGS: Final = "dual h=2"
+_REWRITTEN: Final = "dual h=2, rewritten"
+TRAP_LESSONS: Final = (_LOGS, _REWRITTEN)
 _N_KEYS = 10_000
 
 
@@ -42,7 +45,7 @@ def measure_traps(bench: Bench) -> dict[str, Any]:
 
 
 def _plan() -> Plan:
-    tested = LESSONS["dual h=2"]
+    tested = LESSONS[_LOGS]
     assert tested.config is not None
     scorer = choose_scorer(None, tested.config.scheme, "inherited")
     return Plan(tested.config, tested.key, ALPHA, TEXT_EFFECT, 0, 0, scorer)
@@ -57,7 +60,7 @@ def _filtered_by_logs(bench: Bench) -> dict[str, float]:
     """Which token followed a context in the logs depends on the key: no filter may look at it."""
     plan = _plan()
     pairs = pool_answers(bench.tokenizer, _innocent(bench), plan.config.context_width)
-    logs = [SuspectAnswer("", row["text"]) for row in lesson(bench.stages, "dual h=2")]
+    logs = [SuspectAnswer("", row["text"]) for row in lesson(bench.stages, _LOGS)]
     logged = pool_answers(bench.tokenizer, logs, plan.config.context_width)
     rows, known = (np.column_stack([p.contexts, p.tokens]) for p in (pairs, logged))
     group = group_rows(np.concatenate([known, rows]))[1]
@@ -74,8 +77,8 @@ def _filtered_by_logs(bench: Bench) -> dict[str, float]:
 def _copied(bench: Bench) -> dict[str, float]:
     """The untouched base rewrites marked stories: what it copies is the prompt's mark."""
     plan = _plan()
-    sources = lesson(bench.stages, "dual h=2")
-    written = lesson(bench.stages, "dual h=2, rewritten")
+    sources = lesson(bench.stages, _LOGS)
+    written = lesson(bench.stages, _REWRITTEN)
     shown = [
         SuspectAnswer(source["text"], row["text"])
         for source, row in zip(sources, written, strict=False)

@@ -15,14 +15,9 @@ from detect.documents import Document
 from detect.results import format_p
 from detect.scoring.scorers import choose_scorer
 from detect.scoring.scores import score_pairs, select_pairs
+from detect.suspect.distributions import WEIGHTS_EFFECT, assess_reading
 from detect.suspect.exchanges import ReadingText, SuspectAnswer
-from detect.suspect.inheritance import (
-    TEXT_EFFECT,
-    WEIGHTS_EFFECT,
-    Outcome,
-    assess_answers,
-    assess_reading,
-)
+from detect.suspect.inheritance import TEXT_EFFECT, Outcome, assess_answers
 from detect.suspect.open_weights import TransformersSuspect
 from detect.suspect.probe import Control, ProbeResult, conclude
 from detect.tails.nulls import log_tails

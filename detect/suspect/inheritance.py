@@ -1,74 +1,42 @@
-"""Did a model learn from marked answers? Two tests of inherited signal.
+"""Did a model learn from marked answers? By what it answers.
 
 H0: the suspect is independent of the key. Alternative: it prefers, in contexts that it met in
 training, the tokens that the mark preferred.
 
-- By text: its answers to prompts; each distinct (context, token) pair is scored once, with equal
-  weight or with one by how often its context occurs in texts that the key did not shape, by one
-  score for all or by one made for its token's probability under a public model. Exact.
-- By weights: its next-token probabilities on unmarked texts, less those of a clean reference
-  (`detect.suspect.reading`), place a bet on each pair (`detect.scoring.bets`). Exact. Red-green and
-  tournament keep their own scores, weighted by roots: a saddlepoint under a rigorous ceiling.
+Its answers to prompts are cut by the provider's tokenizer, and each distinct (context, token) pair
+is scored once: with equal weight or with one by how often its context occurs in texts that the key
+did not shape, by one score for all or by one made for its token's probability under a public
+model. Exact. What next-token distributions tell is tested by `detect.suspect.distributions`.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detect.decoys import run_decoys
-from detect.finding import Curve, Finding, Plan, assess_scores, settle
-from detect.multiplicity import holm
+from detect.finding import Finding, Plan, assess_scores
 from detect.scoring.reference_scores import ReferenceScorer, levels_of, reference_tables
 from detect.scoring.score_tables import Scorer
-from detect.scoring.scores import Selection, score_pairs, select_pairs
+from detect.scoring.scores import score_pairs
 from detect.scoring.weighted_scores import WeightedScorer
 from detect.suspect.answer_pairs import AnswerPairs, pool_answers
 from detect.suspect.context_counts import ContextCounts, context_weights
-from detect.suspect.exchanges import ReadingText, SuspectAnswer
-from detect.suspect.foreign_reading import ForeignReader, foreign_pairs
-from detect.suspect.reading import PairWeights, Reader, read_pairs
-from detect.suspect.weighing import Weighed, weigh
-from detect.tails.mixed_sums import MixedLaw
-from detect.tails.nulls import log_tails
-from watermark.config import WatermarkConfig
-from watermark.contexts import group_rows
+from detect.suspect.exchanges import SuspectAnswer
 from watermark.errors import ResultError
-from watermark.schemes import Scheme
-from watermark.schemes.dual_gumbel import DualGumbel
-from watermark.schemes.gumbel import Gumbel
-from watermark.schemes.laws import ScoreLaw
 from watermark.tokens import TextTokenizer, check_fingerprint
 
-__all__ = [
-    "TEXT_EFFECT",
-    "WEIGHTS_EFFECT",
-    "Outcome",
-    "assess_answers",
-    "assess_foreign_reading",
-    "assess_pairs",
-    "assess_pool",
-    "assess_reading",
-    "assess_reports",
-    "pool_scorer",
-    "refuse_without_context",
-]
+__all__ = ["TEXT_EFFECT", "Outcome", "assess_answers", "assess_pool", "pool_scorer"]
 
-# Published inheritance, all training data marked, h = 2, in null standard deviations: Gumbel by
-# text 0.051 a pair; open weights, full fine-tuning 0.119 a distinct context (Sander et al. 2024).
+# Published inheritance by text, all training data marked, Gumbel at h = 2, in null standard
+# deviations a pair (Sander et al. 2024).
 TEXT_EFFECT: Final = 0.051
-WEIGHTS_EFFECT: Final = 0.119
 # Share of a suspect's tokens that are presumed to follow the mark: as of the score "weak".
 _INHERITED_SHARE: Final = 0.1
 _FINE_STEP: Final = 1 / 256  # nats
-_CURVE_POINTS = 16
-# A reading text this unlikely under the null is marked, and must not be read here.
-_MARKED_BELOW = 1e-4
 
 
 class Outcome(NamedTuple):
@@ -113,7 +81,7 @@ def assess_answers(
         ConfigError: log-probabilities for a scheme that has no likelihood of single tokens.
     """
     check_fingerprint(tokenizer, plan.config.tokenizer)
-    pairs = pool_answers(tokenizer, answers, plan.config.context_width)
+    pairs = pool_answers(tokenizer, answers, plan.config.context_width, plan.config.source)
     return Outcome(assess_pool(plan, pairs, counts, log_probs), pairs.n_tokens, pairs.reasons)
 
 
@@ -162,235 +130,3 @@ def _at_places(pairs: AnswerPairs, log_probs: Sequence[NDArray[np.float64]]) -> 
             "let the reference read the answers in the provider's tokens"
         )
     return read[pairs.places]
-
-
-def assess_reading(
-    plan: Plan,
-    tokenizer: TextTokenizer,
-    suspect: Reader,
-    reference: Reader | None,
-    texts: Sequence[ReadingText],
-    on_positions: Callable[[int], object] = lambda n: None,
-) -> Outcome:
-    """Test a suspect's next-token distributions for inherited signal.
-
-    Args:
-        plan: what was fixed beforehand.
-        tokenizer: the provider's tokenizer, which the suspect shares.
-        suspect: the model under test.
-        reference: a clean model, often the public base that the suspect started from, or None.
-        texts: unmarked reading texts, chosen without regard to the key.
-        on_positions: called with the number of positions read since the last call.
-
-    Returns:
-        The finding over distinct pairs with their weights; left-out positions by reason.
-
-    Raises:
-        FingerprintError: another tokenizer or vocabulary.
-        ResultError: the reading texts are marked under the key themselves.
-    """
-    check_fingerprint(tokenizer, plan.config.tokenizer)
-    refuse_without_context(plan.config)
-    _refuse_marked(plan, tokenizer, texts)
-    pairs = read_pairs(
-        suspect,
-        reference,
-        texts,
-        context_width=plan.config.context_width,
-        special_ids=tokenizer.special_ids,
-        on_positions=on_positions,
-    )
-    n_tokens = sum(len(t.token_ids) for t in texts)
-    finding = assess_pairs(plan, pairs)
-    return Outcome(finding, n_tokens, pairs.reasons, _spread(pairs, finding))
-
-
-def assess_foreign_reading(
-    plan: Plan,
-    tokenizer: TextTokenizer,
-    suspect: ForeignReader,
-    reference: Reader | None,
-    exchanges: Sequence[tuple[str, str]],
-    on_positions: Callable[[int], object] = lambda n: None,
-) -> Outcome:
-    """Test the next-token distributions of a suspect with a tokenizer of its own.
-
-    Args:
-        plan: what was fixed beforehand.
-        tokenizer: the provider's tokenizer.
-        suspect: the model under test.
-        reference: a clean model with the suspect's tokenizer, or None.
-        exchanges: prompts and unmarked texts, chosen without regard to the key.
-        on_positions: called with the number of the suspect's positions read since the last call.
-
-    Returns:
-        The finding, as by `assess_reading`.
-
-    Raises:
-        FingerprintError: the config is bound to another tokenizer.
-        ResultError: the reading texts are marked under the key themselves.
-    """
-    check_fingerprint(tokenizer, plan.config.tokenizer)
-    refuse_without_context(plan.config)
-    ids = tokenizer.encode_many([text for _, text in exchanges])
-    _refuse_marked(plan, tokenizer, [ReadingText((), tuple(i.tolist())) for i in ids])
-    pairs = foreign_pairs(
-        tokenizer,
-        suspect,
-        reference,
-        exchanges,
-        context_width=plan.config.context_width,
-        on_positions=on_positions,
-    )
-    finding = assess_pairs(plan, pairs)
-    return Outcome(finding, sum(map(len, ids)), pairs.reasons, _spread(pairs, finding))
-
-
-def assess_reports(plan: Plan, pairs: PairWeights, n_tokens: int) -> Outcome:
-    """Test what a suspect reported of its own answers (`detect.suspect.reported`).
-
-    Args:
-        plan: what was fixed beforehand.
-        pairs: the pairs and their weights.
-        n_tokens: tokens of the answers.
-
-    Returns:
-        The finding, as by open weights.
-
-    Raises:
-        ResultError: a mark without context.
-    """
-    refuse_without_context(plan.config)
-    finding = assess_pairs(plan, pairs)
-    return Outcome(finding, n_tokens, pairs.reasons, _spread(pairs, finding))
-
-
-def refuse_without_context(config: WatermarkConfig) -> None:
-    """Refuse h = 0, where whatever distribution shows tokens of a marked prompt looks guilty.
-
-    Raises:
-        ResultError: a mark without context.
-    """
-    if config.context_width == 0:
-        raise ResultError(
-            "a mark without context (h = 0) cannot be tested with distributions: a model that "
-            "repeats tokens of a marked prompt would be accused. Probe with --access text"
-        )
-
-
-def _spread(pairs: PairWeights, finding: Finding) -> dict[str, float]:
-    return {
-        "n_positions": pairs.n_positions,
-        "n_contexts": pairs.n_contexts,
-        "n_effective": round(_n_effective(pairs, finding.plan.scoring.law), 1),
-        "coverage": round(pairs.coverage, 4),
-    }
-
-
-def _n_effective(pairs: PairWeights, law: ScoreLaw) -> float:
-    """(sum v)^2 / sum v^2 over variances v: as many equal pairs would spread as evenly."""
-    if isinstance(law, MixedLaw):
-        variances = np.array([part.law.variance for part in law.parts])
-        times = np.array([part.n for part in law.parts], np.float64)
-    else:
-        variances, times = np.square(pairs.weights), np.ones(len(pairs.weights))
-    fourth = float(times @ np.square(variances))
-    return float(times @ variances) ** 2 / fourth if fourth else 0.0
-
-
-def _refuse_marked(plan: Plan, tokenizer: TextTokenizer, texts: Sequence[ReadingText]) -> None:
-    h = plan.config.context_width
-    rows = [
-        select_pairs(
-            np.array(t.token_ids, np.int64),
-            h,
-            special_ids=tokenizer.special_ids,
-            drop_repeated_contexts=True,
-            source=plan.config.source,
-        )
-        for t in texts
-    ]
-    contexts = np.concatenate([np.empty((0, h), np.int64), *(r.contexts for r in rows)])
-    tokens = np.concatenate([np.empty(0, np.int64), *(r.tokens for r in rows)])
-    new = group_rows(np.column_stack([contexts, tokens]))[0]
-    pooled = Selection(np.empty(0, np.int64), np.empty(0, np.int8), contexts[new], tokens[new])
-    plan = replace(plan, n_decoys=0, scorer=None)
-    scores = score_pairs(pooled, plan.config, plan.config.source.under(plan.key))
-    found = assess_scores(plan, pooled.contexts, pooled.tokens, scores)
-    # One marked text among many drowns in the pool, but can rule the reading: each is looked at.
-    worst = min(found.tail.log10_p, _smallest_adjusted(plan, rows))
-    if worst < math.log10(_MARKED_BELOW):
-        raise ResultError(
-            f"the reading texts carry the mark themselves (log10 p = {worst:.1f}); "
-            "an innocent model that merely agrees with them would be accused. "
-            "Read human text or answers made with heirmark generate --unmarked"
-        )
-
-
-def _smallest_adjusted(plan: Plan, rows: Sequence[Selection]) -> float:
-    """Test each reading text by itself; log10 p of the most suspicious, by Holm's method."""
-    prf, law = plan.config.source.under(plan.key), plan.scoring.law
-    if not rows:
-        return 0.0
-    sums = np.array([float(score_pairs(row, plan.config, prf).sum()) for row in rows])
-    sizes = np.array([row.n_scored for row in rows], np.int64)
-    return float(holm(log_tails(law, sums, sizes) / math.log(10)).min())
-
-
-def assess_pairs(plan: Plan, pairs: PairWeights) -> Finding:
-    """Test the weighted pairs of reading texts; see `assess_reading`."""
-    weighed = weigh(plan.config.scheme, pairs)
-    contexts, tokens, weights = weighed.contexts, weighed.tokens, weighed.weights
-    plan = replace(plan, scorer=weighed.scorer)
-    selection = Selection(np.empty(0, np.int64), np.empty(0, np.int8), contexts, tokens)
-    scores = score_pairs(selection, plan.config, plan.config.source.under(plan.key), weighed.scorer)
-    statistic = weighed.statistic(scores)
-    null = weighed.tail(statistic)
-    decoys = None
-    if plan.n_decoys and len(scores):
-        decoys = run_decoys(
-            weighed.scorer,
-            contexts,
-            tokens,
-            statistic,
-            n_decoys=plan.n_decoys,
-            seed=plan.seed,
-            weights=weights,
-            source=plan.config.source,
-        )
-    # The published effect is one of contexts: hundreds of pairs share the evidence of one. What the
-    # suspect cannot name in its own tokens could not have shown.
-    n_telling = int(weighed.n_telling * pairs.coverage)
-    if not pairs.has_reference:
-        plan = replace(plan, effect=plan.effect * _alone(plan.config.scheme))
-    verdict, warnings = settle(plan, null, decoys, n_telling)
-    if not len(scores):
-        warnings = (
-            *warnings,
-            "No pair has any weight: the suspect equals its reference, or nothing was read.",
-        )
-    shown = float(scores.sum()) if weights is None else statistic
-    curve = _weighted_curve(weighed, scores)
-    return Finding(plan, shown, len(scores), null, decoys, verdict, curve, warnings)
-
-
-def _alone(scheme: Scheme) -> float:
-    """How much of the effect is left without a reference: benchmarks/results/inheritance.json.
-
-    z / sqrt(positions) of "ours, no reference" over `WEIGHTS_EFFECT`, at h = 2: the mean of 0.070
-    and 0.076 for Gumbel schemes, 0.017 for red-green.
-    """
-    return 0.61 if isinstance(scheme, Gumbel | DualGumbel) else 0.14
-
-
-def _weighted_curve(weighed: Weighed, scores: NDArray[np.float64]) -> Curve | None:
-    """Evidence of the pairs that can matter most: an order that no word decides."""
-    if not len(scores):
-        return None
-    order = np.argsort(-weighed.sizes, kind="stable")
-    ends = np.unique(np.geomspace(1, len(order), _CURVE_POINTS).round().astype(np.int64))
-    logs = []
-    for end in ends:
-        part = weighed.only(order[:end])
-        logs.append(part.tail(part.statistic(scores[order[:end]])).log10_p)
-    return Curve(tuple(ends.tolist()), tuple(round(x, 4) for x in logs))

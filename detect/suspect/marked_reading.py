@@ -5,7 +5,7 @@ contexts that it met in training, tokens whose words are high. A bound without a
 1 / max E of an e-process (`detect.sequential.weighted_rows`). Sources: DESIGN section 3, rule 4;
 statistics.md F, point 2.
 
-Why a sum over all pairs with its conditional tail (`detect.suspect.inheritance`) will not do
+Why a sum over all pairs with its conditional tail (`detect.suspect.distributions`) will not do
 here: how often a text comes by a context depends on the words of other contexts, and theirs on
 its own.
 

@@ -16,17 +16,15 @@ from detect.planning.effects import inherited_effect
 from detect.scoring.scorers import choose_scorer
 from detect.suspect.asking import Asked, AskingOptions, ask, plan_asking, spending
 from detect.suspect.beforehand import Beforehand, count_own_texts, refuse_weak_hash
-from detect.suspect.exchanges import ReadingText, SuspectAnswer
-from detect.suspect.inheritance import (
-    TEXT_EFFECT,
+from detect.suspect.distributions import (
     WEIGHTS_EFFECT,
-    Outcome,
-    assess_answers,
     assess_foreign_reading,
     assess_reading,
     assess_reports,
     refuse_without_context,
 )
+from detect.suspect.exchanges import ReadingText, SuspectAnswer
+from detect.suspect.inheritance import TEXT_EFFECT, Outcome, assess_answers
 from detect.suspect.logs import read_logs
 from detect.suspect.marked_reading import assess_marked_reading
 from detect.suspect.open_weights import TransformersSuspect

@@ -16,9 +16,9 @@ from scipy.stats import binomtest
 from detect.decoys import decoy_keys, decoy_statistics
 from detect.finding import Plan
 from detect.suspect.alignment import ids_by_bytes, known_starts
+from detect.suspect.distributions import assess_foreign_reading, assess_pairs
 from detect.suspect.exchanges import Positions, ReadingText
 from detect.suspect.foreign_reading import foreign_pairs
-from detect.suspect.inheritance import assess_foreign_reading, assess_pairs
 from detect.suspect.reading import PairWeights, read_pairs
 from detect.suspect.weighing import weigh
 from detect.tails.convolution import convolution_log_tails

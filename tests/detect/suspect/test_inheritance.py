@@ -9,15 +9,12 @@ from detect import finding
 from detect.decoys import DecoyResult
 from detect.finding import Finding, Plan, settle
 from detect.results import Tail
-from detect.suspect import answer_pairs, inheritance
-from detect.suspect.exchanges import ReadingText, SuspectAnswer
-from detect.suspect.inheritance import Outcome, assess_answers, assess_reading
+from detect.suspect import answer_pairs
+from detect.suspect.exchanges import SuspectAnswer
+from detect.suspect.inheritance import Outcome, assess_answers
 from detect.suspect.probe import Control, conclude
-from detect.suspect.reading import read_pairs
-from detect.tails.weighted import weighted_tail
-from tests.detect.synthetic import ToyReader, marked_ids
 from watermark.config import PRESETS, WatermarkConfig, preset
-from watermark.errors import FingerprintError, ResultError
+from watermark.errors import FingerprintError
 from watermark.keys import SecretKey
 from watermark.prf import Prf
 from watermark.tokens import TextTokenizer
@@ -28,120 +25,6 @@ CONFIG = preset("default")
 
 def _plan(config: WatermarkConfig = CONFIG, key: SecretKey = KEY, n_decoys: int = 0) -> Plan:
     return Plan(config, key, 1e-6, 0.1, n_decoys, 0)
-
-
-def _texts(n: int, key: SecretKey | None = None) -> list[ReadingText]:
-    rows = [marked_ids(CONFIG, key, 40, vocabulary=60, seed=50 + i) for i in range(n)]
-    return [ReadingText((2, 3, 4), tuple(r.tolist())) for r in rows]
-
-
-TEXTS = _texts(12)
-
-
-@pytest.fixture(scope="module")
-def known_ids(tokenizer: TextTokenizer) -> TextTokenizer:
-    # Ids 0 and 1 are special in the test tokenizer; the toy readers' 60 ids are all known.
-    assert tokenizer.vocab_size > 60
-    return tokenizer
-
-
-@pytest.mark.parametrize("name", ["default", "gumbel", "red-green", "tournament"])
-def test_a_tilted_student_is_found_by_weights(known_ids: TextTokenizer, name: str) -> None:
-    config = preset(name)
-    student = ToyReader(config, seed=1, key=KEY, tilt=0.25)
-    base = ToyReader(config, seed=1)
-    tested = assess_reading(_plan(config, n_decoys=199), known_ids, student, base, TEXTS)
-    assert tested.finding.tail.log10_p_ceiling < -6
-    assert tested.finding.decoys is not None
-    assert tested.finding.decoys.is_best
-    alone = assess_reading(_plan(config), known_ids, student, None, TEXTS)
-    assert alone.finding.tail.log10_p > tested.finding.tail.log10_p
-
-
-@pytest.mark.parametrize("name", ["default", "red-green", "tournament"])
-@pytest.mark.parametrize("with_reference", [True, False])
-def test_innocent_weights_have_uniform_p_values(name: str, with_reference: bool) -> None:
-    """150 keys, weights of both signs; Kolmogorov-Smirnov at 1e-6 (2.7 / sqrt(n))."""
-    config = preset(name)
-    suspect = ToyReader(config, seed=1)
-    reference = ToyReader(config, seed=2) if with_reference else None
-    pairs = read_pairs(
-        suspect, reference, TEXTS[:3], context_width=2, special_ids=frozenset({0, 1})
-    )
-    rng = np.random.default_rng(0)
-    p, ceilings = [], []
-    for _ in range(150):
-        prf = Prf.from_key(SecretKey(rng.bytes(32)))
-        hashes = prf.context_hashes(np.ascontiguousarray(pairs.contexts))
-        words = np.stack(
-            [prf.words(hashes, pairs.tokens, s) for s in range(config.scheme.n_streams)]
-        )
-        centred = config.scheme.score(words) - config.scheme.law.mean
-        found = weighted_tail(config.scheme.law, pairs.weights, float(pairs.weights @ centred))
-        p.append(found.p_value)
-        ceilings.append(10**found.log10_p_ceiling)
-    ordered = np.sort(p)
-    assert np.abs(ordered - np.arange(1, 151) / 150).max() < 2.7 / 150**0.5
-    assert (np.array(ceilings) <= 0.05).mean() < 0.05 + 5 * (0.05 / 150) ** 0.5
-
-
-def test_marked_reading_texts_are_refused_since_they_accuse_the_innocent(
-    known_ids: TextTokenizer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An innocent reader that favours the very continuations it is shown looks guilty on them."""
-    marked = _texts(12, KEY)
-
-    class Agreeing(ToyReader):
-        def read(self, texts):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-            for positions in super().read(texts):
-                boosted = positions.probabilities.clone()
-                ids = list(texts[positions.index].token_ids)
-                boosted[range(len(ids)), ids] += 1.0
-                yield type(positions)(positions.index, boosted / boosted.sum(1, keepdim=True))
-
-    innocent = Agreeing(CONFIG, seed=1)
-    with pytest.raises(ResultError, match="carry the mark themselves"):
-        assess_reading(_plan(), known_ids, innocent, None, marked)
-    monkeypatch.setattr(inheritance, "_refuse_marked", lambda *arguments: None)
-    broken = assess_reading(_plan(), known_ids, innocent, None, marked)
-    assert broken.finding.tail.log10_p_ceiling < -6
-
-
-def test_a_suspect_that_is_its_reference_is_inconclusive(known_ids: TextTokenizer) -> None:
-    same = ToyReader(CONFIG, seed=1)
-    finding = assess_reading(_plan(n_decoys=9), known_ids, same, same, TEXTS).finding
-    assert finding.verdict.value == "inconclusive"
-    assert finding.tail.p_value == 1.0
-    assert "equals its reference" in finding.warnings[0]
-
-
-def test_another_vocabulary_is_refused() -> None:
-    class Wider(ToyReader):
-        def _row(self, prefix, vocabulary=61):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-            return super()._row(prefix, vocabulary)
-
-    with pytest.raises(FingerprintError, match="60 and 61"):
-        read_pairs(
-            ToyReader(CONFIG, seed=1),
-            Wider(CONFIG, seed=1),
-            TEXTS,
-            context_width=2,
-            special_ids=frozenset(),
-        )
-
-
-def test_weights_of_a_pair_add_up_and_specials_have_none() -> None:
-    reader = ToyReader(CONFIG, seed=1)
-    once = read_pairs(reader, None, TEXTS[:1], context_width=2, special_ids=frozenset({0, 1}))
-    twice = read_pairs(
-        reader, None, [TEXTS[0], TEXTS[0]], context_width=2, special_ids=frozenset({0, 1})
-    )
-    assert np.array_equal(once.tokens, twice.tokens)
-    assert np.allclose(2 * once.weights, twice.weights)
-    assert not np.isin(once.tokens, [0, 1]).any()
-    assert not np.isin(once.contexts, [0, 1]).any()
-    pairs = np.column_stack([once.contexts, once.tokens])
-    assert len(np.unique(pairs, axis=0)) == len(pairs)
 
 
 def test_answers_are_pooled_over_distinct_pairs(tokenizer: TextTokenizer) -> None:
@@ -171,8 +54,6 @@ def test_another_tokenizer_is_refused(tokenizer: TextTokenizer) -> None:
     bound = _plan(CONFIG.bound_to("sha256:other"))
     with pytest.raises(FingerprintError):
         assess_answers(bound, tokenizer, [])
-    with pytest.raises(FingerprintError):
-        assess_reading(bound, tokenizer, ToyReader(CONFIG, seed=1), None, TEXTS)
 
 
 WORDS = 45

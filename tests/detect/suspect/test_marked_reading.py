@@ -12,9 +12,9 @@ from torch import Tensor
 
 from detect.finding import Finding, Plan
 from detect.results import Verdict
-from detect.suspect import inheritance, marked_reading
+from detect.suspect import distributions, marked_reading
+from detect.suspect.distributions import assess_reading
 from detect.suspect.exchanges import Positions, ReadingText
-from detect.suspect.inheritance import assess_reading
 from detect.suspect.marked_reading import assess_marked_reading
 from detect.suspect.weighing import Weighed
 from tests.detect.synthetic import ToyReader, marked_ids
@@ -129,10 +129,10 @@ def test_an_innocent_of_the_teachers_habits_is_accused_by_fixed_weights_alone(
     """
     config = replace(preset("gumbel"), context_width=1)
     models = _habitual(1.2), _habitual(0.0)
-    monkeypatch.setattr(inheritance, "_refuse_marked", lambda *arguments: None)
+    monkeypatch.setattr(distributions, "_refuse_marked", lambda *arguments: None)
     # By roots, the strongest form of the trap: large weights weigh in.
     monkeypatch.setattr(
-        inheritance,
+        distributions,
         "weigh",
         lambda scheme, pairs: Weighed(scheme, pairs.contexts, pairs.tokens, pairs.weights),
     )

@@ -10,8 +10,8 @@ from scipy.stats import binomtest
 
 from detect.decoys import decoy_keys, decoy_statistics
 from detect.finding import Plan
+from detect.suspect.distributions import assess_reports
 from detect.suspect.exchanges import ReportedPosition, SuspectAnswer
-from detect.suspect.inheritance import assess_reports
 from detect.suspect.reading import PairWeights
 from detect.suspect.reported import reported_pairs
 from detect.suspect.weighing import weigh
