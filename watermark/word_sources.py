@@ -60,10 +60,12 @@ class WordSource(ABC):
     Attributes:
         name: how configs call it.
         key_bits: bits of each integer of a key.
+        word_cost: what a word costs under many keys, in words of our own PRF (some 50 ns).
     """
 
     name: ClassVar[str]
     key_bits: ClassVar[int] = 64
+    word_cost: ClassVar[float] = 1.0
 
     @property
     def marks_repeats(self) -> bool:
@@ -77,6 +79,11 @@ class WordSource(ABC):
     def tells_pairs_apart(self) -> bool:
         """False for a hash so weak that distinct pairs have the same words under every key."""
         return True
+
+    @property
+    def unkeyed_ids(self) -> frozenset[int]:
+        """Ids in whose context every key gives the same words: nothing is scored there."""
+        return frozenset()
 
     @property
     @abstractmethod
@@ -137,6 +144,20 @@ class WordSource(ABC):
         (`tells_pairs_apart`).
         """
         return pairs
+
+    def evidence(self, pairs: Pairs) -> NDArray[np.int64]:
+        """Name what each pair is evidence of: of pairs with equal rows one is counted.
+
+        Equal rows are needed where a hash shares words among distinct pairs, which ones depending
+        on the key: counted as independent they would understate the tail.
+
+        Args:
+            pairs: from `canonical`.
+
+        Returns:
+            int64, shape (n, w).
+        """
+        return np.column_stack(pairs)
 
     def key_of(self, key: Key) -> NDArray[np.uint64]:
         """Take the integers of a key.
