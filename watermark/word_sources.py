@@ -60,12 +60,10 @@ class WordSource(ABC):
     Attributes:
         name: how configs call it.
         key_bits: bits of each integer of a key.
-        word_cost: what a word costs under many keys, in words of our own PRF (some 50 ns).
     """
 
     name: ClassVar[str]
     key_bits: ClassVar[int] = 64
-    word_cost: ClassVar[float] = 1.0
 
     @property
     def marks_repeats(self) -> bool:
@@ -84,6 +82,11 @@ class WordSource(ABC):
     def unkeyed_ids(self) -> frozenset[int]:
         """Ids in whose context every key gives the same words: nothing is scored there."""
         return frozenset()
+
+    @property
+    def word_cost(self) -> float:
+        """What a word costs under many keys, in words of our own PRF (some 50 ns each)."""
+        return 1.0
 
     @property
     @abstractmethod

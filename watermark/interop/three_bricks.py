@@ -58,7 +58,6 @@ class ThreeBricks(WordSource):
     """
 
     name: ClassVar[str] = "three-bricks"
-    word_cost: ClassVar[float] = 200.0
 
     method: str = "openai"
     vocab_size: int = 49_152
@@ -94,6 +93,11 @@ class ThreeBricks(WordSource):
     def marks_repeats(self) -> bool:
         """True: every token is marked."""
         return True
+
+    @property
+    def word_cost(self) -> float:
+        """A shuffle as long as the green list, or half the vocabulary's draws."""
+        return 30 + (self.vocab_size / 600 if self.method == "openai" else self.n_green / 60)
 
     @property
     def n_key_integers(self) -> int:

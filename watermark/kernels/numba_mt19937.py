@@ -134,10 +134,12 @@ def _first_entries(seed, size, n_first):  # type: ignore[no-untyped-def]  # noqa
     for i in range(n_first):
         inverse[i] = 1.0 / (size - i)
     _swaps(seed, size, inverse, np.empty(_N, np.uint32), swap)
-    order = np.arange(size)
+    order = np.empty(size, np.int32)
+    for i in range(size):
+        order[i] = np.int32(i)
     for i in range(n_first):
         order[i], order[swap[i]] = order[swap[i]], order[i]
-    return order[:n_first].copy()
+    return order[:n_first].astype(np.int64)
 
 
 def _lists(seeds: NDArray[np.uint32]) -> NDArray[np.int64]:
