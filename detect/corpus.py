@@ -29,6 +29,7 @@ from watermark.contexts import group_rows
 from watermark.errors import DocumentError
 from watermark.keys import Key
 from watermark.tokens import TextTokenizer, check_fingerprint
+from watermark.word_sources import Pairs
 
 __all__ = ["CorpusResult", "DocumentResult", "scan_corpus"]
 
@@ -222,7 +223,8 @@ class _Pool:
         width = plan.config.context_width + 1
         pairs = np.concatenate([np.empty((0, width), np.int64), *self._pairs])
         scores = np.concatenate([np.empty(0), *self._scores])
-        first, _ = group_rows(pairs)
+        rows = plan.config.source.evidence(Pairs(pairs[:, :-1], pairs[:, -1]))
+        first, _ = group_rows(rows)
         finding = assess_scores(plan, pairs[first, :-1], pairs[first, -1], scores[first])
         repeats = len(pairs) - len(first)
         if repeats:

@@ -42,7 +42,7 @@ DEFAULT_DECOYS: Final = 9_999
 # The best rank among so many is `detect.results.CONTROL_FIRES_AT`: with fewer, a control's decoys
 # could never stop a claim.
 LEAST_DECOYS: Final = 999
-# PRF words spent by default: about five seconds on one core.
+# Words of our own PRF spent by default: about five seconds on one core.
 _BUDGET_WORDS: Final = 100_000_000
 # The l of the e-value, per null standard deviation of the statistic; fixed, equally weighted.
 _RATES = np.array([0.5, 1.0, 2.0, 4.0])
@@ -119,18 +119,19 @@ class DecoyResult:
         return excess < math.log(_CONTRADICTION)
 
 
-def affordable_decoys(n_pairs: int, n_streams: int) -> int:
+def affordable_decoys(n_pairs: int, n_streams: int, word_cost: float = 1.0) -> int:
     """Choose the default number of decoy keys by what they cost, which no key decides.
 
     Args:
         n_pairs: scored pairs.
         n_streams: words of each pair.
+        word_cost: `WordSource.word_cost`.
 
     Returns:
-        `DEFAULT_DECOYS` where that takes at most 1e8 PRF words (pairs x streams x keys), else as
-        many as do, but never fewer than `LEAST_DECOYS`.
+        `DEFAULT_DECOYS` where that takes no longer than 1e8 words of our own PRF (pairs x streams
+        x keys x cost), else as many as do, but never fewer than `LEAST_DECOYS`.
     """
-    affordable = _BUDGET_WORDS // max(n_pairs * n_streams, 1)
+    affordable = int(_BUDGET_WORDS / max(n_pairs * n_streams * word_cost, 1))
     return min(max(affordable, LEAST_DECOYS), DEFAULT_DECOYS)
 
 
@@ -231,7 +232,7 @@ def run_decoys(
         The result.
     """
     if n_decoys == AUTOMATIC:
-        n_decoys = affordable_decoys(len(tokens), scheme.n_streams)
+        n_decoys = affordable_decoys(len(tokens), scheme.n_streams, source.word_cost)
     keys = decoy_keys(n_decoys, seed, source)
     values = decoy_statistics(scheme, keys, contexts, tokens, weights, source=source)
     # Sums in another order differ by rounding; a tie must count against us.

@@ -36,6 +36,7 @@ from watermark.contexts import first_occurrences
 from watermark.errors import ConfigError, DocumentError
 from watermark.keys import Key
 from watermark.tokens import TextTokenizer, check_fingerprint
+from watermark.word_sources import Pairs
 
 __all__ = ["FractionResult", "assess_fraction"]
 
@@ -228,7 +229,9 @@ def _gather(
     # The order depends on a coin only, the choice on contexts only: neither on words nor tokens.
     order = np.random.default_rng(plan.seed).permutation(len(pairs) - 1)
     shuffled = np.argsort(order[document], kind="stable")
-    kept = np.sort(shuffled[first_occurrences(rows[shuffled, :h])])
+    taken = shuffled[first_occurrences(rows[shuffled, :h])]
+    evidence = plan.config.source.evidence(Pairs(rows[taken, :h], rows[taken, h]))
+    kept = np.sort(taken[first_occurrences(evidence)])
     if len(kept) < len(rows):
         reasons[_ELSEWHERE] = len(rows) - len(kept)
     return _Scored(

@@ -79,6 +79,16 @@ class WordSource(ABC):
         return True
 
     @property
+    def unkeyed_ids(self) -> frozenset[int]:
+        """Ids in whose context every key gives the same words: nothing is scored there."""
+        return frozenset()
+
+    @property
+    def word_cost(self) -> float:
+        """What a word costs under many keys, in words of our own PRF (some 50 ns each)."""
+        return 1.0
+
+    @property
     @abstractmethod
     def n_key_integers(self) -> int:
         """How many integers a key of the system has."""
@@ -137,6 +147,20 @@ class WordSource(ABC):
         (`tells_pairs_apart`).
         """
         return pairs
+
+    def evidence(self, pairs: Pairs) -> NDArray[np.int64]:
+        """Name what each pair is evidence of: of pairs with equal rows one is counted.
+
+        Equal rows are needed where a hash shares words among distinct pairs, which ones depending
+        on the key: counted as independent they would understate the tail.
+
+        Args:
+            pairs: from `canonical`.
+
+        Returns:
+            int64, shape (n, w).
+        """
+        return np.column_stack(pairs)
 
     def key_of(self, key: Key) -> NDArray[np.uint64]:
         """Take the integers of a key.

@@ -33,7 +33,7 @@ from watermark.keys import Key
 from watermark.prf import NATIVE
 from watermark.schemes.laws import ScoreLaw
 from watermark.tokens import TextTokenizer, check_fingerprint
-from watermark.word_sources import WordSource
+from watermark.word_sources import Pairs, WordSource
 
 __all__ = ["Calibration", "calibrate", "fresh_statistics", "own_statistics"]
 
@@ -251,7 +251,7 @@ def own_statistics(
     """
     contexts = np.concatenate([p.selection.contexts for p in pieces])
     tokens = np.concatenate([p.selection.tokens for p in pieces])
-    new = first_occurrences(np.column_stack([contexts, tokens]))
+    new = first_occurrences(config.source.evidence(Pairs(contexts, tokens)))
     owner = np.repeat(np.arange(len(pieces)), [p.selection.n_scored for p in pieces])[new]
     nothing = np.empty(0, np.int64)
     pooled = Selection(nothing, nothing.astype(np.int8), contexts[new], tokens[new])

@@ -106,7 +106,8 @@ REASONS: Final = MappingProxyType(
         SCORED: "Counted in the p-value.",
         "no_context": "Too few tokens stand before it: the first tokens are never marked.",
         "special_token": "A special token, which the model does not choose as text.",
-        "special_context": "A special token stands in its context.",
+        "special_context": "A special token stands in its context, or one for which the mark has "
+        "no key.",
         "context_in_prompt": "Its context could have been copied from the prompt.",
         "repeated_context": "Its context occurred earlier in the same text, where the mark pauses.",
         "repeated_pair": "The same context and token were counted already; a pair counts once.",

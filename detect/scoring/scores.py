@@ -112,18 +112,20 @@ def select_pairs(
     reasons[:h] = Reason.NO_CONTEXT
     scored = reasons[h:]
     _drop(scored, np.isin(tokens, special), Reason.SPECIAL_TOKEN)
-    in_context: NDArray[np.bool_] = np.any(np.isin(contexts, special), axis=1)
+    unusable = np.append(special, list(source.unkeyed_ids)).astype(np.int64)
+    in_context: NDArray[np.bool_] = np.any(np.isin(contexts, unusable), axis=1)
     _drop(scored, in_context, Reason.SPECIAL_CONTEXT)
     if prompt_ids is not None:
         # Without context every copied token keeps its word, so that the token itself is the rule.
-        seen = _occurs_in(contexts if h else tokens[:, None], _checked(prompt_ids))
-        _drop(scored, seen, Reason.CONTEXT_IN_PROMPT)
+        prompt = _checked(prompt_ids)
+        seen = _occurs_in(contexts if h else tokens[:, None], prompt)
+        _drop(scored, seen | _is_shown(contexts, tokens, prompt, source), Reason.CONTEXT_IN_PROMPT)
     if drop_repeated_contexts and h and not source.marks_repeats:
         # A context counts as met even where its own token was not scored: it was marked there.
         _drop(scored, ~first_occurrences(contexts), Reason.REPEATED_CONTEXT)
     kept = np.flatnonzero(scored == Reason.SCORED)
     pairs = source.canonical(Pairs(contexts[kept], tokens[kept]))
-    new = first_occurrences(np.column_stack(pairs))
+    new = first_occurrences(source.evidence(pairs))
     scored[kept[~new]] = Reason.REPEATED_PAIR
     return Selection(token_ids, reasons, pairs.contexts[new], pairs.tokens[new])
 
@@ -164,6 +166,20 @@ def _occurs_in(contexts: NDArray[np.int64], text: NDArray[np.int64]) -> NDArray[
     runs = np.lib.stride_tricks.sliding_window_view(text, h)
     _, group = group_rows(np.concatenate([runs, contexts]))
     return np.isin(group[len(runs) :], group[: len(runs)])
+
+
+def _is_shown(
+    contexts: NDArray[np.int64],
+    tokens: NDArray[np.int64],
+    prompt: NDArray[np.int64],
+    source: WordSource,
+) -> NDArray[np.bool_]:
+    """Tell which pairs share their evidence with a pair of the prompt."""
+    h = contexts.shape[1]
+    shown = Pairs(windows(prompt, h), prompt[h:])
+    rows = [source.evidence(source.canonical(p)) for p in (shown, Pairs(contexts, tokens))]
+    _, group = group_rows(np.concatenate(rows))
+    return np.isin(group[len(shown.tokens) :], group[: len(shown.tokens)])
 
 
 def _checked(token_ids: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -32,6 +32,7 @@ from watermark.errors import FingerprintError, ResultError
 from watermark.keys import Key
 from watermark.prf import Prf
 from watermark.tokens import TextTokenizer, check_fingerprint
+from watermark.word_sources import Pairs
 
 __all__ = ["Answer", "Deployment", "Watch"]
 
@@ -165,7 +166,7 @@ class Watch:
             drop_repeated_contexts=False,
             source=config.source,
         )
-        digests = _digests(np.column_stack([selection.contexts, selection.tokens]))
+        digests = _digests(config.source.evidence(Pairs(selection.contexts, selection.tokens)))
         new = ~_are_in(digests, self.pairs)
         reasons = self.reasons + Counter(selection.reason_counts())
         if repeats := int((~new).sum()):

@@ -15,7 +15,7 @@ from detect.suspect.exchanges import SuspectAnswer
 from watermark.contexts import group_rows
 from watermark.prf import NATIVE
 from watermark.tokens import TextTokenizer
-from watermark.word_sources import WordSource
+from watermark.word_sources import Pairs, WordSource
 
 __all__ = ["AnswerPairs", "pool_answers"]
 
@@ -83,7 +83,7 @@ def pool_answers(
     h = context_width
     contexts = np.concatenate([np.empty((0, h), np.int64), *(s.contexts for s in selections)])
     tokens = np.concatenate([np.empty(0, np.int64), *(s.tokens for s in selections)])
-    new = group_rows(np.column_stack([contexts, tokens]))[0]
+    new = group_rows(source.evidence(Pairs(contexts, tokens)))[0]
     if len(tokens) > len(new):
         reasons["pair_in_earlier_answer"] = len(tokens) - len(new)
     scored = np.concatenate(

@@ -39,6 +39,7 @@ from watermark.schemes.dual_gumbel import DualGumbel
 from watermark.schemes.gumbel import Gumbel
 from watermark.schemes.laws import ScoreLaw
 from watermark.tokens import TextTokenizer, check_fingerprint
+from watermark.word_sources import Pairs
 
 __all__ = [
     "WEIGHTS_EFFECT",
@@ -205,7 +206,7 @@ def _refuse_marked(plan: Plan, tokenizer: TextTokenizer, texts: Sequence[Reading
     ]
     contexts = np.concatenate([np.empty((0, h), np.int64), *(r.contexts for r in rows)])
     tokens = np.concatenate([np.empty(0, np.int64), *(r.tokens for r in rows)])
-    new = group_rows(np.column_stack([contexts, tokens]))[0]
+    new = group_rows(plan.config.source.evidence(Pairs(contexts, tokens)))[0]
     pooled = Selection(np.empty(0, np.int64), np.empty(0, np.int8), contexts[new], tokens[new])
     plan = replace(plan, n_decoys=0, scorer=None)
     scores = score_pairs(pooled, plan.config, plan.config.source.under(plan.key))
@@ -232,7 +233,7 @@ def _smallest_adjusted(plan: Plan, rows: Sequence[Selection]) -> float:
 
 def assess_pairs(plan: Plan, pairs: PairWeights) -> Finding:
     """Test the weighted pairs of reading texts; see `assess_reading`."""
-    weighed = weigh(plan.config.scheme, pairs)
+    weighed = weigh(plan.config.scheme, pairs.without_contexts_of(plan.config.source.unkeyed_ids))
     contexts, tokens, weights = weighed.contexts, weighed.tokens, weighed.weights
     plan = replace(plan, scorer=weighed.scorer)
     selection = Selection(np.empty(0, np.int64), np.empty(0, np.int8), contexts, tokens)

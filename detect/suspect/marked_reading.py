@@ -148,7 +148,8 @@ def assess_marked_reading(
             "once; probe with --access text"
         )
     texts = sorted(texts, key=lambda text: text.prompt_ids)
-    read, reasons = _read(suspect, reference, texts, h, tokenizer.special_ids, on_positions)
+    unusable = tokenizer.special_ids | plan.config.source.unkeyed_ids
+    read, reasons = _read(suspect, reference, texts, h, unusable, on_positions)
     rows = _first_reached(read, texts, reasons)
     log_e, n_telling = _log_e(plan, rows), _n_telling(plan, rows)
     spread: dict[str, float] = {"n_positions": len(read), "n_contexts": len(rows)}

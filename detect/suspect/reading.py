@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, final
 
 import numpy as np
@@ -114,6 +114,21 @@ class PairWeights:
     reasons: dict[str, int]
     coverage: float = 1.0
     has_reference: bool = True
+
+    def without_contexts_of(self, ids: frozenset[int]) -> PairWeights:
+        """Leave out the pairs whose context holds one of some ids."""
+        if not ids:
+            return self
+        kept = ~np.isin(self.contexts, sorted(ids)).any(axis=1)
+        return replace(
+            self,
+            contexts=self.contexts[kept],
+            tokens=self.tokens[kept],
+            weights=self.weights[kept],
+            gained=self.gained[kept],
+            likely=self.likely[kept],
+            n_contexts=len(group_rows(self.contexts[kept])[0]),
+        )
 
 
 def read_pairs(
