@@ -18,6 +18,8 @@ Where the hash is weak, and what is done about it:
 - *Minima.* The seed of selfhash is often that of the token itself (one time in h + 1), and then
   the same for every context; any two pairs of one token may share their word under some keys, and
   nothing but the key can tell which. Only one pair of each token is scored (`evidence`).
+- *Even keys.* A seed of lefthash loses as many bits as the key has zeros at its end; one
+  divisible by 2^28 is refused. With any other all sums of up to 16 ids have seeds of their own.
 - *Zeros.* A seed that is 0 under every key (lefthash: a context of zeros) gives words that anyone
   can compute. There the word is the largest, red, so that nobody is accused by it.
 """
@@ -30,8 +32,9 @@ from typing import ClassVar, Final, final
 import numpy as np
 from numpy.typing import NDArray
 
-from watermark.errors import ConfigError
+from watermark.errors import ConfigError, FingerprintError
 from watermark.kernels import numpy_prf
+from watermark.keys import Key
 from watermark.schemes import Scheme
 from watermark.schemes.green_list import GreenList
 from watermark.word_sources import Pairs, WordSource
@@ -41,6 +44,8 @@ __all__ = ["N_CELLS", "Sbw", "sbw_green_list"]
 # SBW draws 31 bits, as torch's CPU generator does.
 N_CELLS: Final = 1 << 31
 _SEEDINGS: Final = ("lefthash", "selfhash")
+# 16 ids of 32 bits have sums below 2^36: 64 - 28 bits of a seed tell them apart.
+_MAX_KEY_ZEROS: Final = 28
 _RED: Final = np.uint32(0xFFFFFFFF)
 # Below this many words numpy is done before numba has been imported (0.5 s).
 _COMPILE_FROM: Final = 500_000
@@ -105,6 +110,16 @@ class Sbw(WordSource):
             )
         if self.seeding == "lefthash" and context_width < 1:
             raise ConfigError(f"{self.name}: lefthash needs a context width of at least 1, got 0")
+
+    def key_of(self, key: Key) -> NDArray[np.uint64]:
+        """Take the key, and refuse one that makes few seeds; see `WordSource.key_of`."""
+        integers = super().key_of(key)
+        if int(integers[0]) % (1 << _MAX_KEY_ZEROS) == 0:
+            raise FingerprintError(
+                f"{self.name}: key {key.key_id} is divisible by 2^{_MAX_KEY_ZEROS}: contexts would "
+                "share their words, and anyone could guess them; give an odd key"
+            )
+        return integers
 
     def canonical(self, pairs: Pairs) -> Pairs:
         """Put the sum of a lefthash context in its last place; see `WordSource.canonical`."""

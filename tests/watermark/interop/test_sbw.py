@@ -16,7 +16,7 @@ from detect.scoring.scores import score_pairs, select_pairs
 from detect.segments.windows import place_pairs
 from detect.tails.nulls import log_tails
 from watermark.config import WatermarkConfig
-from watermark.errors import ConfigError
+from watermark.errors import ConfigError, FingerprintError
 from watermark.interop import sbw
 from watermark.interop.sbw import N_CELLS, Sbw, sbw_green_list
 from watermark.keys import EngineKey
@@ -199,6 +199,13 @@ def test_what_sbw_does_not_have_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         WatermarkConfig(scheme, width, source=SOURCES[seeding])
+
+
+def test_keys_that_make_few_seeds_are_refused(source: Sbw) -> None:
+    for key in (0, 1 << 28, 1 << 63):
+        with pytest.raises(FingerprintError, match="divisible by"):
+            source.key_of(EngineKey([key]))
+    assert source.key_of(EngineKey([3 << 27])) == 3 << 27
 
 
 def test_unknown_seedings_are_refused() -> None:
