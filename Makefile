@@ -48,6 +48,10 @@ engines: $(ENGINES)
 	.engines/$*/bin/pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
+# By a script of its own: its wheel asks for packages that have no build for CPU torch.
+.engines/vllm/.installed: tests/engines/vllm.txt tests/engines/build_vllm.sh
+	sh tests/engines/build_vllm.sh .engines/vllm $(PYTHON)
+
 test-engines: install engines
 	$(BIN)/pytest tests/engines
 

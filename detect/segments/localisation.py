@@ -193,7 +193,7 @@ def locate_text(
         source=config.source,
     )
     scores = score_pairs(selection, config, config.source.under(key), scorer)
-    pairs = place_pairs(selection, scores, config.context_width)
+    pairs = place_pairs(selection, scores, config.context_width, config.source)
     table = assess_windows(pairs, selection.n_tokens, scorer.law)
     # Far below 1e-15 the normal quantile would see alpha as nothing.
     n_powered = n_needed(plan.effect, max(alpha / len(table.start), 1e-15))

@@ -41,8 +41,11 @@ from numpy.typing import NDArray
 
 from detect.scoring.scores import Reason, Selection
 from detect.tails.nulls import log_tails
+from watermark import word_sources
 from watermark.contexts import group_rows, windows
+from watermark.prf import NATIVE
 from watermark.schemes.laws import ScoreLaw
+from watermark.word_sources import WordSource
 
 __all__ = ["Pairs", "WindowTable", "assess_windows", "place_pairs"]
 
@@ -105,13 +108,19 @@ class WindowTable:
         return float(self.log10_corrected.min(initial=0.0))
 
 
-def place_pairs(selection: Selection, scores: NDArray[np.float64], context_width: int) -> Pairs:
+def place_pairs(
+    selection: Selection,
+    scores: NDArray[np.float64],
+    context_width: int,
+    source: WordSource = NATIVE,
+) -> Pairs:
     """Find out where the contexts and pairs of a document recur.
 
     Args:
         selection: made with `drop_repeated_contexts=False`: windows have a rule of their own.
         scores: float64, shape (n,), of the selected pairs.
         context_width: h.
+        source: what makes the words; pairs that are one piece of evidence to it are the same pair.
 
     Returns:
         The pairs.
@@ -125,7 +134,8 @@ def place_pairs(selection: Selection, scores: NDArray[np.float64], context_width
         order = np.argsort(context, kind="stable")
         same = np.flatnonzero(np.diff(context[order]) == 0)
         previous[order[same + 1]] = order[same]
-    _, pair = group_rows(np.column_stack([contexts, tokens]))
+    same_words = source.canonical(word_sources.Pairs(contexts, tokens))
+    _, pair = group_rows(source.evidence(same_words))
     last = np.zeros(len(tokens), np.int64)
     np.maximum.at(last, pair, at)
     positions = np.flatnonzero(selection.reasons == Reason.SCORED)

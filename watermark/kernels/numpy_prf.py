@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["context_hashes", "words"]
+__all__ = ["context_hashes", "philox", "words"]
 
 _U = np.uint64
 _MASK32 = _U(0xFFFFFFFF)
@@ -94,10 +94,35 @@ def words(
     c2 = np.broadcast_to(hashes[:, 1:] & _MASK32, shape)
     c3 = np.broadcast_to(hashes[:, 1:] >> _32, shape)
     k0, k1 = hashes[:, :1] & _MASK32, hashes[:, :1] >> _32
+    c0, c1, c2, c3 = philox(c0, c1, c2, c3, k0, k1)
+    lanes = token_ids & 3
+    chosen = np.where(lanes < 2, np.where(lanes == 0, c0, c1), np.where(lanes == 2, c2, c3))
+    return chosen.astype(np.uint32)
+
+
+def philox(
+    c0: NDArray[np.uint64],
+    c1: NDArray[np.uint64],
+    c2: NDArray[np.uint64],
+    c3: NDArray[np.uint64],
+    k0: NDArray[np.uint64] | np.uint64,
+    k1: NDArray[np.uint64] | np.uint64,
+) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64]]:
+    """Encrypt counters with Philox4x32-10 (Salmon et al. 2011).
+
+    Args:
+        c0: uint64 below 2^32, first word of the counters; all six broadcast together.
+        c1: second word.
+        c2: third word.
+        c3: last word.
+        k0: first word of the keys.
+        k1: second word.
+
+    Returns:
+        The four words, uint64 below 2^32.
+    """
     for _ in range(10):
         p0, p1 = _U(0xD2511F53) * c0, _U(0xCD9E8D57) * c2
         c0, c1, c2, c3 = (p1 >> _32) ^ c1 ^ k0, p1 & _MASK32, (p0 >> _32) ^ c3 ^ k1, p0 & _MASK32
         k0, k1 = (k0 + _U(0x9E3779B9)) & _MASK32, (k1 + _U(0xBB67AE85)) & _MASK32
-    lanes = token_ids & 3
-    chosen = np.where(lanes < 2, np.where(lanes == 0, c0, c1), np.where(lanes == 2, c2, c3))
-    return chosen.astype(np.uint32)
+    return c0, c1, c2, c3
