@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from detect.decoys import decoy_statistics
 from detect.multiplicity import bonferroni
 from detect.scoring.score_tables import Scorer
-from detect.scoring.scores import Selection
+from detect.scoring.scores import Selection, refuse_dependent_words
 from detect.tails.nulls import log_tails
 from watermark.errors import ResultError
 from watermark.keys import Key
@@ -98,8 +98,10 @@ def attribute(
         The keys that the text points to.
 
     Raises:
+        ConfigError: a mark whose words are dependent.
         ResultError: no keys.
     """
+    refuse_dependent_words(source)
     if not len(keys):
         raise ResultError("no keys to search; give at least one")
     n, law = selection.n_scored, scorer.law

@@ -11,13 +11,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Final, final
+from typing import Any, Final, NamedTuple, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detect.documents import Document
-from detect.finding import Finding, Plan, assess_scores
+from detect.finding import Finding, Plan, assess_scores, null_tail
 from detect.multiplicity import holm
 from detect.results import ALPHA, Tail, Verdict, decide, json_p
 from detect.scoring.scorers import choose_scorer
@@ -168,13 +168,13 @@ def scan_corpus(
         )
         scores = score_pairs(selection, config, prf, scorer)
         pool.add(selection, scores)
-        rows.append((document, selection.n_tokens, len(scores), float(scores.sum())))
+        rows.append(_row(document, selection, scores, plan))
         on_document(selection.n_tokens)
     finding, reasons = pool.assess(plan)
     return CorpusResult(
         finding,
         _document_results(rows, plan),
-        sum(n for _, n, _, _ in rows),
+        sum(row.n_tokens for row in rows),
         reasons,
         (*_LIMITS, *binding_limits(config)),
     )
@@ -232,32 +232,52 @@ class _Pool:
         return finding, dict(self._reasons)
 
 
-def _document_results(
-    rows: list[tuple[Document, int, int, float]], plan: Plan
-) -> tuple[DocumentResult, ...]:
+class _Row(NamedTuple):
+    """One document; `own_tail` where the law of one score does not give that of the sum."""
+
+    document: Document
+    n_tokens: int
+    n_scored: int
+    statistic: float
+    own_tail: Tail | None
+
+
+def _row(document: Document, selection: Selection, scores: NDArray[np.float64], plan: Plan) -> _Row:
+    statistic, own = float(scores.sum()), None
+    if not plan.config.source.words_are_independent:
+        own = null_tail(plan, selection.contexts, selection.tokens, statistic)
+    return _Row(document, selection.n_tokens, len(scores), statistic, own)
+
+
+def _log10_tails(rows: list[_Row], plan: Plan) -> NDArray[np.float64]:
+    own = [row.own_tail.log10_p_ceiling for row in rows if row.own_tail is not None]
+    if own:
+        return np.array(own)
+    statistics = np.array([row.statistic for row in rows])
+    n_scored = np.array([row.n_scored for row in rows], np.int64)
+    return log_tails(plan.scoring.law, statistics, n_scored) / math.log(10)
+
+
+def _document_results(rows: list[_Row], plan: Plan) -> tuple[DocumentResult, ...]:
     if not rows:
         return ()
-    statistics = np.array([statistic for _, _, _, statistic in rows])
-    n_scored = np.array([n for _, _, n, _ in rows], np.int64)
-    log10_p = log_tails(plan.scoring.law, statistics, n_scored) / math.log(10)
+    log10_p = _log10_tails(rows, plan)
     adjusted = holm(log10_p)
     return tuple(
         DocumentResult(
-            document.id,
-            document.source,
-            n_tokens,
-            n,
-            statistic,
+            row.document.id,
+            row.document.source,
+            row.n_tokens,
+            row.n_scored,
+            row.statistic,
             float(p),
             float(p_holm),
             decide(
                 Tail(float(p), float(p_holm), "exact"),
-                n,
+                row.n_scored,
                 alpha=plan.alpha,
                 n_powered=plan.n_powered,
             ),
         )
-        for (document, n_tokens, n, statistic), p, p_holm in zip(
-            rows, log10_p, adjusted, strict=True
-        )
+        for row, p, p_holm in zip(rows, log10_p, adjusted, strict=True)
     )

@@ -15,15 +15,25 @@ from numpy.typing import NDArray
 from detect.decoys import DecoyResult, run_decoys
 from detect.results import Tail, Verdict, decide, json_p, n_needed
 from detect.scoring.score_tables import Scorer
+from detect.tails.layers import layers_tail
 from detect.tails.mixed_sums import MixedLaw
 from detect.tails.nulls import log_tails, tail
 from watermark.config import WatermarkConfig
 from watermark.keys import Key
 from watermark.schemes import Scheme
-from watermark.schemes.laws import Tabulated
+from watermark.schemes.laws import LayeredBits, Tabulated
 from watermark.schemes.red_green import RedGreen
+from watermark.word_sources import Pairs
 
-__all__ = ["Curve", "Finding", "Plan", "assess_scores", "mark_strength", "settle"]
+__all__ = [
+    "Curve",
+    "Finding",
+    "Plan",
+    "assess_scores",
+    "mark_strength",
+    "null_tail",
+    "settle",
+]
 
 _CURVE_POINTS = 200
 # Each point of a table's curve is a convolution of its own.
@@ -160,9 +170,10 @@ def assess_scores(
 ) -> Finding:
     """Test the unweighted sum of the scores of distinct pairs.
 
-    H0: the text is independent of the key; the scores are then independent with the scheme's law.
-    Alternative: the writer preferred tokens with high scores. Exact (for Gumbel schemes an upper
-    bound within 1e-9, see `watermark.schemes.gumbel.upper_tail`).
+    H0: the text is independent of the key; the scores are then independent with the scheme's law,
+    or have the null that the source gives (`null_tail`). Alternative: the writer preferred tokens
+    with high scores. Exact (for Gumbel schemes an upper bound within 1e-9, see
+    `watermark.schemes.gumbel.upper_tail`).
 
     Args:
         plan: what was fixed beforehand.
@@ -175,7 +186,7 @@ def assess_scores(
     """
     law, n = plan.scoring.law, len(scores)
     statistic = float(scores.sum())
-    null = tail(law, statistic, n)
+    null = null_tail(plan, contexts, tokens, statistic)
     decoys = None
     if plan.n_decoys and n:
         decoys = run_decoys(
@@ -189,6 +200,29 @@ def assess_scores(
         )
     verdict, warnings = settle(plan, null, decoys, n)
     return Finding(plan, statistic, n, null, decoys, verdict, _curve(plan, scores), warnings)
+
+
+def null_tail(
+    plan: Plan, contexts: NDArray[np.int64], tokens: NDArray[np.int64], statistic: float
+) -> Tail:
+    """Compute the tail of a sum of scores, by the law of one or by what the source knows better.
+
+    Args:
+        plan: what was fixed beforehand.
+        contexts: int64, shape (n, h), distinct with `tokens`.
+        tokens: int64, shape (n,).
+        statistic: the sum of the scores.
+
+    Returns:
+        The tail.
+    """
+    law, source, n = plan.scoring.law, plan.config.source, len(tokens)
+    if source.words_are_independent or not n:
+        return tail(law, statistic, n)
+    layers = source.layers(source.key_of(plan.key), Pairs(contexts, tokens), plan.seed)
+    if layers is None or not isinstance(law, LayeredBits):
+        raise TypeError(f"no null is known for {type(law).__name__} with words of {source.name}")
+    return layers_tail(law.weights, layers, round(statistic))
 
 
 def settle(
@@ -217,8 +251,10 @@ def settle(
 
 def _curve(plan: Plan, scores: NDArray[np.float64]) -> Curve | None:
     n = len(scores)
-    # Sums of scores with laws of their own have no prefixes here.
+    # Sums of scores with laws of their own have no prefixes here; nor have dependent words.
     if n == 0 or isinstance(plan.scoring.law, MixedLaw):
+        return None
+    if not plan.config.source.words_are_independent:
         return None
     n_points = _TABLE_CURVE_POINTS if isinstance(plan.scoring.law, Tabulated) else _CURVE_POINTS
     ends = np.unique(np.linspace(1, n, min(n, n_points)).round().astype(np.int64))

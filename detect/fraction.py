@@ -28,7 +28,7 @@ from detect.fraction_interval import (
 from detect.higher_criticism import HigherCriticism, higher_criticism
 from detect.results import ALPHA, CONTROL_FIRES_AT, format_p
 from detect.scoring.scorers import choose_scorer
-from detect.scoring.scores import score_pairs, select_pairs
+from detect.scoring.scores import refuse_dependent_words, score_pairs, select_pairs
 from detect.tails.nulls import log_tails, tail
 from detect.text import DIRECT_EFFECT, binding_limits
 from watermark.config import WatermarkConfig
@@ -143,11 +143,12 @@ def assess_fraction(
         The result; a corpus with nothing to score is INCONCLUSIVE and has no interval.
 
     Raises:
-        ConfigError: a config without context.
+        ConfigError: a config without context, or a mark whose words are dependent.
         DocumentError: a document that cannot be read, or a reference without a clear mark.
         FingerprintError: the config is bound to another tokenizer.
     """
     check_fingerprint(tokenizer, config.tokenizer)
+    refuse_dependent_words(config.source)
     if config.context_width == 0:
         raise ConfigError(
             "a fraction needs a context width of at least 1: without context each distinct token "

@@ -18,7 +18,7 @@ from watermark.errors import FingerprintError
 from watermark.keys import EngineKey, Key
 from watermark.schemes import Scheme
 
-__all__ = ["IntegerWords", "KeyedWords", "Pairs", "WordSource"]
+__all__ = ["IntegerWords", "KeyedWords", "Layers", "Pairs", "WordSource"]
 
 
 class Pairs(NamedTuple):
@@ -26,6 +26,23 @@ class Pairs(NamedTuple):
 
     contexts: NDArray[np.int64]
     tokens: NDArray[np.int64]
+
+
+class Layers(NamedTuple):
+    """What the layers of a tournament can sum to on given pairs, one after another.
+
+    For a hash whose layers are one function of the pair and of a key of the layer's own. Given the
+    pairs, under layer keys that were drawn independently and uniformly, which of the totals belong
+    to the layers is a uniform choice without replacement.
+
+    Attributes:
+        totals: int64, shape (N,), ones among the pairs under N layer keys: under all there are, or
+            under the layers' own and others drawn like them.
+        same: int64, shape (m,): layers with the same number have the same key, and total.
+    """
+
+    totals: NDArray[np.int64]
+    same: NDArray[np.int64]
 
 
 class KeyedWords(Protocol):
@@ -87,6 +104,14 @@ class WordSource(ABC):
     def word_cost(self) -> float:
         """What a word costs under many keys, in words of our own PRF (some 50 ns each)."""
         return 1.0
+
+    @property
+    def words_are_independent(self) -> bool:
+        """False if words of distinct pairs are dependent under a random key.
+
+        Then no law of one score gives that of a sum; `layers` does.
+        """
+        return True
 
     @property
     @abstractmethod
@@ -162,6 +187,19 @@ class WordSource(ABC):
         """
         return np.column_stack(pairs)
 
+    def layers(self, key: NDArray[np.uint64], pairs: Pairs, seed: int) -> Layers | None:
+        """Compute the null of a tournament's layers on given pairs, whatever these are.
+
+        Args:
+            key: uint64, shape (n_key_integers,).
+            pairs: the scored pairs, n >= 1; one that stands there twice counts twice.
+            seed: of the layer keys that are drawn, where not all are tried.
+
+        Returns:
+            The null; None where the words of distinct pairs are independent.
+        """
+        return None
+
     def key_of(self, key: Key) -> NDArray[np.uint64]:
         """Take the integers of a key.
 
@@ -174,11 +212,12 @@ class WordSource(ABC):
         Raises:
             FingerprintError: the key has another number of integers, or larger ones.
         """
-        n, size = self.n_key_integers, self.key_bits // 8
+        n, size = self.n_key_integers, -(-self.key_bits // 8)
         if not isinstance(key, EngineKey):
             drawn = key.subkey("engine " + self.name, n * size)
             parts = [drawn[i * size : (i + 1) * size] for i in range(n)]
-            return np.array([int.from_bytes(part, "little") for part in parts], np.uint64)
+            top = (1 << self.key_bits) - 1
+            return np.array([int.from_bytes(part, "little") & top for part in parts], np.uint64)
         if len(key.integers) != n:
             raise FingerprintError(
                 f"{self.name} takes a key of {n} integers, key {key.key_id} has "

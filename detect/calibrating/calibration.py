@@ -24,7 +24,7 @@ from detect.decoys import decoy_keys, decoy_statistics
 from detect.documents import Document
 from detect.scoring.score_tables import Scorer
 from detect.scoring.scorers import choose_scorer
-from detect.scoring.scores import Selection, score_pairs
+from detect.scoring.scores import Selection, refuse_dependent_words, score_pairs
 from detect.tails.nulls import tail
 from watermark.config import WatermarkConfig
 from watermark.contexts import first_occurrences
@@ -163,11 +163,12 @@ def calibrate(
         The result.
 
     Raises:
-        ConfigError: no fresh key.
+        ConfigError: no fresh key, or a mark whose words are dependent.
         DocumentError: nothing to test.
         FingerprintError: the config is bound to another tokenizer.
     """
     check_fingerprint(tokenizer, config.tokenizer)
+    refuse_dependent_words(config.source)
     if n_keys < 1:
         raise ConfigError(f"at least one fresh key is needed, got {n_keys}")
     pieces, dropped = cut_corpus(

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from detect.scoring.score_tables import Scorer
 from watermark.config import WatermarkConfig
 from watermark.contexts import first_occurrences, group_rows, windows
-from watermark.errors import DocumentError
+from watermark.errors import ConfigError, DocumentError
 from watermark.prf import NATIVE
 from watermark.word_sources import KeyedWords, Pairs, WordSource
 
-__all__ = ["Reason", "Selection", "score_pairs", "select_pairs"]
+__all__ = ["Reason", "Selection", "refuse_dependent_words", "score_pairs", "select_pairs"]
 
 
 class Reason(IntEnum):
@@ -51,7 +51,7 @@ class Selection:
         token_ids: int64, shape (T,), all tokens.
         reasons: int8, shape (T,), a `Reason` for each.
         contexts: int64, shape (n, h), contexts of the scored tokens, in text order, as
-            `WordSource.canonical` gives them.
+            `WordSource.canonical` gives them if words are independent.
         tokens: int64, shape (n,), the scored tokens, likewise.
     """
 
@@ -96,7 +96,8 @@ def select_pairs(
         drop_repeated_contexts: True for text that may be marked directly (a repeated context is
             not marked again), False for a suspect's text, where only repeated pairs are dropped.
             With h = 0, or a source that marks repeats, only repeated pairs are dropped.
-        source: what makes the words; pairs that it cannot tell apart are repeats.
+        source: what makes the words; pairs that it cannot tell apart are repeats, unless its null
+            takes account of them (`WordSource.layers`).
 
     Returns:
         The selection.
@@ -124,10 +125,28 @@ def select_pairs(
         # A context counts as met even where its own token was not scored: it was marked there.
         _drop(scored, ~first_occurrences(contexts), Reason.REPEATED_CONTEXT)
     kept = np.flatnonzero(scored == Reason.SCORED)
-    pairs = source.canonical(Pairs(contexts[kept], tokens[kept]))
+    pairs = Pairs(contexts[kept], tokens[kept])
+    if source.words_are_independent:
+        pairs = source.canonical(pairs)
     new = first_occurrences(source.evidence(pairs))
     scored[kept[~new]] = Reason.REPEATED_PAIR
     return Selection(token_ids, reasons, pairs.contexts[new], pairs.tokens[new])
+
+
+def refuse_dependent_words(source: WordSource) -> None:
+    """Refuse marks whose words are dependent, where sums of independent scores are needed.
+
+    Args:
+        source: what makes the words.
+
+    Raises:
+        ConfigError: such a mark.
+    """
+    if not source.words_are_independent:
+        raise ConfigError(
+            f"words of {source.name} depend on each other, so that this test would be wrong; "
+            "heirmark detect, scan and probe --access text know their exact null"
+        )
 
 
 def score_pairs(

@@ -19,7 +19,12 @@ from numpy.typing import NDArray
 from detect.finding import Plan
 from detect.results import ALPHA, Tail, Verdict, decide, json_p, n_needed
 from detect.scoring.scorers import choose_scorer
-from detect.scoring.scores import Selection, score_pairs, select_pairs
+from detect.scoring.scores import (
+    Selection,
+    refuse_dependent_words,
+    score_pairs,
+    select_pairs,
+)
 from detect.segments.edges import estimate_segments
 from detect.segments.skyline import skyline
 from detect.segments.windows import Pairs, WindowTable, assess_windows, place_pairs
@@ -179,10 +184,11 @@ def locate_text(
         The result; an empty text is INCONCLUSIVE.
 
     Raises:
-        ConfigError: a score that the scheme cannot have.
+        ConfigError: a score that the scheme cannot have, or a mark whose words are dependent.
         FingerprintError: the config is bound to another tokenizer.
     """
     check_fingerprint(tokenizer, config.tokenizer)
+    refuse_dependent_words(config.source)
     scorer = choose_scorer(score, config.scheme, "direct")
     plan = Plan(config, key, alpha, DIRECT_EFFECT, 0, 0, scorer)
     selection = select_pairs(

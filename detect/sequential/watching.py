@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from detect.finding import mark_strength
 from detect.results import Verdict, json_p
-from detect.scoring.scores import Selection, select_pairs
+from detect.scoring.scores import Selection, refuse_dependent_words, select_pairs
 from detect.sequential.calibrators import default_calibrator
 from detect.sequential.eprocess import EProcess, n_powered
 from detect.suspect.inheritance import TEXT_EFFECT
@@ -86,6 +86,7 @@ class Deployment:
 
     def __post_init__(self) -> None:
         check_fingerprint(self.tokenizer, self.config.tokenizer)
+        refuse_dependent_words(self.config.source)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the public handles that a state is bound to."""

@@ -112,16 +112,18 @@ def refuse_weak_hash(config: WatermarkConfig) -> None:
     """Refuse marks whose hash cannot tell some pairs apart, where pairs carry weights.
 
     Weights of contexts and of whole distributions belong to pairs; where several of them share
-    their words under every key, a sum over them is no sum of independent scores.
+    their words under every key, or words depend on each other, a sum over them is no sum of
+    independent scores.
 
     Raises:
         ConfigError: such a mark.
     """
-    if not config.source.tells_pairs_apart:
+    source = config.source
+    if not (source.tells_pairs_apart and source.words_are_independent):
         raise ConfigError(
-            f"{config.source.name} hashes many pairs of context and token to the same words; such "
-            "a mark can be tested by text alone, without weights. Probe with --access text and "
-            "without --own-texts"
+            f"{source.name} hashes many pairs of context and token to the same words, or to words "
+            "that depend on each other; such a mark can be tested by text alone, without weights. "
+            "Probe with --access text and without --own-texts"
         )
 
 
