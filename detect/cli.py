@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from detect.commands.calibrate import calibrate
+from detect.commands.config import config
 from detect.commands.counterfactuals import counterfactuals
 from detect.commands.fraction import fraction
 from detect.commands.locate import locate
@@ -25,6 +26,7 @@ from detect.commands.options import (
 )
 from detect.commands.power import power
 from detect.commands.probe import probe
+from detect.commands.profile import profile
 from detect.commands.watch import watch
 from detect.interrupts import run_interruptible
 from watermark.cli import FiniteRange, chosen_config, heirmark, progress
@@ -212,7 +214,10 @@ def demo(output: Path, model: str, quick: bool, as_json: bool) -> None:
         click.echo(dump_json(payload), nl=False)
 
 
-for _command in (probe, locate, fraction, watch, power, calibrate, counterfactuals):
+_COMMANDS = (
+    probe, locate, fraction, watch, power, calibrate, counterfactuals, config, profile,
+)  # fmt: skip
+for _command in _COMMANDS:
     heirmark.add_command(_command)
 
 

@@ -24,7 +24,7 @@ from watermark.tokens import TextTokenizer
 
 COMMANDS = [
     "keys", "generate", "detect", "scan", "probe", "report", "demo",
-    "locate", "fraction", "watch", "power", "calibrate", "counterfactuals",
+    "locate", "fraction", "watch", "power", "calibrate", "counterfactuals", "config", "profile",
 ]  # fmt: skip
 
 

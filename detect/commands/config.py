@@ -1,0 +1,79 @@
+"""`heirmark config`: what an engine's own settings mean, as a config file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from detect.commands.options import PATH
+from watermark.engine_settings import ENGINES, engine_config
+from watermark.errors import ConfigError
+from watermark.files import atomic_writer, dump_json, read_json
+
+__all__ = ["config"]
+
+
+@click.command()
+@click.option("--engine", required=True, type=click.Choice(list(ENGINES)), help="Who marked.")
+@click.option(
+    "--settings",
+    "settings_path",
+    help="JSON file of the engine's own settings, without its key; - is stdin.",
+)
+@click.option(
+    "--set",
+    "single",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="One setting; may be given several times, and wins over the file.",
+)
+@click.option(
+    "--tokenizer", help="The provider's tokenizer, to which the config is bound: as for detect."
+)
+@click.option("--output", "-o", type=PATH, help="Config file.  [default: stdout]")
+def config(
+    engine: str,
+    settings_path: str | None,
+    single: tuple[str, ...],
+    tokenizer: str | None,
+    output: Path | None,
+) -> None:
+    """Write the config of a deployment whose text another engine marked.
+
+    Settings that are not given have the engine's own defaults. For example:
+
+    heirmark config --engine vllm --set algorithm=dual_key_gumbel --tokenizer smollm2 -o mark.json
+    """
+    settings = _object(read_json(settings_path)) if settings_path else {}
+    settings |= dict(_assignment(one) for one in single)
+    made = engine_config(engine, settings)
+    if tokenizer:
+        from watermark.tokens import load_tokenizer
+
+        made = made.bound_to(load_tokenizer(tokenizer).fingerprint)
+    text = dump_json(made.to_dict())
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    with atomic_writer(output) as file:
+        file.write(text)
+    click.echo(f"wrote {output}: {made.scheme.name}, context width {made.context_width}")
+
+
+def _object(payload: Any) -> dict[str, Any]:
+    if not isinstance(payload, dict):
+        raise ConfigError("an engine's settings are a JSON object")
+    return payload
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise click.UsageError("--set takes NAME=VALUE")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
