@@ -13,6 +13,9 @@ from typing import Any, Final
 from watermark.config import WatermarkConfig
 from watermark.errors import ConfigError
 from watermark.interop import make_source
+from watermark.interop.sbw import sbw_green_list
+from watermark.interop.textseal import N_CELLS as TEXTSEAL_CELLS
+from watermark.interop.textseal import green_cells
 from watermark.schemes import make_scheme
 
 __all__ = ["ENGINES", "engine_config"]
@@ -143,6 +146,51 @@ def _sglang(settings: _Settings) -> WatermarkConfig:
     return WatermarkConfig(make_scheme("gumbel", {}), width, None, source)
 
 
+def _sbw(settings: _Settings) -> WatermarkConfig:
+    seeding = settings.take("seeding", "lefthash")
+    gamma, delta = settings.take("gamma", 0.5), settings.take("delta", 2.0)
+    # SBW's width of self-hashing counts the token itself.
+    selfhash = seeding == "selfhash"
+    width = settings.take("context_width", 4 if selfhash else 1) - selfhash
+    source = make_source("sbw", {"seeding": seeding})
+    return WatermarkConfig(sbw_green_list(gamma, delta), width, None, source)
+
+
+def _textseal(settings: _Settings) -> WatermarkConfig:
+    kind, width = settings.take("watermark_type", "gumbelmax"), settings.take("ngram", 1)
+    gamma, delta = settings.take("gamma", 0.5), settings.take("delta", 2.0)
+    share = settings.take("mixing_alpha", 0.9)
+    if kind == "greenlist":
+        source = make_source("textseal", {"method": "binary"})
+        return WatermarkConfig(
+            _green_list(green_cells(gamma), TEXTSEAL_CELLS, delta), width, None, source
+        )
+    if kind == "gumbelmax":
+        return WatermarkConfig(make_scheme("gumbel", {}), width, None, make_source("textseal", {}))
+    if kind == "textseal":
+        source = make_source("textseal", {"dual_key": True})
+        # Below 1/2 the keys are given in the other order: see the source.
+        alpha = min(share, 1 - share)
+        return WatermarkConfig(make_scheme("dual-gumbel", {"alpha": alpha}), width, None, source)
+    raise ConfigError(
+        f"unknown TextSeal watermark_type {kind!r}; expected gumbelmax, greenlist or textseal"
+    )
+
+
+def _three_bricks(settings: _Settings) -> WatermarkConfig:
+    size = settings.need("vocab_size", "the model's, of which lists and numbers are drawn")
+    method, width = settings.take("method", "openai"), settings.take("ngram", 1)
+    gamma, delta = settings.take("gamma", 0.5), settings.take("delta", 2.0)
+    payload = settings.take("payload", 0)
+    source = make_source(
+        "three-bricks",
+        {"method": method, "vocab_size": size, "gamma": gamma, "payload": payload},
+    )
+    if method == "maryland":
+        return WatermarkConfig(_green_list(int(size * gamma), size, delta), width, None, source)
+    return WatermarkConfig(make_scheme("gumbel", {}), width, None, source)
+
+
 ENGINES: Final[Mapping[str, Callable[[_Settings], WatermarkConfig]]] = MappingProxyType(
     {
         "vllm": _vllm,
@@ -150,6 +198,9 @@ ENGINES: Final[Mapping[str, Callable[[_Settings], WatermarkConfig]]] = MappingPr
         "transformers-synthid": _transformers_synthid,
         "google-synthid": _google_synthid,
         "sglang": _sglang,
+        "sbw": _sbw,
+        "textseal": _textseal,
+        "three-bricks": _three_bricks,
     }
 )
 
