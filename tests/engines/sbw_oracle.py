@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 # Before torch: the same functions without a compiler.
@@ -97,6 +98,7 @@ def detect(request: dict[str, Any]) -> list[dict[str, Any]]:
     """What SBW's detector says of each text."""
     detector = WatermarkDetector(
         device=torch.device("cpu"),
+        tokenizer=SimpleNamespace(bos_token_id=-1),
         vocab=list(range(request["vocabulary"])),
         gamma=request["gamma"],
         seeding_scheme=_scheme(request["seeding"], request["width"]),

@@ -84,7 +84,7 @@ def _config(source: Sbw, width: int) -> WatermarkConfig:
     return WatermarkConfig(sbw_green_list(0.25, 2.0), width, source=source)
 
 
-def _log10_p(config: WatermarkConfig, key: int, texts: list[list[int]]) -> np.ndarray:
+def _log10_p(config: WatermarkConfig, key: int, texts: list[list[int]]) -> NDArray[np.float64]:
     found = []
     for text in texts:
         chosen = select_pairs(
@@ -93,7 +93,8 @@ def _log10_p(config: WatermarkConfig, key: int, texts: list[list[int]]) -> np.nd
         total = score_pairs(chosen, config, config.source.under(EngineKey([key]))).sum()
         n = np.array([chosen.n_scored])
         found.append(log_tails(config.scheme.law, np.array([total]), n)[0])
-    return np.array(found) / np.log(10)
+    log10_p: NDArray[np.float64] = np.array(found) / np.log(10)
+    return log10_p
 
 
 def _request(source: Sbw, width: int) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from detect.scoring.scores import score_pairs, select_pairs
 from detect.tails.nulls import log_tails
@@ -75,14 +76,15 @@ def _config(algorithm: str, scope: str) -> WatermarkConfig:
     return WatermarkConfig(DualGumbel(alpha=0.1) if dual else Gumbel(), 4, source=source)
 
 
-def _log10_p(config: WatermarkConfig, key: int, texts: list[list[int]]) -> np.ndarray:
+def _log10_p(config: WatermarkConfig, key: int, texts: list[list[int]]) -> NDArray[np.float64]:
     found = []
     for text in texts:
         chosen = select_pairs(np.array(text), 4, drop_repeated_contexts=True, source=config.source)
         scores = score_pairs(chosen, config, config.source.under(EngineKey([key])))
         n = np.array([chosen.n_scored])
         found.append(log_tails(config.scheme.law, np.array([scores.sum()]), n)[0])
-    return np.array(found) / np.log(10)
+    log10_p: NDArray[np.float64] = np.array(found) / np.log(10)
+    return log10_p
 
 
 def test_text_that_vllm_marks_is_found() -> None:
