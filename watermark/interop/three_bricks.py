@@ -163,11 +163,13 @@ class ThreeBricks(WordSource):
         token_ids: NDArray[np.int64],
         n_streams: int,
     ) -> NDArray[np.uint32]:
-        """Compute the words under many keys: all seeds in one go."""
-        seeds = self._seeds(keys[:, None], contexts)[:, pair_context]
-        words = self._words(seeds.ravel(), np.tile(token_ids, len(keys)))
-        shape = (len(keys), n_streams, len(token_ids))
-        return np.broadcast_to(words.reshape(len(keys), 1, -1), shape).copy()
+        """Compute the words under many keys: the lists of many at once."""
+        found = np.empty((len(keys), n_streams, len(token_ids)), np.uint32)
+        for block in mt19937.key_blocks(len(keys), len(token_ids)):
+            seeds = self._seeds(keys[block, None], contexts)[:, pair_context]
+            words = self._words(seeds.ravel(), np.tile(token_ids, len(seeds)))
+            found[block] = words.reshape(len(seeds), 1, -1)
+        return found
 
     def _seeds(self, keys: NDArray[np.uint64], contexts: NDArray[np.int64]) -> NDArray[np.uint32]:
         """Roll contexts, shape (n, h), under keys, shape (2,) or (M, 1, 2): (n,) or (M, n)."""

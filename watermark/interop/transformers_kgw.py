@@ -179,26 +179,38 @@ class TransformersKgw(WordSource):
         token_ids: NDArray[np.int64],
         n_streams: int,
     ) -> NDArray[np.uint32]:
-        """Compute the words under many keys: all lists in one go."""
+        """Compute the words under many keys: the lists of many at once."""
         self._check_ids(contexts)
         self._check_ids(token_ids)
-        if self.seeding_scheme == "lefthash":
-            seeds = self._left_seeds(keys, contexts[None, :, -1])[:, pair_context]
-        else:
-            seeds = np.empty((len(keys), len(token_ids)), np.uint32)
-            for row, key in zip(seeds, keys, strict=True):
-                # Past the cache: nobody asks for a decoy's table twice.
-                table = _table.__wrapped__(int(key[0]) & 0xFFFFFFFF, self.vocab_size)
-                row[:] = _self_seeds(key, table[contexts[pair_context]], table[token_ids])
-        words = self._words(seeds.ravel(), np.tile(token_ids, len(keys)))
-        shape = (len(keys), n_streams, len(token_ids))
-        return np.broadcast_to(words.reshape(len(keys), 1, -1), shape).copy()
+        found = np.empty((len(keys), n_streams, len(token_ids)), np.uint32)
+        for block in mt19937.key_blocks(len(keys), len(token_ids)):
+            seeds = self._seeds(keys[block], contexts, pair_context, token_ids)
+            words = self._words(seeds.ravel(), np.tile(token_ids, len(seeds)))
+            found[block] = words.reshape(len(seeds), 1, -1)
+        return found
 
     def evidence(self, pairs: Pairs) -> NDArray[np.int64]:
         """For selfhash the token alone, whose windows may share their word."""
         if self.seeding_scheme == "lefthash":
             return super().evidence(pairs)
         return pairs.tokens[:, None]
+
+    def _seeds(
+        self,
+        keys: NDArray[np.uint64],
+        contexts: NDArray[np.int64],
+        pair_context: NDArray[np.int64],
+        token_ids: NDArray[np.int64],
+    ) -> NDArray[np.uint32]:
+        """Return the seeds of the lists of pairs under keys, shape (M, n)."""
+        if self.seeding_scheme == "lefthash":
+            return self._left_seeds(keys, contexts[None, :, -1])[:, pair_context]
+        seeds = np.empty((len(keys), len(token_ids)), np.uint32)
+        for row, key in zip(seeds, keys, strict=True):
+            # Past the cache: nobody asks for a decoy's table twice.
+            table = _table.__wrapped__(int(key[0]) & 0xFFFFFFFF, self.vocab_size)
+            row[:] = _self_seeds(key, table[contexts[pair_context]], table[token_ids])
+        return seeds
 
     def _left_seeds(
         self, keys: NDArray[np.uint64], tokens: NDArray[np.int64]

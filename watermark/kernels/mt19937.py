@@ -9,6 +9,7 @@ short inputs and numba long ones.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
@@ -18,6 +19,7 @@ __all__ = [
     "cells",
     "draws_at",
     "first_entries",
+    "key_blocks",
     "low_bits",
     "plus_modulo",
     "ranks",
@@ -29,6 +31,7 @@ _32: Final = np.uint64(32)
 _MODULUS: Final = np.uint64(0xFFFFFFFFFFFFFFFF)
 # From this many lists on, importing numba (0.5 s) pays.
 _COMPILE_FROM: Final = 64
+_BLOCK: Final = 1 << 18
 
 
 def plus_modulo(a: NDArray[np.uint64], b: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -138,6 +141,12 @@ def cells(
         mixed = (mixed ^ (mixed >> _32)) * np.uint64(0x9E3779B97F4A7C15)
     red = n_green + ((mixed >> _32) % np.uint64(size - n_green)).astype(np.int64)
     return np.where(rank < 0, red, rank)
+
+
+def key_blocks(n_keys: int, n_pairs: int) -> Iterator[slice]:
+    """Cut many keys into blocks whose words need little memory (some 20 MB), one key at least."""
+    size = max(_BLOCK // max(n_pairs, 1), 1)
+    return (slice(start, start + size) for start in range(0, n_keys, size))
 
 
 def draws_at(seeds: NDArray[np.uint32], places: NDArray[np.int64]) -> NDArray[np.uint32]:
