@@ -184,7 +184,7 @@ def test_tests_that_need_independent_words_refuse(tokenizer: TextTokenizer) -> N
         lambda: Deployment(config, KEY, tokenizer, 1e-6),
     ]
     for refused in refusals:
-        with pytest.raises(ConfigError, match="depend on each other|that depend"):
+        with pytest.raises(ConfigError, match=r"depend on each other|that depend"):
             refused()
 
 
