@@ -21,6 +21,7 @@ from detect.tails.nulls import log_tails, tail
 from watermark.config import WatermarkConfig
 from watermark.keys import Key
 from watermark.schemes import Scheme
+from watermark.schemes.green_list import GreenList
 from watermark.schemes.laws import LayeredBits, Tabulated
 from watermark.schemes.red_green import RedGreen
 from watermark.word_sources import Pairs
@@ -90,13 +91,14 @@ def mark_strength(scheme: Scheme) -> float:
     Returns:
         A factor of the effect, in (0, 1].
     """
-    if not isinstance(scheme, RedGreen):
+    if not isinstance(scheme, RedGreen | GreenList):
         return 1.0
-    return min(_largest_shift(scheme) / _largest_shift(RedGreen(0.5, 2.0)), 1.0)
+    own = _largest_shift(scheme.law.probability, scheme.delta)
+    return min(own / _largest_shift(0.5, 2.0), 1.0)
 
 
-def _largest_shift(scheme: RedGreen) -> float:
-    gamma, tilted = scheme.gamma, scheme.gamma * math.exp(scheme.delta)
+def _largest_shift(gamma: float, delta: float) -> float:
+    tilted = gamma * math.exp(delta)
     green = tilted / (tilted + 1 - gamma)
     return (green - gamma) / math.sqrt(gamma * (1 - gamma))
 
