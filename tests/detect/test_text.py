@@ -15,6 +15,7 @@ from tests.detect.synthetic import marked_ids
 from watermark.config import WatermarkConfig, preset
 from watermark.errors import ConfigError, DocumentError, FingerprintError
 from watermark.keys import SecretKey
+from watermark.schemes.green_list import GreenList
 from watermark.schemes.red_green import RedGreen
 from watermark.tokens import TextTokenizer
 
@@ -141,3 +142,13 @@ def test_a_weak_bias_needs_more_text_before_nothing_means_nothing() -> None:
     ]
     assert sizes[0] == sizes[1] < sizes[2] < sizes[3]
     assert sizes[3] > 100_000
+
+
+def test_a_green_list_of_an_exact_size_needs_as_much() -> None:
+    """Half of an even vocabulary is green: the same mark as red-green at gamma 1/2."""
+    for delta in (2.0, 0.5):
+        n_powered = [
+            Plan(WatermarkConfig(scheme, 2), KEY, 1e-6, 0.344, 0, 0).n_powered
+            for scheme in (RedGreen(0.5, delta), GreenList(250, 500, delta))
+        ]
+        assert n_powered[0] == n_powered[1]
