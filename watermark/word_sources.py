@@ -79,6 +79,14 @@ class WordSource(ABC):
         return True
 
     @property
+    def needs_decoys(self) -> bool:
+        """True for a hash whose words depend on each other, so that no tail of a sum is right.
+
+        Decoy keys go through the same hash: their p-value is exact where tails are not.
+        """
+        return False
+
+    @property
     @abstractmethod
     def n_key_integers(self) -> int:
         """How many integers a key of the system has."""
