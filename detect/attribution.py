@@ -15,7 +15,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from detect.decoys import decoy_statistics
+from detect.decoys import decoy_statistics, refuse_dependent_words
 from detect.multiplicity import bonferroni
 from detect.scoring.score_tables import Scorer
 from detect.scoring.scores import Selection
@@ -98,8 +98,10 @@ def attribute(
         The keys that the text points to.
 
     Raises:
+        ConfigError: a source whose keys are not told apart well enough.
         ResultError: no keys.
     """
+    refuse_dependent_words(source, "a search over keys")
     if not len(keys):
         raise ResultError("no keys to search; give at least one")
     n, law = selection.n_scored, scorer.law

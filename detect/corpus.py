@@ -238,6 +238,9 @@ def _document_results(
     statistics = np.array([statistic for _, _, _, statistic in rows])
     n_scored = np.array([n for _, _, n, _ in rows], np.int64)
     log10_p = log_tails(plan.scoring.law, statistics, n_scored) / math.log(10)
+    if plan.config.source.needs_decoys:
+        # Decoys are drawn for the pool only: a document alone has no p-value, which is one of 1.
+        log10_p = np.zeros(len(rows))
     adjusted = holm(log10_p)
     return tuple(
         DocumentResult(

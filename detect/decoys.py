@@ -20,6 +20,7 @@ from scipy.special import logsumexp
 
 from detect.scoring.score_tables import Scorer
 from watermark.contexts import group_rows
+from watermark.errors import ConfigError
 from watermark.prf import NATIVE
 from watermark.word_sources import WordSource
 
@@ -32,6 +33,7 @@ __all__ = [
     "decoy_keys",
     "decoy_log_e",
     "decoy_statistics",
+    "refuse_dependent_words",
     "run_decoys",
 ]
 
@@ -117,6 +119,24 @@ class DecoyResult:
         # ln P(Poisson(m) >= k) <= k - m - k ln(k / m); expected may underflow to nothing.
         excess = k - expected - k * (math.log(k) - math.log(max(expected, 1e-300)))
         return excess < math.log(_CONTRADICTION)
+
+
+def refuse_dependent_words(source: WordSource, use: str) -> None:
+    """Refuse a test that rests on the tail of a sum, where only decoy keys give a p-value.
+
+    Args:
+        source: what makes the words.
+        use: the test, in words.
+
+    Raises:
+        ConfigError: such a source (`WordSource.needs_decoys`).
+    """
+    if source.needs_decoys:
+        raise ConfigError(
+            f"{source.name} hashes keys so alike that a text marked under one is found under "
+            f"others; only decoy keys tell, and {use} has none. Test a text with: heirmark detect "
+            "--decoys"
+        )
 
 
 def affordable_decoys(n_pairs: int, n_streams: int) -> int:

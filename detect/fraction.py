@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detect.corpus import _tokenised
+from detect.decoys import refuse_dependent_words
 from detect.documents import Document
 from detect.finding import Finding, Plan, assess_scores
 from detect.fraction_interval import (
@@ -142,11 +143,12 @@ def assess_fraction(
         The result; a corpus with nothing to score is INCONCLUSIVE and has no interval.
 
     Raises:
-        ConfigError: a config without context.
+        ConfigError: a config without context, or a source that needs decoys.
         DocumentError: a document that cannot be read, or a reference without a clear mark.
         FingerprintError: the config is bound to another tokenizer.
     """
     check_fingerprint(tokenizer, config.tokenizer)
+    refuse_dependent_words(config.source, "the fraction of a corpus")
     if config.context_width == 0:
         raise ConfigError(
             "a fraction needs a context width of at least 1: without context each distinct token "

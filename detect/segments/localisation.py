@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple, Self, final
 import numpy as np
 from numpy.typing import NDArray
 
+from detect.decoys import refuse_dependent_words
 from detect.finding import Plan
 from detect.results import ALPHA, Tail, Verdict, decide, json_p, n_needed
 from detect.scoring.scorers import choose_scorer
@@ -179,10 +180,11 @@ def locate_text(
         The result; an empty text is INCONCLUSIVE.
 
     Raises:
-        ConfigError: a score that the scheme cannot have.
+        ConfigError: a score that the scheme cannot have, or a source that needs decoys.
         FingerprintError: the config is bound to another tokenizer.
     """
     check_fingerprint(tokenizer, config.tokenizer)
+    refuse_dependent_words(config.source, "a search for marked passages")
     scorer = choose_scorer(score, config.scheme, "direct")
     plan = Plan(config, key, alpha, DIRECT_EFFECT, 0, 0, scorer)
     selection = select_pairs(

@@ -20,6 +20,7 @@ from typing import Any, Final, Self, final
 import numpy as np
 from numpy.typing import NDArray
 
+from detect.decoys import refuse_dependent_words
 from detect.finding import mark_strength
 from detect.results import Verdict, json_p
 from detect.scoring.scores import Selection, select_pairs
@@ -85,6 +86,7 @@ class Deployment:
 
     def __post_init__(self) -> None:
         check_fingerprint(self.tokenizer, self.config.tokenizer)
+        refuse_dependent_words(self.config.source, "a watch")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the public handles that a state is bound to."""

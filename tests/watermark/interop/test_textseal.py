@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import gamma as gamma_law
 
+from detect.attribution import attribute, prf_keys
 from detect.finding import Plan, assess_scores
 from detect.results import Verdict
 from detect.scoring.scorers import choose_scorer
@@ -160,6 +161,13 @@ def test_a_text_of_another_key_is_not_accused() -> None:
     assert found.tail.method == "decoys"
     assert found.tail.p_value >= 1 / 10_000
     assert found.tail.p_value > 1000 * gamma_law.sf(sums[worst], n)
+
+
+def test_what_rests_on_tails_alone_is_refused() -> None:
+    selection = select_pairs(_marked(7, 20), 2, drop_repeated_contexts=True, source=CONFIG.source)
+    keys = prf_keys([EngineKey([7])], CONFIG.source)
+    with pytest.raises(ConfigError, match="only decoy keys tell"):
+        attribute(selection, CONFIG.scheme, keys, alpha=1e-6, source=CONFIG.source)
 
 
 def test_marked_text_is_found_as_far_as_decoys_reach() -> None:
