@@ -244,7 +244,10 @@ class _Row(NamedTuple):
 
 def _row(document: Document, selection: Selection, scores: NDArray[np.float64], plan: Plan) -> _Row:
     statistic, own = float(scores.sum()), None
-    if not plan.config.source.words_are_independent:
+    if plan.config.source.needs_decoys:
+        # Decoys are drawn for the pool only: a document alone has no p-value, which is one of 1.
+        own = Tail(0.0, 0.0, "none")
+    elif not plan.config.source.words_are_independent:
         own = null_tail(plan, selection.contexts, selection.tokens, statistic)
     return _Row(document, selection.n_tokens, len(scores), statistic, own)
 

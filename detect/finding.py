@@ -12,7 +12,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from detect.decoys import DecoyResult, run_decoys
+from detect.decoys import AUTOMATIC, DecoyResult, run_decoys
 from detect.results import Tail, Verdict, decide, json_p, n_needed
 from detect.scoring.score_tables import Scorer
 from detect.tails.layers import layers_tail
@@ -175,7 +175,9 @@ def assess_scores(
     H0: the text is independent of the key; the scores are then independent with the scheme's law,
     or have the null that the source gives (`null_tail`). Alternative: the writer preferred tokens
     with high scores. Exact (for Gumbel schemes an upper bound within 1e-9, see
-    `watermark.schemes.gumbel.upper_tail`).
+    `watermark.schemes.gumbel.upper_tail`). Where no null is known (`WordSource.needs_decoys`) the
+    p-value is that of decoy keys, asked for or not: exact for a uniform key, and never below
+    1 / (decoys + 1).
 
     Args:
         plan: what was fixed beforehand.
@@ -190,18 +192,33 @@ def assess_scores(
     statistic = float(scores.sum())
     null = null_tail(plan, contexts, tokens, statistic)
     decoys = None
-    if plan.n_decoys and n:
+    by_decoys = plan.config.source.needs_decoys
+    n_decoys = plan.n_decoys or (AUTOMATIC if by_decoys else 0)
+    if n_decoys and n:
         decoys = run_decoys(
             plan.scoring,
             contexts,
             tokens,
             statistic - n * law.mean,
-            n_decoys=plan.n_decoys,
+            n_decoys=n_decoys,
             seed=plan.seed,
             source=plan.config.source,
         )
+    if by_decoys and decoys:
+        null = _ranked(null, decoys)
     verdict, warnings = settle(plan, null, decoys, n)
+    if by_decoys and decoys and decoys.is_best and decoys.p_value > plan.alpha:
+        warnings += (
+            f"The words of {plan.config.source.name} depend on each other, so that only decoy keys "
+            f"give a p-value, and {decoys.n_decoys} of them none below {decoys.p_value:.1g}; for "
+            f"the level {plan.alpha:g} ask for {math.ceil(1 / plan.alpha)}.",
+        )
     return Finding(plan, statistic, n, null, decoys, verdict, _curve(plan, scores), warnings)
+
+
+def _ranked(null: Tail, decoys: DecoyResult) -> Tail:
+    log10_p = math.log10(decoys.p_value)
+    return Tail(max(null.log10_p, log10_p), max(null.log10_p_ceiling, log10_p), "decoys")
 
 
 def null_tail(
@@ -219,7 +236,7 @@ def null_tail(
         The tail.
     """
     law, source, n = plan.scoring.law, plan.config.source, len(tokens)
-    if source.words_are_independent or not n:
+    if source.words_are_independent or source.needs_decoys or not n:
         return tail(law, statistic, n)
     layers = source.layers(source.key_of(plan.key), Pairs(contexts, tokens), plan.seed)
     if layers is None or not isinstance(law, LayeredBits):

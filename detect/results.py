@@ -26,7 +26,7 @@ _NO_SIGNAL_ABOVE: Final = 0.01
 _POWER: Final = 0.9
 _LOWEST: Final = math.log10(sys.float_info.min)
 
-Method = Literal["exact", "inversion", "saddlepoint", "e-process", "none"]
+Method = Literal["exact", "inversion", "saddlepoint", "e-process", "decoys", "none"]
 
 
 @final
@@ -52,7 +52,8 @@ class Tail:
             a bound itself (e-process).
         method: how `log10_p` was computed: "exact"; "inversion", numerically and right to about
             1e-9; "saddlepoint",
-            approximately; "e-process", a bound at any time; "none" if nothing was scored.
+            approximately; "e-process", a bound at any time; "decoys", the rank among decoy keys;
+            "none" if nothing was scored.
     """
 
     log10_p: float

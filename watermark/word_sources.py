@@ -109,9 +109,17 @@ class WordSource(ABC):
     def words_are_independent(self) -> bool:
         """False if words of distinct pairs are dependent under a random key.
 
-        Then no law of one score gives that of a sum; `layers` does.
+        Then no law of one score gives that of a sum; `layers` does, or only decoy keys do.
         """
-        return True
+        return not self.needs_decoys
+
+    @property
+    def needs_decoys(self) -> bool:
+        """True for a hash whose words are dependent, where no null of a sum is known.
+
+        Decoy keys go through the same hash: their p-value is exact where tails are not.
+        """
+        return False
 
     @property
     @abstractmethod

@@ -40,10 +40,9 @@ def _drawn(h: int) -> dict[str, list[int]]:
 
 
 def _ours(source: TextSealWords, asked: dict[str, list[int]]) -> np.ndarray:
-    keys, contexts, tokens = (np.array(asked[k]) for k in ("keys", "contexts", "tokens"))
-    found = source.words_for_keys(
-        keys.astype(np.uint64)[:, None], contexts, np.arange(len(tokens)), tokens, 1
-    )
+    keys = np.array(asked["keys"], np.uint64)[:, None]
+    contexts, tokens = np.array(asked["contexts"]), np.array(asked["tokens"])
+    found = source.words_for_keys(keys, contexts, np.arange(len(tokens)), tokens, 1)
     return found[:, 0]
 
 

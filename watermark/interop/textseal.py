@@ -112,6 +112,11 @@ class TextSealWords(WordSource):
         """False: only a weighted sum of context and token is hashed."""
         return False
 
+    @property
+    def needs_decoys(self) -> bool:
+        """True: a text marked under one key is found under others far too often."""
+        return True
+
     def check(self, scheme: Scheme, context_width: int) -> None:
         """Allow what the library has and the method makes; see `WordSource.check`."""
         if not 1 <= context_width <= len(_CONTEXT):
