@@ -14,7 +14,7 @@ ORDER = [
     "errors", "keys", "key_files", "prf_reference", "kernels", "schemes", "word_sources", "prf",
     "contexts", "interop", "config", "files",
     "gguf_weights", "gguf_conversion", "models", "tokens", "marking", "processor", "sampling",
-    "generation", "answering", "cli",
+    "generation", "answering", "serving", "cli",
 ]  # fmt: skip
 HEAVY = ("torch", "transformers", "datasets", "pyarrow", "numba", "jinja2", "scipy.stats")
 
