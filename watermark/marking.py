@@ -147,7 +147,8 @@ class MarkedStep(NamedTuple):
             )
             return torch.from_numpy(words.astype(np.int64))
         keys = self.keys.to(token_ids.device)
-        hashes = torch_prf.context_hashes(keys[:, 0], keys[:, 1], self.contexts)
+        contexts = self.contexts.to(token_ids.device)
+        hashes = torch_prf.context_hashes(keys[:, 0], keys[:, 1], contexts)
         return torch_prf.words(hashes, token_ids, self.streams.to(token_ids.device))
 
     def mark_vocabulary(self, logits: Tensor) -> Tensor:
@@ -165,14 +166,25 @@ class MarkedStep(NamedTuple):
             return forced.scatter(1, winners, logits.gather(1, winners))
         candidates = _candidates(logits)
         if candidates is None:
-            vocabulary = torch.arange(logits.shape[1], device=logits.device).expand_as(logits)
-            return self.config.scheme.embed(logits, self.words(vocabulary))
+            return self.mark_densely(logits)
         token_ids, is_filler = candidates
         few = logits.gather(1, token_ids).masked_fill(is_filler, -torch.inf)
         marked = self.config.scheme.embed(few, self.words(token_ids))
         # A filler may name the same column as a candidate; its -inf must not win.
         out = torch.full_like(logits, -torch.inf)
         return out.scatter_reduce(1, token_ids, marked, "amax")
+
+    def mark_densely(self, logits: Tensor) -> Tensor:
+        """Do the same without a look at the logits, for which an accelerator would have to wait.
+
+        Args:
+            logits: as for `mark_vocabulary`.
+
+        Returns:
+            float32, shape (B, V).
+        """
+        vocabulary = torch.arange(logits.shape[1], device=logits.device).expand_as(logits)
+        return self.config.scheme.embed(logits, self.words(vocabulary))
 
     def finds_winners(self, logits: Tensor) -> bool:
         """True if `winners` serves this scheme, this source and where the logits live."""

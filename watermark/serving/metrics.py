@@ -6,9 +6,13 @@ vLLM brings `prometheus_client` and serves its registry at /metrics; elsewhere n
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from threading import Lock
+from typing import Any, Final
 
 __all__ = ["count_request"]
+
+# Requests are admitted in threads, and a registry refuses a second counter of the same name.
+_LOCK: Final = Lock()
 
 
 def count_request(status: str) -> None:
@@ -17,7 +21,8 @@ def count_request(status: str) -> None:
     Args:
         status: of the ruling, or "refused".
     """
-    counter = _counter()
+    with _LOCK:
+        counter = _counter()
     if counter is not None:
         counter.labels(status=status).inc()
 

@@ -93,8 +93,14 @@ def draw_tokens(
     if step.finds_winners(logits):
         drawn = step.winners(logits, likeliest)
     else:
-        drawn = _draw(step.mark_vocabulary(logits), rows.coins(1))
+        drawn = _draw(_marked(step, logits), rows.coins(1))
     return torch.where(usable, drawn, BAD_ROW)
+
+
+def _marked(step: MarkedStep, logits: Tensor) -> Tensor:
+    return (
+        step.mark_vocabulary(logits) if logits.device.type == "cpu" else step.mark_densely(logits)
+    )
 
 
 def _draw(marked: Tensor, coins: Tensor) -> Tensor:
@@ -122,7 +128,7 @@ def tilt_logits(
     """
     usable = torch.isfinite(logits.amax(dim=1))[:, None]
     scale = temperatures[:, None]
-    marked = rows.step(config).mark_vocabulary(torch.where(usable, logits, 0.0) / scale) * scale
+    marked = _marked(rows.step(config), torch.where(usable, logits, 0.0) / scale) * scale
     return torch.where(usable, marked, logits)
 
 
