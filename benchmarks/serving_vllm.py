@@ -116,7 +116,7 @@ def main(requests: int, tokens: int, repeats: int, many: int, loads: str) -> Non
             "n_requests": requests,
             "repeats": repeats,
             "n_many": many,
-            "many_tokens": 8,
+            "many_tokens": 4,
         }
         reply = _run(request, folder / "policy.json")
     measured: dict[str, Any] = {

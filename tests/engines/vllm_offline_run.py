@@ -16,8 +16,12 @@ from vllm.sampling_params import BeamSearchParams, StructuredOutputsParams
 PROCESSOR = "watermark.serving.vllm:HeirmarkLogitsProcessor"
 SCHEMA = {
     "type": "object",
-    "properties": {"name": {"type": "string", "maxLength": 20}, "age": {"type": "integer"}},
+    "properties": {
+        "name": {"type": "string", "maxLength": 20},
+        "age": {"type": "integer", "minimum": 0, "maximum": 150},
+    },
     "required": ["name", "age"],
+    "additionalProperties": False,
 }
 
 
@@ -56,6 +60,8 @@ def main() -> None:
         disable_log_stats=False,
         generation_config="vllm",
         logits_processors=[PROCESSOR],
+        # Where line breaks are allowed, this small model goes on with them, marked or not.
+        structured_outputs_config={"backend": "xgrammar", "disable_any_whitespace": True},
     )
     variants: list[dict[str, Any]] = [
         {}, {"top_k": 40}, {"top_p": 0.95}, {"min_p": 0.02, "temperature": 1.2},
