@@ -309,14 +309,17 @@ def test_the_server_marks_what_it_serves_and_refuses_the_rest(
             answers.append((own, _streamed_ids(text) if stream else whole))
         _check_own_key_only(answers, tokenizer)
         _check_refusals(url)
-        schema = {"type": "object", "properties": {"age": {"type": "integer", "minimum": 0, "maximum": 150}},
-                  "required": ["age"], "additionalProperties": False}  # fmt: skip
+        schema = {
+            "type": "object",
+            "properties": {"age": {"type": "integer", "minimum": 0, "maximum": 150}},
+            "required": ["age"],
+            "additionalProperties": False,
+        }
         asked_json = {"type": "json_schema", "json_schema": {"name": "age", "schema": schema}}
         status, text = _ask(url, TOPICS[0], "east", response_format=asked_json)
         assert status == 200, text
-        assert isinstance(
-            json.loads(json.loads(text)["choices"][0]["message"]["content"])["age"], int
-        )
+        content = json.loads(text)["choices"][0]["message"]["content"]
+        assert isinstance(json.loads(content)["age"], int)
         with urllib.request.urlopen(url + "/metrics", timeout=60) as response:
             metrics = response.read().decode()
     assert 'heirmark_requests_total{status="marked"} 9.0' in metrics
