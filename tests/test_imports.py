@@ -14,7 +14,7 @@ ORDER = [
     "errors", "keys", "key_files", "prf_reference", "kernels", "schemes", "word_sources", "prf",
     "contexts", "interop", "config", "engine_settings", "files",
     "gguf_weights", "gguf_conversion", "models", "tokens", "marking", "processor", "sampling",
-    "generation", "answering", "profiles", "cli",
+    "generation", "answering", "serving", "profiles", "cli",
 ]  # fmt: skip
 HEAVY = ("torch", "transformers", "datasets", "pyarrow", "numba", "jinja2", "scipy.stats")
 

@@ -13,6 +13,7 @@ __all__ = [
     "KeyFileError",
     "MissingExtraError",
     "ModelError",
+    "RequestError",
     "ResultError",
     "WatermarkError",
 ]
@@ -44,6 +45,10 @@ class GenerationError(WatermarkError):
 
 class ModelError(WatermarkError):
     """A model folder that is missing, incomplete, or unsafe to load."""
+
+
+class RequestError(WatermarkError, ValueError):
+    """A request that a server's marking policy refuses; engines answer it with HTTP 400."""
 
 
 class ResultError(WatermarkError, ValueError):

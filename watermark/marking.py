@@ -20,12 +20,13 @@ from watermark.errors import ConfigError, GenerationError
 from watermark.kernels import torch_prf
 from watermark.keys import Key
 from watermark.prf import NativePrf, words_by_row
-from watermark.word_sources import WordSource
 
-__all__ = ["Marker", "markable_rows"]
+__all__ = ["MarkedStep", "Marker", "markable_rows"]
 
 # Below this share of finite logits, gathering the candidates beats marking the whole vocabulary.
 _SPARSE_SHARE = 1 / 8
+# Fewer logits are marked before numba has been imported (0.5 s).
+_COMPILE_FROM = 500_000
 
 
 @final
@@ -86,17 +87,17 @@ class Marker:
         start = response_ids.shape[1] - self.config.context_width
         # generate() repeats each prompt in place for several answers; so do the keys.
         keys_of_rows = np.repeat(self._keys, n_rows // len(self._keys), axis=0)
-        step = _Step(
-            self.config.source,
-            keys_of_rows[rows.cpu().numpy()],
+        step = MarkedStep(
+            self.config,
+            torch.from_numpy(keys_of_rows.view(np.int64))[rows.cpu()],
             response_ids[rows, start:],
             self.config.scheme.route(coins[rows.cpu()]),
         )
-        chosen, embed = logits[rows].float(), self.config.scheme.embed
+        chosen = logits[rows].float()
         if token_ids is None:
-            marked = self._mark_vocabulary(step, chosen)
+            marked = step.mark_vocabulary(chosen)
         else:
-            marked = embed(chosen, step.words(token_ids[rows]))
+            marked = self.config.scheme.embed(chosen, step.words(token_ids[rows]))
         return logits.index_copy(0, rows, marked.to(logits.dtype))
 
     def _rows(self, response_ids: Tensor) -> Tensor:
@@ -106,55 +107,131 @@ class Marker:
             return response_ids.new_full((len(response_ids),), has_context, dtype=torch.bool)
         return markable_rows(response_ids, h)
 
-    def _mark_vocabulary(self, step: _Step, logits: Tensor) -> Tensor:
-        candidates = _candidates(logits)
-        if candidates is None:
-            vocabulary = torch.arange(logits.shape[1], device=logits.device).expand_as(logits)
-            return self.config.scheme.embed(logits, step.words(vocabulary))
-        token_ids, is_filler = candidates
-        few = logits.gather(1, token_ids).masked_fill(is_filler, -torch.inf)
-        marked = self.config.scheme.embed(few, step.words(token_ids))
-        # A filler may name the same column as a candidate; its -inf must not win.
-        out = torch.full_like(logits, -torch.inf)
-        return out.scatter_reduce(1, token_ids, marked, "amax")
-
     def __repr__(self) -> str:
         return f"Marker({self.config.scheme.name}, keys {', '.join(self.key_ids)})"
 
 
-class _Step(NamedTuple):
-    """What the words of one step depend on, row by row."""
+@final
+class MarkedStep(NamedTuple):
+    """One step of rows that are all marked, each under its own key.
 
-    source: WordSource
-    keys: NDArray[np.uint64]
+    Attributes:
+        config: the deployment.
+        keys: int64, shape (B, k): the bits of the rows' key integers (`WordSource.key_of`).
+        contexts: int64, shape (B, h), oldest first.
+        streams: int64, shape (B,), from `Scheme.route`.
+    """
+
+    config: WatermarkConfig
+    keys: Tensor
     contexts: Tensor
     streams: Tensor
 
     def words(self, token_ids: Tensor) -> Tensor:
-        """Compute words of the candidates, shape (B, K), where the ids live."""
-        if not isinstance(self.source, NativePrf):
+        """Compute words of candidates.
+
+        Args:
+            token_ids: int64, shape (B, K).
+
+        Returns:
+            int64, shape (B, K), where the ids live.
+        """
+        if not isinstance(self.config.source, NativePrf):
             return self._foreign_words(token_ids)
         if token_ids.device.type == "cpu":
             words = words_by_row(
-                self.keys,
+                _unsigned(self.keys),
                 self.contexts.numpy(),
                 token_ids.numpy(),
-                self.streams.numpy().astype(np.uint64),
+                _unsigned(self.streams),
             )
             return torch.from_numpy(words.astype(np.int64))
-        keys = torch.from_numpy(self.keys.view(np.int64)).to(token_ids.device)
-        hashes = torch_prf.context_hashes(keys[:, 0], keys[:, 1], self.contexts)
+        keys = self.keys.to(token_ids.device)
+        contexts = self.contexts.to(token_ids.device)
+        hashes = torch_prf.context_hashes(keys[:, 0], keys[:, 1], contexts)
         return torch_prf.words(hashes, token_ids, self.streams.to(token_ids.device))
+
+    def mark_vocabulary(self, logits: Tensor) -> Tensor:
+        """Mark logits of the whole vocabulary.
+
+        Args:
+            logits: float32, shape (B, V), no NaN, no +inf, something finite in each row.
+
+        Returns:
+            float32, shape (B, V).
+        """
+        if self.finds_winners(logits):
+            winners = self.winners(logits, logits.argmax(dim=1))[:, None]
+            forced = torch.full_like(logits, -torch.inf)
+            return forced.scatter(1, winners, logits.gather(1, winners))
+        candidates = _candidates(logits)
+        if candidates is None:
+            return self.mark_densely(logits)
+        token_ids, is_filler = candidates
+        few = logits.gather(1, token_ids).masked_fill(is_filler, -torch.inf)
+        marked = self.config.scheme.embed(few, self.words(token_ids))
+        # A filler may name the same column as a candidate; its -inf must not win.
+        out = torch.full_like(logits, -torch.inf)
+        return out.scatter_reduce(1, token_ids, marked, "amax")
+
+    def mark_densely(self, logits: Tensor) -> Tensor:
+        """Do the same without a look at the logits, for which an accelerator would have to wait.
+
+        Args:
+            logits: as for `mark_vocabulary`.
+
+        Returns:
+            float32, shape (B, V).
+        """
+        vocabulary = torch.arange(logits.shape[1], device=logits.device).expand_as(logits)
+        return self.config.scheme.embed(logits, self.words(vocabulary))
+
+    def finds_winners(self, logits: Tensor) -> bool:
+        """True if `winners` serves this scheme, this source and where the logits live."""
+        return (
+            self.config.scheme.takes_gumbel_winner
+            and isinstance(self.config.source, NativePrf)
+            and logits.device.type == "cpu"
+            and logits.dtype == torch.float32
+            and logits.numel() >= _COMPILE_FROM
+        )
+
+    def winners(self, logits: Tensor, likeliest: Tensor) -> Tensor:
+        """Find the tokens that `force_gumbel_winner` would leave, without their noise.
+
+        Args:
+            logits: float32, shape (B, V), as for `mark_vocabulary`, on the processor.
+            likeliest: int64, shape (B,), a column of each row with its largest logit.
+
+        Returns:
+            int64, shape (B,).
+        """
+        from watermark.kernels import numba_winners, numpy_prf
+
+        keys = _unsigned(self.keys)
+        hashes = numpy_prf.context_hashes(keys[:, 0], keys[:, 1], self.contexts.numpy())
+        found = numba_winners.gumbel_winners(
+            hashes, _unsigned(self.streams), logits.contiguous().numpy(), likeliest.numpy()
+        )
+        return torch.from_numpy(found)
 
     def _foreign_words(self, token_ids: Tensor) -> Tensor:
         """Ask a source without kernels of its own, row by row; rows may have keys of their own."""
+        source, keys = self.config.source, _unsigned(self.keys.cpu())
         ids, contexts = token_ids.cpu().numpy(), self.contexts.cpu().numpy()
         words = np.empty(ids.shape, np.int64)
-        for row, (key, stream) in enumerate(zip(self.keys, self.streams.tolist(), strict=True)):
+        for row, (key, stream) in enumerate(zip(keys, self.streams.tolist(), strict=True)):
             here = slice(row, row + 1)
-            hashes = self.source.context_hashes(key, contexts[here])
-            words[here] = self.source.words(key, hashes, ids[here], stream)
+            hashes = source.context_hashes(key, contexts[here])
+            words[here] = source.words(key, hashes, ids[here], stream)
         return torch.from_numpy(words).to(token_ids.device)
+
+    def __repr__(self) -> str:
+        return f"MarkedStep({self.config.scheme.name}, {len(self.streams)} rows, keys hidden)"
+
+
+def _unsigned(bits: Tensor) -> NDArray[np.uint64]:
+    return bits.numpy().view(np.uint64)
 
 
 def markable_rows(response_ids: Tensor, context_width: int) -> Tensor:

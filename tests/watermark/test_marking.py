@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from watermark.config import PRESETS, WatermarkConfig, preset
 from watermark.errors import ConfigError, GenerationError
 from watermark.keys import SecretKey
-from watermark.marking import Marker, markable_rows
+from watermark.marking import MarkedStep, Marker, markable_rows
 from watermark.prf_reference import prf_word
+from watermark.schemes.gumbel import force_gumbel_winner
 
 KEY = SecretKey(bytes(range(32)))
 OTHER = SecretKey(bytes(range(1, 33)))
@@ -150,3 +151,28 @@ def test_the_marker_shows_no_secret() -> None:
     text = repr(Marker(preset("default"), KEY))
     assert KEY.key_id in text
     assert bytes(range(32)).hex() not in text
+
+
+@pytest.mark.parametrize("spread", [0.05, 1.0, 4.0, 300.0])
+@pytest.mark.parametrize("vocabulary", [1_000, 1_023, 5_000])
+def test_the_compiled_search_finds_the_winner_of_the_definition(
+    spread: float, vocabulary: int
+) -> None:
+    """Flat rows, steep ones, ones with equal logits and with almost nothing left."""
+    generator = torch.Generator().manual_seed(vocabulary)
+    n_rows = 200
+    logits = torch.randn(n_rows, vocabulary, generator=generator) * spread
+    logits[50:100] = logits[50:100].round()
+    gone = torch.rand(50, vocabulary, generator=generator) < 0.999
+    gone[:, 7] = False
+    logits[100:150] = logits[100:150].masked_fill(gone, -torch.inf)
+    logits[150:] += 5_000
+    step = MarkedStep(
+        preset("gumbel"),
+        torch.randint(-(2**62), 2**62, (n_rows, 2), generator=generator),
+        torch.randint(0, 40, (n_rows, 2), generator=generator),
+        torch.randint(0, 2, (n_rows,), generator=generator),
+    )
+    words = step.words(torch.arange(vocabulary).expand(n_rows, -1).contiguous())
+    expected = force_gumbel_winner(logits, words).isfinite().int().argmax(dim=1)
+    assert torch.equal(step.winners(logits, logits.argmax(dim=1)), expected)

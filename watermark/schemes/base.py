@@ -31,12 +31,15 @@ class Scheme(ABC):
         min_context_width: the smallest h that makes sense for it.
         always_samples: True if `embed` itself draws the token, wholly or nearly, so that greedy
             decoding and beam search would silently become sampling.
+        takes_gumbel_winner: True if `embed` is `force_gumbel_winner`, whose winner a kernel finds
+            without computing every token's noise.
     """
 
     name: ClassVar[str]
     n_streams: ClassVar[int] = 1
     unbiased: ClassVar[bool]
     always_samples: ClassVar[bool]
+    takes_gumbel_winner: ClassVar[bool] = False
     min_context_width: ClassVar[int] = 1
 
     def route(self, coins: Tensor) -> Tensor:

@@ -37,6 +37,7 @@ class DualGumbel(Scheme):
     n_streams: ClassVar[int] = 2
     unbiased: ClassVar[bool] = True
     always_samples: ClassVar[bool] = True
+    takes_gumbel_winner: ClassVar[bool] = True
 
     alpha: float = 0.1
 

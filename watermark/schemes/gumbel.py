@@ -31,6 +31,7 @@ class Gumbel(Scheme):
     name: ClassVar[str] = "gumbel"
     unbiased: ClassVar[bool] = True
     always_samples: ClassVar[bool] = True
+    takes_gumbel_winner: ClassVar[bool] = True
 
     def embed(self, logits: Tensor, words: Tensor) -> Tensor:
         """Leave only the keyed winner; see `Scheme.embed`."""

@@ -1,0 +1,62 @@
+"""What is kept of a request is a shortcut: it never says anything else than reading anew."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from watermark.marking import markable_rows
+from watermark.serving.requests import MetContexts, Tally
+
+
+@given(
+    steps=st.lists(
+        st.tuples(st.integers(0, 5), st.lists(st.integers(0, 2), min_size=0, max_size=3)),
+        max_size=25,
+    ),
+    context_width=st.integers(0, 3),
+)
+@settings(max_examples=300, deadline=None)
+def test_growing_lists_are_read_as_the_marker_reads_them(
+    steps: list[tuple[int, list[int]]], context_width: int
+) -> None:
+    """Tokens are taken back and appended in any number between two looks."""
+    response: list[int] = []
+    met = MetContexts(context_width, marks_repeats=False)
+    for n_back, new in steps:
+        del response[max(len(response) - n_back, 0) :]
+        response.extend(new)
+        ids = torch.tensor([response], dtype=torch.int64)
+        assert met.is_new(response) == bool(markable_rows(ids, context_width)[0])
+
+
+def test_one_token_at_a_time_is_read_as_the_marker_reads_it() -> None:
+    ids = torch.randint(0, 3, (200,), generator=torch.Generator().manual_seed(0)).tolist()
+    met = MetContexts(2, marks_repeats=False)
+    for n in range(len(ids)):
+        expected = bool(markable_rows(torch.tensor([ids[:n]], dtype=torch.int64), 2)[0])
+        assert met.is_new(ids[:n]) == expected
+
+
+def test_a_source_that_marks_repeats_needs_only_a_context() -> None:
+    met = MetContexts(2, marks_repeats=True)
+    assert [met.is_new([1] * n) for n in range(5)] == [False, False, True, True, True]
+
+
+def test_tokens_that_are_not_known_yet_are_no_context() -> None:
+    met = MetContexts(2, marks_repeats=False)
+    assert not met.is_new([4, 5, -1])
+    assert met.is_new([4, 5, 6])
+
+
+def test_a_tally_speaks_ever_more_seldom(caplog: pytest.LogCaptureFixture) -> None:
+    tally = Tally()
+    with caplog.at_level(logging.WARNING):
+        for _ in range(120):
+            tally.add("odd", "something odd")
+    assert tally.counts["odd"] == 120
+    assert len(caplog.records) == 3

@@ -1,0 +1,173 @@
+"""vLLM's first model runner (V1): rows are requests, and the engine says how they move.
+
+Where we stand in its sampler depends on the scheme. A drawing scheme calls itself argmax
+invariant, so that it runs last of all: after grammar, penalties, bad words, temperature and min-p,
+before top-k and top-p, which it applies itself. (It is no lie: such a scheme never meets a greedy
+request.) A tilting scheme runs before the temperature and for greedy requests as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from watermark.errors import RequestError
+from watermark.serving.policy import Policy, RequestTerms
+from watermark.serving.requests import MetContexts, Tally
+from watermark.serving.rows import (
+    BAD_ROW,
+    Rows,
+    draw_tokens,
+    force_tokens,
+    tilt_logits,
+)
+from watermark.serving.truncation import Truncation, cutoffs, stack_truncations
+
+__all__ = ["RunnerV1", "request_terms"]
+
+_SEEDS = 1 << 63
+
+
+@final
+class _Request(NamedTuple):
+    """A marked request in the batch; `response` is the engine's own list."""
+
+    key: Tensor
+    coin_seed: int
+    truncation: Truncation
+    temperature: float
+    response: list[int]
+    met: MetContexts
+
+
+def request_terms(sampling_params: Any, unmarkable: str = "") -> RequestTerms:
+    """Read what the policy needs from vLLM's SamplingParams, of either runner.
+
+    Args:
+        sampling_params: vLLM's.
+        unmarkable: see `RequestTerms`.
+
+    Returns:
+        The terms.
+    """
+    return RequestTerms(
+        sampling_params.extra_args or {},
+        sampling_params.temperature < 1e-5,
+        unmarkable,
+        sampling_params.max_tokens,
+    )
+
+
+@final
+class RunnerV1:
+    """Marks the batches of the V1 runner.
+
+    Args:
+        policy: who is marked with which key.
+        seed: the engine's; all ranks of a parallel engine must flip the same coins.
+    """
+
+    def __init__(self, policy: Policy, seed: int) -> None:
+        self._policy, self._config = policy, policy.config
+        self._draws = policy.config.scheme.always_samples
+        self._rng = np.random.default_rng([seed, 0x6865_6972])
+        self._rows: dict[int, _Request] = {}
+        self.tally = Tally()
+
+    @property
+    def runs_last(self) -> bool:
+        """What the engine is told as `is_argmax_invariant`."""
+        return self._draws
+
+    def update(self, batch_update: Any) -> None:
+        """Follow the requests; see vLLM's `LogitsProcessor.update_state`.
+
+        Args:
+            batch_update: vLLM's BatchUpdate, or None where nothing has changed.
+        """
+        if batch_update is None:
+            return
+        for index in batch_update.removed:
+            self._rows.pop(index, None)
+        for index, sampling_params, _, response in batch_update.added:
+            self._put(index, self._request(sampling_params, response))
+        for one, other, direction in batch_update.moved:
+            moved, replaced = self._rows.pop(one, None), self._rows.pop(other, None)
+            self._put(other, moved)
+            if direction.name == "SWAP":
+                self._put(one, replaced)
+
+    def apply(self, logits: Tensor) -> Tensor:
+        """Mark one step.
+
+        Args:
+            logits: float32, shape (B, V), changed in place.
+
+        Returns:
+            `logits`.
+        """
+        due = [(i, r) for i, r in sorted(self._rows.items()) if r.met.is_new(r.response)]
+        if not due:
+            return logits
+        requests = [request for _, request in due]
+        rows = self._gather(requests)
+        is_whole = len(due) == len(logits)
+        index = torch.tensor([i for i, _ in due], device=logits.device)
+        chosen = logits if is_whole else logits[index]
+        if not self._draws:
+            temperatures = torch.tensor([r.temperature or 1.0 for r in requests])
+            logits[index] = tilt_logits(self._config, rows, chosen, temperatures.to(logits.device))
+            return logits
+        least = None
+        if not all(request.truncation.keeps_all for request in requests):
+            cut = [request.truncation for request in requests]
+            least = cutoffs(chosen, stack_truncations(cut, logits.shape[1], logits.device))
+        tokens = draw_tokens(self._config, rows, chosen, least)
+        self._count_bad(tokens)
+        return force_tokens(logits, None if is_whole else index, tokens)
+
+    def _request(self, sampling_params: Any, response: list[int]) -> _Request | None:
+        try:
+            key = self._policy.rule(request_terms(sampling_params)).key
+        except RequestError as error:
+            # It was admitted at the front: only a policy that changed meanwhile comes here.
+            self.tally.add("refused late", f"a request in the batch stays unmarked: {error}")
+            key = None
+        if key is None:
+            return None
+        seed = sampling_params.seed
+        return _Request(
+            torch.from_numpy(self._config.source.key_of(key).view(np.int64)),
+            int(self._rng.integers(_SEEDS)) if seed is None else seed % _SEEDS,
+            # The engine has applied min-p before us.
+            Truncation(sampling_params.top_k, sampling_params.top_p),
+            0.0 if sampling_params.temperature < 1e-5 else sampling_params.temperature,
+            response,
+            MetContexts(self._config.context_width, self._config.source.marks_repeats),
+        )
+
+    def _put(self, index: int, request: _Request | None) -> None:
+        if request is None:
+            self._rows.pop(index, None)
+        else:
+            self._rows[index] = request
+
+    def _gather(self, requests: Iterable[_Request]) -> Rows:
+        h = self._config.context_width
+        rows = [(r.coin_seed, len(r.response), r.response[len(r.response) - h :]) for r in requests]
+        return Rows(
+            torch.stack([r.key for r in requests]),
+            torch.tensor([context for _, _, context in rows], dtype=torch.int64),
+            torch.tensor([seed for seed, _, _ in rows], dtype=torch.int64),
+            torch.tensor([position for _, position, _ in rows], dtype=torch.int64),
+        )
+
+    def _count_bad(self, tokens: Tensor) -> None:
+        if tokens.device.type == "cpu":
+            n_bad = int((tokens == BAD_ROW).sum())
+            if n_bad:
+                self.tally.add("bad logits", "logits without a largest number stay unmarked", n_bad)
