@@ -53,6 +53,15 @@ def test_traps_are_left_out_with_what_only_they_need() -> None:
     }
 
 
+def test_the_small_tier_took_at_most_90_minutes(measured: dict[str, Any]) -> None:
+    if "tiers" not in measured:
+        pytest.skip("the committed results were written before there were tiers")
+    small = measured["tiers"]["small"]
+    assert small == cost(TIERS["small"], measured["seconds"])
+    assert small["not_timed"] == []
+    assert small["seconds"] <= 90 * 60
+
+
 def test_what_a_treated_student_is_made_from_counts() -> None:
     one = stages_of(Tier(("small, second fine-tune",), COSTLY)) - NOTHING
     assert one == {
