@@ -74,6 +74,13 @@ def test_pairs_with_one_sum_are_one_pair(a: int, b: int, token: int, key: int) -
     assert words[0] == words[1]
 
 
+def test_pairs_of_one_sum_count_once() -> None:
+    shift = np.array([10000247, -10000019])
+    text = np.concatenate([np.array([20000000, 20000000]), [5], shift + 20000000, [5]])
+    selection = select_pairs(text, 2, drop_repeated_contexts=True, source=CONFIG.source)
+    assert selection.reason_counts()["repeated_pair"] == 1
+
+
 @pytest.mark.parametrize(
     ("source", "scheme", "width"),
     [
