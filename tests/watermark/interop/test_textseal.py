@@ -173,7 +173,7 @@ def test_a_text_of_another_key_is_not_accused() -> None:
 def test_what_rests_on_tails_alone_is_refused() -> None:
     selection = select_pairs(_marked(7, 20), 2, drop_repeated_contexts=True, source=CONFIG.source)
     keys = prf_keys([EngineKey([7])], CONFIG.source)
-    with pytest.raises(ConfigError, match="only decoy keys tell"):
+    with pytest.raises(ConfigError, match="depend on each other"):
         attribute(selection, CONFIG.scheme, keys, alpha=1e-6, source=CONFIG.source)
 
 
