@@ -159,7 +159,7 @@ def _sbw(settings: _Settings) -> WatermarkConfig:
 def _textseal(settings: _Settings) -> WatermarkConfig:
     kind, width = settings.take("watermark_type", "gumbelmax"), settings.take("ngram", 1)
     gamma, delta = settings.take("gamma", 0.5), settings.take("delta", 2.0)
-    share = settings.take("mixing_alpha", 0.9)
+    share = settings.take("mixing_alpha", 0.5)
     if kind == "greenlist":
         source = make_source("textseal", {"method": "binary"})
         return WatermarkConfig(

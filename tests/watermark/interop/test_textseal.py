@@ -74,6 +74,13 @@ def test_pairs_with_one_sum_are_one_pair(a: int, b: int, token: int, key: int) -
     assert words[0] == words[1]
 
 
+def test_pairs_of_one_sum_count_once() -> None:
+    shift = np.array([10000247, -10000019])
+    text = np.concatenate([np.array([20000000, 20000000]), [5], shift + 20000000, [5]])
+    selection = select_pairs(text, 2, drop_repeated_contexts=True, source=CONFIG.source)
+    assert selection.reason_counts()["repeated_pair"] == 1
+
+
 @pytest.mark.parametrize(
     ("source", "scheme", "width"),
     [
@@ -166,7 +173,7 @@ def test_a_text_of_another_key_is_not_accused() -> None:
 def test_what_rests_on_tails_alone_is_refused() -> None:
     selection = select_pairs(_marked(7, 20), 2, drop_repeated_contexts=True, source=CONFIG.source)
     keys = prf_keys([EngineKey([7])], CONFIG.source)
-    with pytest.raises(ConfigError, match="only decoy keys tell"):
+    with pytest.raises(ConfigError, match="depend on each other"):
         attribute(selection, CONFIG.scheme, keys, alpha=1e-6, source=CONFIG.source)
 
 
