@@ -91,6 +91,15 @@ class WordSource(ABC):
         return False
 
     @property
+    def draws_without_replacement(self) -> bool:
+        """True if green tokens of one context are a list of an exact size.
+
+        Sums over a text are bounded by those of independent words (`GreenList.law`); bets that
+        follow one another are not: the fewer green tokens came, the likelier is the next.
+        """
+        return False
+
+    @property
     def tells_pairs_apart(self) -> bool:
         """False for a hash so weak that distinct pairs have the same words under every key."""
         return True

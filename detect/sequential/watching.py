@@ -28,7 +28,7 @@ from detect.sequential.eprocess import EProcess, n_powered
 from detect.suspect.inheritance import TEXT_EFFECT
 from detect.text import binding_limits
 from watermark.config import WatermarkConfig
-from watermark.errors import FingerprintError, ResultError
+from watermark.errors import ConfigError, FingerprintError, ResultError
 from watermark.keys import Key
 from watermark.prf import Prf
 from watermark.tokens import TextTokenizer, check_fingerprint
@@ -87,6 +87,12 @@ class Deployment:
     def __post_init__(self) -> None:
         check_fingerprint(self.tokenizer, self.config.tokenizer)
         refuse_dependent_words(self.config.source)
+        if self.config.source.draws_without_replacement:
+            raise ConfigError(
+                f"{self.config.source.name} draws its green lists without replacement, so that "
+                "bets on one token after another are not fair; test the answers together with: "
+                "heirmark scan, or heirmark probe --access text"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the public handles that a state is bound to."""

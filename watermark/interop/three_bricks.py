@@ -90,6 +90,11 @@ class ThreeBricks(WordSource):
         return int(self.gamma * self.vocab_size)
 
     @property
+    def draws_without_replacement(self) -> bool:
+        """True of maryland: a list is a permutation's first entries."""
+        return self.method == "maryland"
+
+    @property
     def marks_repeats(self) -> bool:
         """True: every token is marked."""
         return True

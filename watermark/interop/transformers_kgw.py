@@ -98,6 +98,11 @@ class TransformersKgw(WordSource):
         return int(self.vocab_size * self.greenlist_ratio)
 
     @property
+    def draws_without_replacement(self) -> bool:
+        """True: a list is a permutation's first entries."""
+        return True
+
+    @property
     def marks_repeats(self) -> bool:
         """True: every token is marked."""
         return True

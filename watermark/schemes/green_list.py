@@ -76,7 +76,8 @@ class GreenList(Scheme):
         Tokens of one context share a list without replacement, so that their number of green
         ones is hypergeometric: itself a sum of independent Bernoulli variables (Vatutin and
         Mikhailov 1982). The whole count is then one as well, and the binomial tail of the same
-        mean bounds it from one above that mean on (Hoeffding 1956, theorem 5).
+        mean bounds it from one above that mean on (Hoeffding 1956, theorem 5). A sum with weights
+        of both signs can have a variance larger by a factor of at most 1 + 1 / (n_cells - 1).
         """
         return Bernoulli(self.n_green / self.n_cells)
 
