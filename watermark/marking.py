@@ -161,7 +161,7 @@ class MarkedStep(NamedTuple):
             float32, shape (B, V).
         """
         if self.finds_winners(logits):
-            winners = self.winners(logits, logits.argmax(dim=1))[:, None]
+            winners = self.winners(logits)[:, None]
             forced = torch.full_like(logits, -torch.inf)
             return forced.scatter(1, winners, logits.gather(1, winners))
         candidates = _candidates(logits)
@@ -196,22 +196,36 @@ class MarkedStep(NamedTuple):
             and logits.numel() >= _COMPILE_FROM
         )
 
-    def winners(self, logits: Tensor, likeliest: Tensor) -> Tensor:
+    def winners(
+        self,
+        logits: Tensor,
+        rows: Tensor | None = None,
+        least: Tensor | None = None,
+        *,
+        forces: bool = False,
+    ) -> Tensor:
         """Find the tokens that `force_gumbel_winner` would leave, without their noise.
 
         Args:
-            logits: float32, shape (B, V), as for `mark_vocabulary`, on the processor.
-            likeliest: int64, shape (B,), a column of each row with its largest logit.
+            logits: float32, shape (N, V), on the processor.
+            rows: int64, shape (B,), which rows are meant; None is all.
+            least: float32, shape (B,): smaller logits are forbidden; None forbids none.
+            forces: whether each row is left with its winner alone, at 0, in place.
 
         Returns:
-            int64, shape (B,).
+            int64, shape (B,); -1 where a row has no largest finite logit.
         """
         from watermark.kernels import numba_winners, numpy_prf
 
+        n = len(self.streams)
         keys = _unsigned(self.keys)
-        hashes = numpy_prf.context_hashes(keys[:, 0], keys[:, 1], self.contexts.numpy())
         found = numba_winners.gumbel_winners(
-            hashes, _unsigned(self.streams), logits.contiguous().numpy(), likeliest.numpy()
+            numpy_prf.context_hashes(keys[:, 0], keys[:, 1], self.contexts.numpy()),
+            _unsigned(self.streams),
+            (logits if forces else logits.contiguous()).numpy(),
+            np.arange(n) if rows is None else rows.numpy(),
+            np.full(n, -np.inf, np.float32) if least is None else least.float().numpy(),
+            forces=forces,
         )
         return torch.from_numpy(found)
 

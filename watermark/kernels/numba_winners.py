@@ -36,17 +36,35 @@ def _gumbel(word):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     return -math.log(-math.log((float(word) + 0.5) / 4294967296.0))
 
 
+@njit(inline="always")
+def _largest(row):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Find the largest of float32 numbers by their bits: integers are compared eight at a time."""
+    bits = row.view(np.int32)
+    largest = np.int32(-2147483648)
+    for j in range(bits.shape[0]):
+        # Ordered as the numbers are; NaN stands beyond +inf, or, if its sign is set, before -inf.
+        largest = max(largest, bits[j] ^ ((bits[j] >> np.int32(31)) & np.int32(0x7FFFFFFF)))
+    for j in range(bits.shape[0]):
+        if bits[j] ^ ((bits[j] >> np.int32(31)) & np.int32(0x7FFFFFFF)) == largest:
+            return j
+    return 0
+
+
 @njit(cache=True, parallel=True)
-def _winners(hashes, streams, logits, likeliest, out):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _winners(hashes, streams, logits, rows, least, forces, out):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     n_tokens = logits.shape[1]
-    for i in prange(logits.shape[0]):
-        row = logits[i]
+    for i in prange(rows.shape[0]):
+        row = logits[rows[i]]
+        winner = np.int64(_largest(row))
         # All bounds are relative to the largest logit, where float32 differences are exact enough.
-        top = row[likeliest[i]]
+        top = row[winner]
+        if not math.isfinite(top):
+            out[i] = -1
+            continue
+        floor = least[i]
         words = np.empty(_TOKENS, np.uint32)
         tails = np.empty(_TOKENS, np.float32)
         bits = tails.view(np.int32)
-        winner = np.int64(likeliest[i])
         block = _philox(hashes[i, 0], hashes[i, 1], uint64(winner >> 2), streams[i])
         best = float(top) + _gumbel(block[winner & 3])
         for start in range(0, n_tokens, _TOKENS):
@@ -69,32 +87,42 @@ def _winners(hashes, streams, logits, likeliest, out):  # type: ignore[no-untype
                 continue
             for j in range(part.shape[0]):
                 bound = np.float32(bits[j]) * _PER_BIT - _OFFSET
-                if (part[j] - top - gap) * _LOG2_E + _SLACK >= bound:
+                if (part[j] - top - gap) * _LOG2_E + _SLACK >= bound and part[j] >= floor:
                     value = float(part[j]) + _gumbel(words[j])
                     token = start + j
                     if value > best or (value == best and token < winner):
                         best = value
                         winner = np.int64(token)
         out[i] = winner
+        if forces:
+            # While the row is still in the cache: memory is what the rest of this costs.
+            row[:] = -np.inf
+            row[winner] = np.float32(0)
 
 
 def gumbel_winners(
     hashes: NDArray[np.uint64],
     streams: NDArray[np.uint64],
     logits: NDArray[np.float32],
-    likeliest: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    least: NDArray[np.float32],
+    *,
+    forces: bool = False,
 ) -> NDArray[np.int64]:
-    """Find the keyed winner of every row.
+    """Find the keyed winner of rows.
 
     Args:
         hashes: uint64, shape (B, 2), of the rows' contexts.
         streams: uint64, shape (B,), which word stream each row takes.
-        logits: float32, shape (B, V), -inf for forbidden tokens; no NaN, no +inf.
-        likeliest: int64, shape (B,), a column of each row with its largest logit, finite.
+        logits: float32, shape (N, V), each row without a gap; -inf for forbidden tokens.
+        rows: int64, shape (B,), distinct rows of `logits`.
+        least: float32, shape (B,): logits below it are forbidden as well, -inf forbids none.
+        forces: whether the winner's row is left with the winner alone, at 0, in place.
 
     Returns:
-        int64, shape (B,), token ids: never a forbidden one.
+        int64, shape (B,), token ids, never forbidden ones; -1 where a row holds +inf or NaN or
+        nothing but -inf, and is left as it is. (A NaN with its sign bit set counts as -inf.)
     """
-    out = np.empty(len(logits), np.int64)
-    _winners(hashes, streams, logits, likeliest, out)
+    out = np.empty(len(rows), np.int64)
+    _winners(hashes, streams, logits, rows, least, forces, out)
     return out

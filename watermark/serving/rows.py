@@ -16,7 +16,7 @@ from watermark.config import WatermarkConfig
 from watermark.kernels import torch_prf
 from watermark.marking import MarkedStep
 
-__all__ = ["BAD_ROW", "Rows", "draw_tokens", "force_tokens", "tilt_logits", "warm_up"]
+__all__ = ["BAD_ROW", "Rows", "draw_tokens", "force_drawn", "tilt_logits", "warm_up"]
 
 BAD_ROW: Final = -1
 
@@ -66,8 +66,37 @@ class Rows(NamedTuple):
         return f"Rows({len(self.positions)}, keys hidden)"
 
 
+def force_drawn(
+    config: WatermarkConfig,
+    rows: Rows,
+    logits: Tensor,
+    index: Tensor,
+    least: Tensor | None = None,
+) -> Tensor:
+    """Draw the token of each row by its key, and leave it alone in its row, in place.
+
+    Args:
+        config: a deployment whose scheme draws (`Scheme.always_samples`).
+        rows: what the marks depend on.
+        logits: float32, shape (N, V), temperature applied.
+        index: int64, shape (B,), the rows' places in `logits`.
+        least: see `draw_tokens`.
+
+    Returns:
+        int64, shape (B,), the tokens; see `draw_tokens`.
+    """
+    step = rows.step(config)
+    if step.finds_winners(logits) and logits.is_contiguous():
+        return step.winners(logits, index, least, forces=True)
+    tokens = draw_tokens(config, rows, logits[index], least)
+    good = tokens != BAD_ROW
+    logits[index[good]] = -torch.inf
+    logits[index[good], tokens[good]] = 0.0
+    return tokens
+
+
 def draw_tokens(
-    config: WatermarkConfig, rows: Rows, logits: Tensor, least: Tensor | None
+    config: WatermarkConfig, rows: Rows, logits: Tensor, least: Tensor | None = None
 ) -> Tensor:
     """Draw the token of each row by its key.
 
@@ -81,19 +110,16 @@ def draw_tokens(
         int64, shape (B,), token ids with finite logits; BAD_ROW where a row holds NaN, +inf or
         nothing but -inf, which must not stop a server.
     """
-    likeliest = logits.argmax(dim=1)
-    usable = torch.isfinite(logits.gather(1, likeliest[:, None]).squeeze(1))
-    if logits.device.type != "cpu" or not bool(usable.all()):
-        # Such a row is drawn as if it were flat; what comes of it is dropped below.
-        logits = torch.where(usable[:, None], logits, 0.0)
-        likeliest = torch.where(usable, likeliest, 0)
-    if least is not None:
-        logits = logits.masked_fill(logits < least[:, None], -torch.inf)
     step = rows.step(config)
     if step.finds_winners(logits):
-        drawn = step.winners(logits, likeliest)
-    else:
-        drawn = _draw(_marked(step, logits), rows.coins(1))
+        return step.winners(logits, None, least)
+    usable = torch.isfinite(logits.amax(dim=1))
+    # Such a row is drawn as if it were flat, and what comes of it is dropped.
+    logits = torch.where(usable[:, None], logits, 0.0)
+    if least is not None:
+        least = torch.where(usable, least, 0.0)
+        logits = logits.masked_fill(logits < least[:, None], -torch.inf)
+    drawn = _draw(_marked(step, logits), rows.coins(1))
     return torch.where(usable, drawn, BAD_ROW)
 
 
@@ -132,28 +158,6 @@ def tilt_logits(
     return torch.where(usable, marked, logits)
 
 
-def force_tokens(logits: Tensor, rows: Tensor | None, tokens: Tensor) -> Tensor:
-    """Leave one finite logit in each row, in place.
-
-    Args:
-        logits: float, shape (N, V).
-        rows: int64, shape (B,), which rows; None is all.
-        tokens: int64, shape (B,); BAD_ROW leaves a row as it is.
-
-    Returns:
-        `logits`.
-    """
-    good = tokens != BAD_ROW
-    if rows is None:
-        if bool(good.all()):
-            return logits.fill_(-torch.inf).scatter_(1, tokens[:, None], 0.0)
-        rows = torch.arange(len(logits), device=logits.device)
-    rows, tokens = rows[good], tokens[good]
-    logits[rows] = -torch.inf
-    logits[rows, tokens] = 0.0
-    return logits
-
-
 def warm_up(config: WatermarkConfig, vocabulary: int) -> None:
     """Load and compile what marking needs, so that the first request does not wait for it."""
     n = config.source.n_key_integers
@@ -165,6 +169,6 @@ def warm_up(config: WatermarkConfig, vocabulary: int) -> None:
     )
     logits = torch.zeros((16, vocabulary))
     if config.scheme.always_samples:
-        draw_tokens(config, rows, logits, None)
+        force_drawn(config, rows, logits, torch.arange(16))
     else:
         tilt_logits(config, rows, logits, torch.ones(16))

@@ -15,8 +15,8 @@ from torch import Tensor
 
 __all__ = ["Truncation", "cutoffs", "stack_truncations"]
 
-# On a processor sorting a vocabulary is slow and the nucleus is mostly within the first few.
-_PREFIX = 512
+# On a processor sorting a vocabulary is slow, and a nucleus mostly ends within so many tokens.
+_PREFIX = 256
 
 
 @final
@@ -73,15 +73,28 @@ def cutoffs(logits: Tensor, cut: Tensor) -> Tensor:
     k, p = cut[:, 0].long(), cut[:, 1]
     if looks and not (k < logits.shape[1]).any() and not (p < 1).any():
         return least
-    if not looks:
-        return _cut_sorted(logits.sort(dim=1, descending=True).values, k, p, least, logits)
-    has_k = k < logits.shape[1]
+    # What min-p leaves in all matters only for a nucleus that no top-k has cut first.
+    left = _left(logits, least) if not looks or (p < 1).any() else least.double()
+    width = _first_width(k, p, logits.shape[1]) if looks else logits.shape[1]
+    if width < logits.shape[1]:
+        first = logits.topk(width, dim=1).values
+        if _closes(first, k, p, least, left, logits.shape[1]):
+            return _cut_sorted(first, k, p, least, left, logits.shape[1])
+    whole = logits.sort(dim=1, descending=True).values
+    return _cut_sorted(whole, k, p, least, left, logits.shape[1])
+
+
+def _first_width(k: Tensor, p: Tensor, vocabulary: int) -> int:
+    has_k = k < vocabulary
     largest = int(k[has_k].max()) if has_k.any() else 0
-    width = min(max(largest, _PREFIX if (p < 1).any() else 0), logits.shape[1])
-    first = logits.topk(width, dim=1).values
-    if width < logits.shape[1] and not _closes(first, k, p, least, logits):
-        first = logits.sort(dim=1, descending=True).values
-    return _cut_sorted(first, k, p, least, logits)
+    alone = bool(((p < 1) & ~has_k).any())
+    return min(max(largest, _PREFIX if alone else 0), vocabulary)
+
+
+def _left(logits: Tensor, least: Tensor) -> Tensor:
+    """Sum what min-p leaves, relative to the likeliest token, shape (B,)."""
+    top = logits.amax(dim=1, keepdim=True)
+    return (logits - top).exp_().masked_fill_(logits < least[:, None], 0.0).sum(dim=1).double()
 
 
 def _after_top_k(first: Tensor, k: Tensor, least: Tensor, vocabulary: int) -> Tensor:
@@ -89,25 +102,28 @@ def _after_top_k(first: Tensor, k: Tensor, least: Tensor, vocabulary: int) -> Te
     return torch.where(k < vocabulary, torch.maximum(least, kth), least)
 
 
-def _before(first: Tensor, least: Tensor, logits: Tensor) -> Tensor:
+def _before(first: Tensor, k: Tensor, least: Tensor, left: Tensor, vocabulary: int) -> Tensor:
     """Sum what stands before each of the first tokens, as a share of what is left, float64."""
-    top = first[:, :1].double()
-    left = (logits.double() - top).exp().masked_fill(logits < least[:, None], 0.0).sum(dim=1)
     # What is cut already must not count: it stands behind all that is left.
-    weights = (first.double() - top).exp().masked_fill(first < least[:, None], 0.0)
-    return (weights.cumsum(dim=1) - weights) / left[:, None]
+    weights = (first - first[:, :1]).double().exp().masked_fill(first < least[:, None], 0.0)
+    total = torch.where(k < vocabulary, weights.sum(dim=1), left)
+    return (weights.cumsum(dim=1) - weights) / total[:, None]
 
 
-def _closes(first: Tensor, k: Tensor, p: Tensor, least: Tensor, logits: Tensor) -> bool:
-    """True if the nucleus of every row ends within the first tokens."""
-    least = _after_top_k(first, k, least, logits.shape[1])
-    before = _before(first, least, logits)[:, -1]
-    return bool(((p >= 1) | (before >= p) | (first[:, -1] < least)).all())
+def _closes(
+    first: Tensor, k: Tensor, p: Tensor, least: Tensor, left: Tensor, vocabulary: int
+) -> bool:
+    """True if what is left of every row ends within the first tokens."""
+    after = _after_top_k(first, k, least, vocabulary)
+    before = _before(first, k, after, left, vocabulary)[:, -1]
+    return bool(((p >= 1) | (k < vocabulary) | (before >= p) | (first[:, -1] < after)).all())
 
 
-def _cut_sorted(first: Tensor, k: Tensor, p: Tensor, least: Tensor, logits: Tensor) -> Tensor:
-    least = _after_top_k(first, k, least, logits.shape[1])
-    stays = _before(first, least, logits) < p[:, None]
+def _cut_sorted(
+    first: Tensor, k: Tensor, p: Tensor, least: Tensor, left: Tensor, vocabulary: int
+) -> Tensor:
+    least = _after_top_k(first, k, least, vocabulary)
+    stays = _before(first, k, least, left, vocabulary) < p[:, None]
     stays[:, 0] = True
     last = stays.sum(dim=1, keepdim=True) - 1
     nucleus = first.gather(1, last).squeeze(1)

@@ -21,8 +21,7 @@ from watermark.serving.requests import MetContexts, Tally
 from watermark.serving.rows import (
     BAD_ROW,
     Rows,
-    draw_tokens,
-    force_tokens,
+    force_drawn,
     tilt_logits,
 )
 from watermark.serving.truncation import Truncation, cutoffs, stack_truncations
@@ -115,20 +114,21 @@ class RunnerV1:
             return logits
         requests = [request for _, request in due]
         rows = self._gather(requests)
-        is_whole = len(due) == len(logits)
         index = torch.tensor([i for i, _ in due], device=logits.device)
-        chosen = logits if is_whole else logits[index]
         if not self._draws:
             temperatures = torch.tensor([r.temperature or 1.0 for r in requests])
-            logits[index] = tilt_logits(self._config, rows, chosen, temperatures.to(logits.device))
+            logits[index] = tilt_logits(
+                self._config, rows, logits[index], temperatures.to(logits.device)
+            )
             return logits
         least = None
         if not all(request.truncation.keeps_all for request in requests):
             cut = [request.truncation for request in requests]
+            # Rows are in order: all of them need no copy.
+            chosen = logits if len(due) == len(logits) else logits[index]
             least = cutoffs(chosen, stack_truncations(cut, logits.shape[1], logits.device))
-        tokens = draw_tokens(self._config, rows, chosen, least)
-        self._count_bad(tokens)
-        return force_tokens(logits, None if is_whole else index, tokens)
+        self._count_bad(force_drawn(self._config, rows, logits, index, least))
+        return logits
 
     def _request(self, sampling_params: Any, response: list[int]) -> _Request | None:
         try:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from watermark.config import PRESETS, preset
 from watermark.keys import SecretKey
 from watermark.marking import Marker
-from watermark.serving.rows import BAD_ROW, Rows, draw_tokens, force_tokens, tilt_logits, warm_up
+from watermark.serving.rows import BAD_ROW, Rows, draw_tokens, force_drawn, tilt_logits, warm_up
 
 KEYS = [SecretKey(bytes([i]) * 32) for i in range(1, 7)]
 DRAWING = [n for n in PRESETS if PRESETS[n].scheme.always_samples]
@@ -100,7 +100,8 @@ def test_a_forbidden_token_never_comes_back(name: str, seed: int, share: float, 
         drawn = logits.gather(1, tokens[:, None]).squeeze(1)
         assert drawn.isfinite().all()
         assert least is None or bool((drawn >= least).all())
-        marked = force_tokens(logits.clone(), None, tokens)
+        marked = logits.clone()
+        assert torch.equal(force_drawn(config, rows, marked, torch.arange(5), least), tokens)
         assert (marked.isfinite().sum(dim=1) == 1).all()
     else:
         marked = tilt_logits(config, rows, logits, torch.ones(5))
@@ -120,7 +121,8 @@ def test_bad_logits_stop_nothing_and_stay_as_they_are(name: str) -> None:
         tokens = draw_tokens(config, rows, logits, None)
         assert tokens[:3].tolist() == [BAD_ROW] * 3
         assert tokens[3] >= 0
-        marked = force_tokens(logits.clone(), None, tokens)
+        marked = logits.clone()
+        force_drawn(config, rows, marked, torch.arange(4))
     else:
         marked = tilt_logits(config, rows, logits, torch.ones(4))
     torch.testing.assert_close(marked[:3], logits[:3], equal_nan=True, rtol=0, atol=0)
@@ -143,11 +145,23 @@ def test_coins_are_the_request_s_own_and_fair() -> None:
     assert abs(float(np.corrcoef(coins.numpy(), rows.coins(1).numpy())[0, 1])) < 6 / n**0.5
 
 
-def test_forced_rows_are_those_that_are_named() -> None:
-    logits = _logits(4)
-    forced = force_tokens(logits.clone(), torch.tensor([1, 3]), torch.tensor([7, BAD_ROW]))
-    assert torch.equal(forced[[0, 2, 3]], logits[[0, 2, 3]])
-    assert forced[1].isfinite().nonzero().flatten().tolist() == [7]
+@pytest.mark.parametrize("vocabulary", [50, 300_000])
+def test_forced_rows_are_those_that_are_named(vocabulary: int) -> None:
+    """The last vocabulary is large enough for the compiled search."""
+    config = preset("gumbel")
+    rows, _ = _rows("gumbel", 3)
+    logits = _logits(5, vocabulary)
+    logits[0, 7] = torch.nan
+    forced = logits.clone()
+    index = torch.tensor([4, 0, 2])
+    least = torch.tensor([2.0, 0.0, -torch.inf])
+    tokens = force_drawn(config, rows, forced, index, least)
+    assert torch.equal(tokens, draw_tokens(config, rows, logits[index], least))
+    assert int(tokens[1]) == BAD_ROW
+    torch.testing.assert_close(forced[[0, 1, 3]], logits[[0, 1, 3]], equal_nan=True)
+    for row, token in ((4, tokens[0]), (2, tokens[2])):
+        assert forced[row].isfinite().nonzero().flatten().tolist() == [int(token)]
+    assert float(logits[4, tokens[0]]) >= 2.0
 
 
 @pytest.mark.parametrize("name", PRESETS)
