@@ -9,6 +9,7 @@ import pytest
 
 from detect.decoys import decoy_statistics
 from detect.scoring.scores import score_pairs, select_pairs
+from detect.sequential.watching import Deployment
 from detect.tails.nulls import log_tails
 from tests.vectors import interop_kgw
 from tests.vectors.interop_kgw import rolled_seed, three_bricks_numbers
@@ -20,6 +21,7 @@ from watermark.schemes import Scheme
 from watermark.schemes.dual_gumbel import DualGumbel
 from watermark.schemes.green_list import GreenList
 from watermark.schemes.gumbel import Gumbel
+from watermark.tokens import TextTokenizer
 
 KEY = EngineKey([0, 35317])
 KEYS = ([0, 35317], [2**64 - 2, 2**64 - 17], [123456789, 3], [2**40, 2**63 + 6])
@@ -162,3 +164,12 @@ def test_ids_beyond_the_vocabulary_are_refused() -> None:
         source.context_hashes(key, np.array([[100]]))
     with pytest.raises(ConfigError, match="vocab_size"):
         source.words(key, source.context_hashes(key, np.array([[1]])), np.array([100]), 0)
+
+
+def test_a_watch_refuses_lists_drawn_without_replacement(tokenizer: TextTokenizer) -> None:
+    """Bets on one token after another are not fair there: see `draws_without_replacement`."""
+    size = tokenizer.vocab_size
+    source = ThreeBricks(method="maryland", vocab_size=size)
+    config = WatermarkConfig(GreenList(source.n_green, size), 2, None, source)
+    with pytest.raises(ConfigError, match="without replacement"):
+        Deployment(config, EngineKey([3, 35_317]), tokenizer, 1e-6)
