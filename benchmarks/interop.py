@@ -42,6 +42,8 @@ DEPLOYMENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "TextSeal, two keys": ("textseal", {"ngram": 2, "watermark_type": "textseal"}),
     "three_bricks, openai": ("three-bricks", {"vocab_size": _VOCABULARY, "ngram": 2}),
 }
+# transformers itself marks only the 40 likeliest tokens there: each has a list of its own.
+_TOP_K = {"transformers KGW, selfhash": 40}
 _LEVELS = (0.1, 0.01, 0.001)
 # Where only decoys give a p-value: enough for 1e-6 would be a million.
 _DECOYS = 99_999
@@ -63,7 +65,7 @@ def _log10_p(
 
 def _answers(config: WatermarkConfig | None, key: EngineKey | None, **sampling: Any) -> list[Any]:
     prompts = held_out_prompts(sampling.pop("n"))
-    answered = answer_prompts("smollm2", prompts, config=config, key=key, top_k=0, **sampling)
+    answered = answer_prompts("smollm2", prompts, config=config, key=key, **sampling)
     rows = [np.array(row["token_ids"], np.int64) for row in answered.rows]
     return [ids for ids in rows if len(ids) >= sampling["max_new_tokens"]]
 
@@ -122,16 +124,18 @@ def main(texts: int, tokens: int, keys: int, seed: int, only: tuple[str, ...]) -
     """Mark, find, and leave alone."""
     tokenizer = load_tokenizer("smollm2")
     sampling = {"n": texts, "max_new_tokens": tokens, "temperature": 1.0}
-    plain = _answers(None, None, seed=seed, **sampling)
+    plain = _answers(None, None, seed=seed, top_k=0, **sampling)
     rows: dict[str, Any] = {}
     for name in only or DEPLOYMENTS:
         engine, settings = DEPLOYMENTS[name]
         config = engine_config(engine, settings)
         key = _keys(config, 1, seed)[0]
-        marked = _answers(config, key, seed=seed + 1, **sampling)
+        top_k = _TOP_K.get(name, 0)
+        marked = _answers(config, key, seed=seed + 1, top_k=top_k, **sampling)
         rows[name] = {
             "engine": engine,
             "settings": settings,
+            "top_k": top_k,
             "marked": _found(config, marked, key, tokenizer),
             "unmarked": _left_alone(config, plain, keys, tokenizer),
         }
