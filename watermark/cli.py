@@ -103,6 +103,28 @@ def keys_import(path: Path, source: str | None) -> None:
     click.echo(f"wrote {path}; its public key id is {key.key_id}")
 
 
+@keys.command("engine")
+@click.argument("secret", type=click.Path(path_type=Path))
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option(
+    "--config",
+    "config_path",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Config of the engine's mark, as written by heirmark config.",
+)
+def keys_engine(secret: Path, path: Path, config_path: Path) -> None:
+    """Derive an engine's own key from the key SECRET into PATH (mode 0600).
+
+    The file holds the integers that the engine's configuration asks for. Text that is marked under
+    them is found under either key file.
+    """
+    config = load_config(config_path)
+    key = EngineKey(config.source.key_of(load_secret(secret)).tolist())
+    save_key(key, path)
+    click.echo(f"wrote {path}; its public key id is {key.key_id}")
+
+
 def _integers(text: str) -> list[int]:
     words = text.replace(",", " ").replace("[", " ").replace("]", " ").split()
     try:

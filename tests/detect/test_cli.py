@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from detect.cli import heirmark
 from detect.interrupts import run_interruptible
 from tests.detect.synthetic import marked_ids
-from watermark.config import preset
+from watermark.config import load_config, preset
 from watermark.key_files import load_key, save_key
 from watermark.keys import EngineKey, SecretKey
 from watermark.tokens import TextTokenizer
@@ -114,6 +114,17 @@ def test_an_engines_key_is_imported_unseen(tmp_path: Path) -> None:
     assert isinstance(key, EngineKey)
     assert key.integers == (0xEC4A67, 2**64 - 3)
     assert _run("keys", "show", path).stdout.strip() == key.key_id
+
+
+def test_an_engines_key_is_derived_from_ours(key_path: Path, tmp_path: Path) -> None:
+    config = tmp_path / "vllm.json"
+    assert _run("config", "--engine", "vllm", "-o", config).returncode == 0
+    derived = tmp_path / "e.key.json"
+    assert _run("keys", "engine", key_path, derived, "--config", config).returncode == 0
+    key, source = load_key(derived), load_config(config).source
+    assert isinstance(key, EngineKey)
+    assert (source.key_of(key) == source.key_of(load_key(key_path))).all()
+    assert _run("keys", "engine", derived, tmp_path / "f.json", "--config", config).returncode == 1
 
 
 @pytest.mark.parametrize("text", ["", "secret", "12 thirteen", "1" * 40, "3.5"])
