@@ -125,28 +125,26 @@ def main(texts: int, tokens: int, keys: int, seed: int, only: tuple[str, ...]) -
     tokenizer = load_tokenizer("smollm2")
     sampling = {"n": texts, "max_new_tokens": tokens, "temperature": 1.0}
     plain = _answers(None, None, seed=seed, top_k=0, **sampling)
-    rows: dict[str, Any] = {}
     for name in only or DEPLOYMENTS:
         engine, settings = DEPLOYMENTS[name]
         config = engine_config(engine, settings)
         key = _keys(config, 1, seed)[0]
         top_k = _TOP_K.get(name, 0)
         marked = _answers(config, key, seed=seed + 1, top_k=top_k, **sampling)
-        rows[name] = {
+        measured = {
+            "deployment": name,
+            "model": "SmolLM2-135M-Instruct",
+            "temperature": 1.0,
+            "tokens": tokens,
             "engine": engine,
             "settings": settings,
             "top_k": top_k,
             "marked": _found(config, marked, key, tokenizer),
             "unmarked": _left_alone(config, plain, keys, tokenizer),
         }
-        click.echo(f"{name}: {rows[name]['marked']}")
-    measured = {
-        "model": "SmolLM2-135M-Instruct",
-        "temperature": 1.0,
-        "tokens": tokens,
-        "deployments": rows,
-    }
-    click.echo(f"wrote {write_result('interop', seed=seed, measured=measured)}")
+        click.echo(f"{name}: {measured['marked']}")
+        case = "-".join(name.replace(",", "").lower().split())
+        click.echo(f"wrote {write_result('interop', seed=seed, measured=measured, case=case)}")
 
 
 if __name__ == "__main__":
