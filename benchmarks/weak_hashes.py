@@ -318,7 +318,8 @@ def _textseal(length: int, n_keys: int, n_texts: int, marked: bool, seed: int) -
 
 def _selfhash(config: WatermarkConfig, n_keys: int, seed: int) -> dict[str, Any]:
     """Every distinct pair counted, and one of each token, as `WordSource.evidence` has it."""
-    h, measured = config.context_width, {}
+    h = config.context_width
+    measured: dict[str, Any] = {}
     texts = {
         "400_tokens_of_12_ids": np.random.default_rng(_seed(seed, "few")).integers(0, 12, 400),
         "400_tokens_by_zipf": _zipf(400, _seed(seed, "zipf")),
@@ -351,7 +352,8 @@ def _selfhash(config: WatermarkConfig, n_keys: int, seed: int) -> dict[str, Any]
 @click.option("--seed", default=0, show_default=True)
 def main(n_pairs: int, n_keys: int, n_texts: int, words: int, kgw_keys: int, seed: int) -> None:
     """Test innocent keys."""
-    started, measured = time.process_time(), {}
+    started = time.process_time()
+    measured: dict[str, Any] = {}
 
     def done(name: str, found: Any) -> None:
         measured[name] = found
@@ -363,12 +365,12 @@ def main(n_pairs: int, n_keys: int, n_texts: int, words: int, kgw_keys: int, see
     found = _shared_layer(8_000, n_texts, n_keys * 10, seed)
     done("transformers_synthid_another_key_of_the_table", found)
     done("google_synthid", _google(2_000, n_keys, 100, seed))
-    found = [
+    lengths = [
         _textseal(length, max(words // (length * n_texts), 2), n_texts, marked, seed)
         for marked in (True, False)
         for length in (200, 5_000, 20_000)
     ]
-    done("textseal", found)
+    done("textseal", lengths)
     kgw = TransformersKgw("selfhash", _VOCABULARY)
     config = WatermarkConfig(GreenList(kgw.n_green, _VOCABULARY), 3, source=kgw)
     done("transformers_kgw_selfhash", _selfhash(config, kgw_keys, seed))
