@@ -20,7 +20,7 @@ What the hash is worth:
   sums, has a mean of 0 and a root mean square of 0.013, and is above 0.1 for one difference in 400.
   In sums over natural text that averages out: measured variances are 0.96 to 1.04 of what
   independent words have. In a text *marked under another key* it does not, for there the pairs were
-  chosen by the hash: at 200 tokens of high entropy such a text reaches p = 1e-6 under 1.4e-4 of
+  chosen by the hash: at 200 tokens of high entropy such a text reaches p = 1e-6 under 1e-4 of
   all keys, at 20,000 under 6 %. Only decoy keys count that in (`needs_decoys`).
 - The grid is coarse: scores end at ln 8191 = 9.0. A word of Gumbel-max lies at the lower end of its
   cell, so that a score which grows with the word is never above that of a uniform word in the cell:
