@@ -128,7 +128,8 @@ def main(texts: int, tokens: int, keys: int, seed: int, only: tuple[str, ...]) -
     for name in only or DEPLOYMENTS:
         engine, settings = DEPLOYMENTS[name]
         config = engine_config(engine, settings)
-        key = _keys(config, 1, seed)[0]
+        # Of a seed of its own: decoys are drawn from the small ones, and must not be the key.
+        key = _keys(config, 1, 1_000_000 + seed)[0]
         top_k = _TOP_K.get(name, 0)
         marked = _answers(config, key, seed=seed + 1, top_k=top_k, **sampling)
         measured = {
