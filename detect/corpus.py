@@ -266,6 +266,7 @@ def _document_results(rows: list[_Row], plan: Plan) -> tuple[DocumentResult, ...
         return ()
     log10_p = _log10_tails(rows, plan)
     adjusted = holm(log10_p)
+    is_tested = not plan.config.source.needs_decoys
     return tuple(
         DocumentResult(
             row.document.id,
@@ -280,7 +281,9 @@ def _document_results(rows: list[_Row], plan: Plan) -> tuple[DocumentResult, ...
                 row.n_scored,
                 alpha=plan.alpha,
                 n_powered=plan.n_powered,
-            ),
+            )
+            if is_tested
+            else Verdict.INCONCLUSIVE,
         )
         for row, p, p_holm in zip(rows, log10_p, adjusted, strict=True)
     )

@@ -9,7 +9,7 @@ from typing import Any, Final, final
 from detect.multiplicity import bonferroni
 from detect.results import ALPHA, Tail, Verdict, decide, json_p
 from detect.text import TextResult, assess_text
-from watermark.errors import ConfigError
+from watermark.errors import ConfigError, WatermarkError
 from watermark.profiles import Profile, ServedProfile
 from watermark.tokens import TextTokenizer
 
@@ -66,8 +66,16 @@ class ProfileSearch:
 
     @property
     def best(self) -> SearchedProfile:
-        """The profile with the smallest p-value; the first of equal ones."""
-        return min(self.profiles, key=lambda p: p.result.finding.tail.log10_p)
+        """The profile with the smallest p-value, of those with SIGNAL if any; the first of equals.
+
+        One whose p-value its decoys contradict must not be named in another's place.
+        """
+
+        def rank(searched: SearchedProfile) -> tuple[bool, float]:
+            finding = searched.result.finding
+            return finding.verdict is not Verdict.SIGNAL, finding.tail.log10_p
+
+        return min(self.profiles, key=rank)
 
     @property
     def tail(self) -> Tail:
@@ -141,24 +149,26 @@ def search_profiles(
         The search.
 
     Raises:
-        ConfigError: no profile.
-        FingerprintError: a tokenizer or key that does not belong to its profile; names it.
+        ConfigError: no profile, or one that cannot be tested (a tokenizer or key that is not its
+            own, a score that its scheme does not have); names it.
     """
     if not served:
         raise ConfigError("no profile to search; give at least one")
-    results = [
-        assess_text(
-            text,
-            tokenizer=tokenizer_of(profile.tokenizer),
-            config=profile.config,
-            key=key,
-            prompt=prompt,
-            alpha=alpha / len(served),
-            n_decoys=n_decoys,
-            seed=seed,
-            score=score,
-        )
-        for profile, key in served
-    ]
-    searched = zip(served, results, strict=True)
-    return ProfileSearch(tuple(SearchedProfile(p.profile, r) for p, r in searched), alpha)
+    searched = []
+    for profile, key in served:
+        try:
+            result = assess_text(
+                text,
+                tokenizer=tokenizer_of(profile.tokenizer),
+                config=profile.config,
+                key=key,
+                prompt=prompt,
+                alpha=alpha / len(served),
+                n_decoys=n_decoys,
+                seed=seed,
+                score=score,
+            )
+        except WatermarkError as error:
+            raise ConfigError(f"profile {profile.name!r}: {error}") from error
+        searched.append(SearchedProfile(profile, result))
+    return ProfileSearch(tuple(searched), alpha)

@@ -6,6 +6,7 @@ change the mark. The engine's key is never read here: `heirmark keys import` tak
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
@@ -56,6 +57,8 @@ class _Settings:
             raise ConfigError(
                 f"{self._engine} setting {name!r} must be of the kind of {default!r}, got {value!r}"
             )
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{self._engine} setting {name!r} must be finite, got {value!r}")
         return value
 
     def need(self, name: str, why: str) -> int:

@@ -65,9 +65,10 @@ def atomic_writer(path: str | Path) -> Iterator[TextIO]:
 def _is_key_file(path: Path) -> bool:
     try:
         with path.open("rb") as file:
-            return b'"format": "heirmark-key' in file.read(1 << 12)
+            head = file.read(1 << 12)
     except OSError:
         return False
+    return any(b'"format": "heirmark-' + kind in head for kind in (b"key-", b"engine-key-"))
 
 
 def dump_json(payload: Any) -> str:

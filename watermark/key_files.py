@@ -86,7 +86,7 @@ def load_key(path: str | Path) -> Key:
     try:
         payload = json.loads(text)
         key, expected_id = _parsed(payload), str(payload["key_id"])
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise KeyFileError(
             f"{path} is not an intact {_FORMAT} or {_ENGINE_FORMAT} file; restore it from your "
             "backup, or make a new key with: heirmark keys new"

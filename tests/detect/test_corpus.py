@@ -11,6 +11,7 @@ from detect.multiplicity import holm
 from detect.results import Verdict
 from tests.detect.synthetic import marked_ids
 from watermark.config import preset
+from watermark.engine_settings import engine_config
 from watermark.errors import DocumentError
 from watermark.keys import SecretKey
 from watermark.tokens import TextTokenizer
@@ -88,3 +89,13 @@ def test_a_documents_verdict_pays_for_all_documents(tokenizer: TextTokenizer) ->
     assert last(1e-6).log10_p_holm == pytest.approx(own + 1)
     assert last(10 ** (own + 0.5)).verdict != Verdict.SIGNAL
     assert last(10 ** (own + 1.1)).verdict == Verdict.SIGNAL
+
+
+def test_a_document_without_a_test_of_its_own_is_inconclusive(tokenizer: TextTokenizer) -> None:
+    """Decoys are drawn for the pool alone: of a document "no signal" would be said unlooked."""
+    config = engine_config("textseal", {})
+    ids = np.random.default_rng(0).integers(0, tokenizer.vocab_size, 2_000)
+    document = _document("a", ids)
+    result = scan_corpus([document], tokenizer=tokenizer, config=config, key=KEY, n_decoys=99)
+    assert result.documents[0].n_scored > result.finding.plan.n_powered
+    assert result.documents[0].verdict is Verdict.INCONCLUSIVE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,11 @@ from click.testing import CliRunner
 from detect.cli import heirmark
 from detect.profiles import search_profiles
 from detect.reporting import render_report
-from detect.results import Verdict
+from detect.results import Tail, Verdict
 from detect.text import assess_text
 from tests.detect.synthetic import marked_ids
 from watermark.config import preset
+from watermark.engine_settings import engine_config
 from watermark.errors import ConfigError
 from watermark.key_files import save_key
 from watermark.keys import SecretKey
@@ -67,6 +69,34 @@ def test_the_p_value_is_the_smallest_times_their_number(tokenizer: TextTokenizer
     assert payload["alpha"] == 1e-3
     assert payload["profiles"][1]["log10_p"] == own
     assert payload["profile"] == "deployment 1"
+
+
+def test_a_contradicted_profile_is_not_named_in_anothers_place(tokenizer: TextTokenizer) -> None:
+    """Broken, the smallest p-value would be named though its decoys hold its verdict back."""
+    served = _served(2)
+    text = _text(served[1], tokenizer, 500)
+    search = search_profiles(text, served, tokenizer_of=lambda name: tokenizer)
+    false, right = search.profiles
+    finding = false.result.finding
+    held_back = replace(
+        finding, tail=Tail(-999.0, -999.0, "exact"), verdict=Verdict.INCONCLUSIVE, warnings=("no",)
+    )
+    false = replace(false, result=replace(false.result, finding=held_back))
+    search = replace(search, profiles=(false, right))
+    assert search.verdict is Verdict.SIGNAL
+    assert search.best is right
+    assert search.tail.log10_p > -999
+
+
+def test_what_does_not_belong_to_a_profile_names_it(tokenizer: TextTokenizer) -> None:
+    config = engine_config("transformers-kgw", {"vocab_size": 20})
+    profile = Profile("too small", "transformers", "smollm2", MASTER.key_id, config)
+    with pytest.raises(ConfigError, match="profile 'too small': token ids must lie in"):
+        search_profiles(
+            "many words of a text",
+            [*_served(1), ServedProfile(profile, MASTER)],
+            tokenizer_of=lambda name: tokenizer,
+        )
 
 
 def test_a_search_of_many_keys_is_not_fooled(tokenizer: TextTokenizer) -> None:

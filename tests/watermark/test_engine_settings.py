@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -70,6 +71,8 @@ def test_engines_own_defaults() -> None:
         ("vllm", {"context_width": "4"}, "must be of the kind of 4"),
         ("vllm", {"context_width": True}, "must be of the kind of 4"),
         ("vllm", {"alpha": 0.9, "algorithm": "dual_key_gumbel"}, "alpha"),
+        ("sbw", {"gamma": math.nan}, "must be finite"),
+        ("sbw", {"gamma": math.inf}, "must be finite"),
         ("transformers-kgw", {}, "need 'vocab_size'"),
         ("transformers-kgw", {"vocab_size": "x"}, "must be of the kind"),
         ("transformers-synthid", {}, "need 'n_layers'"),

@@ -19,7 +19,7 @@ from tests.vectors import regenerate
 from watermark.errors import ConfigError, DocumentError, KeyFileError
 from watermark.files import atomic_writer
 from watermark.key_files import load_key, load_secret, save_key
-from watermark.keys import EngineKey, SecretKey
+from watermark.keys import EngineKey, Key, SecretKey
 
 SECRET = bytes(range(32))
 KEY = SecretKey(SECRET)
@@ -138,9 +138,10 @@ def test_a_secret_in_the_wrong_field_is_not_printed(tmp_path: Path) -> None:
     assert payload["secret"] not in str(caught.value)
 
 
-def test_no_output_takes_a_key_files_place(tmp_path: Path) -> None:
+@pytest.mark.parametrize("key", [SecretKey(bytes(range(32))), EngineKey([5])])
+def test_no_output_takes_a_key_files_place(tmp_path: Path, key: Key) -> None:
     path = tmp_path / "a.key.json"
-    save_key(SecretKey(bytes(range(32))), path)
+    save_key(key, path)
     before = path.read_bytes()
     with pytest.raises(DocumentError, match="is a key file"), atomic_writer(path) as file:
         file.write("{}")

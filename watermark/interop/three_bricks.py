@@ -13,6 +13,7 @@ draws anew.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import ClassVar, Final, final
 
 import numpy as np
@@ -32,7 +33,9 @@ _METHODS: Final = ("maryland", "openai")
 _MAX_VOCABULARY: Final = 1 << 24
 _24_BITS: Final = np.uint32(0xFFFFFF)
 _8: Final = np.uint32(8)
-_MINUS_ONE: Final = (1 << 64) - 2
+# Ids so near each other are common in one text; of random odd salts 1 in 2,000 is refused.
+_NEAR_OF_2: Final = 1000
+_NEAR_OF_3: Final = 32
 
 
 @final
@@ -46,8 +49,9 @@ class ThreeBricks(WordSource):
     - "maryland" lists are drawn without replacement (`GreenList.law` is a bound), with draws
       mod (V - i): a token is green with at most gamma + n_green 2^-32.
     - The seed is a polynomial of the context in salt_key, of which the low 32 bits count. A
-      multiple of 4 forgets the older tokens of a context, and 1 or -1 their order: pairs would
-      share words, so that such keys are refused. Drawn ones are odd.
+      multiple of 4 forgets the older tokens of a context, 1 or -1 their order, and under 3 or
+      65537 tables of digits share their words: such keys are refused. Drawn ones are odd.
+    - With `seed` 0 and one token of context salt_key has no part in the words: no secret at all.
 
     Attributes:
         method: "openai" or "maryland".
@@ -129,11 +133,11 @@ class ThreeBricks(WordSource):
         taken = super().key_of(key)
         if isinstance(key, EngineKey):
             salt = int(taken[1])
-            if salt % 4 == 0 or salt in (1, _MINUS_ONE, _MINUS_ONE + 1):
+            if _merges_contexts(salt):
                 raise ConfigError(
                     f"{self.name}: under this salt_key different contexts have the same words, so "
                     "that one piece of evidence would be counted many times; no p-value can be "
-                    "given. Mark with an odd salt_key above 1"
+                    "given. Mark with an odd salt_key drawn at random"
                 )
             return taken
         return taken | _ODD_SALT
@@ -202,3 +206,26 @@ class ThreeBricks(WordSource):
 
 
 _ODD_SALT: Final = np.array([0, 1], np.uint64)
+
+
+def _merges_contexts(salt: int) -> bool:
+    """Tell whether contexts of ids near each other, as digits are, often have one seed.
+
+    With c_1 salt + c_2, those whose c_1 differ by a and c_2 by b have, if a salt + b = 0 in the low
+    32 bits. Looked for: relations of two ids up to `_NEAR_OF_2`, of three up to `_NEAR_OF_3`.
+    """
+    if salt % 4 == 0:
+        return True
+    modulus, square = (1 << 64) - 1, salt * salt
+    pairs = ((a * salt, _NEAR_OF_2) for a in range(1, _NEAR_OF_2 + 1))
+    triples = (
+        (a * square + b * salt, _NEAR_OF_3)
+        for a in range(1, _NEAR_OF_3 + 1)
+        for b in range(-_NEAR_OF_3, _NEAR_OF_3 + 1)
+    )
+    for difference, near in chain(pairs, triples):
+        low = difference % modulus & 0xFFFFFFFF
+        # The modulus is one less than 2^64: a sum that goes beyond it is moved by one.
+        if min(low, (1 << 32) - low) <= near + 1:
+            return True
+    return False

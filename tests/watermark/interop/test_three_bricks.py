@@ -24,7 +24,12 @@ from watermark.schemes.gumbel import Gumbel
 from watermark.tokens import TextTokenizer
 
 KEY = EngineKey([0, 35317])
-KEYS = ([0, 35317], [2**64 - 2, 2**64 - 17], [123456789, 3], [2**40, 2**63 + 6])
+KEYS = (
+    [0, 35317],
+    [2**64 - 2, 2**64 - 100_017],
+    [123456789, 100_003],
+    [2**40, 2**63 + 600_006],
+)
 METHODS = ("openai", "maryland")
 
 
@@ -118,9 +123,14 @@ def test_text_marked_by_the_rule_is_found(method: str) -> None:
         assert least <= log_p[0] / np.log(10) <= most
 
 
-@pytest.mark.parametrize("salt", [0, 1, 4, 2**32, 2**64 - 2, 2**64 - 1])
+@pytest.mark.parametrize(
+    "salt", [0, 1, 2, 3, 4, 42, 65_535, 65_537, 2**32, 2**32 + 1, 2**64 - 4, 2**64 - 2, 2**64 - 1]
+)
 def test_salts_that_merge_contexts_are_refused(salt: int) -> None:
-    """Rule broken: with salt 0 only the last token counts, and one pair would be many."""
+    """Rule broken: with salt 0 only the last token counts, and one pair would be many.
+
+    A table of digits reached p = 1e-9 under one of 400 seeds with salt 3, which keeps 3 c_1 + c_2.
+    """
     with pytest.raises(ConfigError, match="no p-value can be given"):
         ThreeBricks().key_of(EngineKey([7, salt]))
 
