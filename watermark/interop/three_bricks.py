@@ -33,8 +33,8 @@ _METHODS: Final = ("maryland", "openai")
 _MAX_VOCABULARY: Final = 1 << 24
 _24_BITS: Final = np.uint32(0xFFFFFF)
 _8: Final = np.uint32(8)
-# Ids so near each other are common in one text; of random odd salts 1 in 2,000 is refused.
-_NEAR_OF_2: Final = 1000
+# Ids so near each other are common in one text; of random odd salts 1 in 25,000 is refused.
+_NEAR_OF_2: Final = 128
 _NEAR_OF_3: Final = 32
 
 

@@ -22,14 +22,10 @@ from watermark.schemes.dual_gumbel import DualGumbel
 from watermark.schemes.green_list import GreenList
 from watermark.schemes.gumbel import Gumbel
 from watermark.tokens import TextTokenizer
+from watermark.word_sources import IntegerWords
 
 KEY = EngineKey([0, 35317])
-KEYS = (
-    [0, 35317],
-    [2**64 - 2, 2**64 - 100_017],
-    [123456789, 100_003],
-    [2**40, 2**63 + 600_006],
-)
+KEYS = ([0, 35317], [2**64 - 2, 2**64 - 17], [123456789, 3], [2**40, 2**63 + 6])
 METHODS = ("openai", "maryland")
 
 
@@ -38,8 +34,8 @@ def _scheme(source: ThreeBricks) -> Scheme:
 
 
 def _numbers(source: ThreeBricks, key: EngineKey, context: np.ndarray) -> np.ndarray:
-    """What the words say of all tokens, in the oracle's terms."""
-    words = source.under(key)
+    """What the words say of all tokens, in the oracle's terms, whatever the key is worth."""
+    words = IntegerWords(source, np.array(key.integers, np.uint64))
     ids = np.arange(source.vocab_size)[None]
     found = words.words(words.context_hashes(context[None]), ids)[0]
     if source.method == "openai":
