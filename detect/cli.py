@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from detect.commands.calibrate import calibrate
 from detect.commands.config import config
@@ -87,10 +88,12 @@ def detect(
     written = read_text_file(text)
     prompt = read_text_file(prompt_path) if prompt_path else None
     if profiles_path:
-        if preset_name or config_path or reference:
+        context = click.get_current_context()
+        named = context.get_parameter_source("tokenizer") is not ParameterSource.DEFAULT
+        if preset_name or config_path or reference or named:
             raise click.UsageError(
                 "profiles name config and tokenizer themselves; they take no "
-                "--preset, --config or --reference"
+                "--preset, --config, --tokenizer or --reference"
             )
         search = _search(written, profiles_path, prompt=prompt, **assessment)
         show(search.to_dict(tokens=tokens), as_json, output, profile_summary)

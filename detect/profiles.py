@@ -113,6 +113,11 @@ class ProfileSearch:
             "verdict": self.verdict.value,
             "alpha": self.alpha,
             "curve": None,
+            "warnings": [
+                f"{searched.profile.name}: {warning}"
+                for searched in self.profiles
+                for warning in searched.result.finding.warnings
+            ],
             "profile": self.best.profile.name,
             "profiles": [profile.to_dict() for profile in self.profiles],
             "limits": [*own["limits"], *_LIMITS],

@@ -94,8 +94,9 @@ def keys_derive(master: Path, path: Path, **labels: str) -> None:
 def keys_import(path: Path, source: str | None) -> None:
     """Write the key of another engine's mark to PATH (mode 0600).
 
-    The key is one integer or several, as the engine's own config has them: decimal or 0x...,
-    separated by commas or spaces. It is never an argument, which other users could see.
+    The key is one integer or several, in the order of the engine's own config: decimal or 0x...
+    (SGLang's are hexadecimal without the 0x), separated by commas or spaces. It is never an
+    argument, which other users could see.
     """
     text = read_text_file(source) if source else click.prompt("Integers", hide_input=True)
     key = EngineKey(_integers(text))
@@ -128,14 +129,19 @@ def keys_engine(secret: Path, path: Path, config_path: Path) -> None:
 def _integers(text: str) -> list[int]:
     words = text.replace(",", " ").replace("[", " ").replace("]", " ").split()
     try:
-        # A negative integer is what 64 bits of the same pattern are as a signed number.
         found = [int(word, 0) for word in words]
     except ValueError:
         # Not chained, and without the word: it may be the key with a slip of the pen.
         raise ConfigError(
             "expected integers, decimal or 0x..., separated by commas or spaces"
         ) from None
-    return [i + (1 << 64) if -(1 << 63) <= i < 0 else i for i in found]
+    if any(i < 0 for i in found):
+        # Engines disagree on what a negative key means; a wrong guess would find nothing.
+        raise ConfigError(
+            "a negative key is written as what the engine makes of it: plus 2^64 - 1 for "
+            "transformers' lefthash and three_bricks, plus 2^64 for the others"
+        )
+    return found
 
 
 def config_options(command: Any) -> Any:

@@ -7,6 +7,7 @@ change the mark. The engine's key is never read here: `heirmark keys import` tak
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
@@ -67,6 +68,12 @@ class _Settings:
             raise ConfigError(f"{self._engine} settings need {name!r}: {why}")
         return int(self.take(name, 0))
 
+    def need_text(self, name: str, why: str) -> str:
+        """Take a text that has no default."""
+        if name not in self._left:
+            raise ConfigError(f"{self._engine} settings need {name!r}: {why}")
+        return str(self.take(name, ""))
+
     def ignore(self, *names: str) -> None:
         """Drop settings that do not change which words mark a token."""
         for name in names:
@@ -121,7 +128,7 @@ def _transformers_kgw(settings: _Settings) -> WatermarkConfig:
 def _transformers_synthid(settings: _Settings) -> WatermarkConfig:
     settings.ignore("context_history_size", "skip_first_ngram_calls", "debug_mode")
     n_layers = settings.need("n_layers", "how many integers `keys` has")
-    width = settings.take("ngram_len", 5) - 1
+    width = settings.need("ngram_len", "it has no default there") - 1
     table = {
         "table_size": settings.take("sampling_table_size", 1 << 16),
         "table_seed": settings.take("sampling_table_seed", 0),
@@ -136,7 +143,7 @@ def _google_synthid(settings: _Settings) -> WatermarkConfig:
         "context_history_size", "temperature", "top_k", "num_leaves", "skip_first_ngram_calls"
     )
     n_layers = settings.need("n_layers", "how many integers `keys` has")
-    width = settings.take("ngram_len", 5) - 1
+    width = settings.need("ngram_len", "it has no default there") - 1
     source = make_source("google-synthid", {"n_layers": n_layers})
     return WatermarkConfig(make_scheme("tournament", {"n_layers": n_layers}), width, None, source)
 
@@ -149,12 +156,30 @@ def _sglang(settings: _Settings) -> WatermarkConfig:
     return WatermarkConfig(make_scheme("gumbel", {}), width, None, source)
 
 
+# SBW's own names of what `interop.sbw` reads; the rest are shuffled lists, or seeds of other kinds.
+_SBW_SUMS: Final = re.compile(
+    r"gpu-simple_(1)|gpu-fused-simple_(4)(?:-.*)?|gpu-ff-additive_prf-(\d+)-False"
+)
+_SBW_MINIMA: Final = re.compile(
+    r"gpu-(?:fused-)?selfhash(?:-fullvocab(?:-cudagraphs)?|-\d+)?"
+    r"|gpu-ff-anchored_minhash_prf-(\d+)-True(?:-fullvocab|-\d+)?"
+)
+
+
 def _sbw(settings: _Settings) -> WatermarkConfig:
-    seeding = settings.take("seeding", "lefthash")
+    name = settings.need_text("seeding_scheme", "SBW's name, for example gpu-fused-simple_4")
     gamma, delta = settings.take("gamma", 0.5), settings.take("delta", 2.0)
-    # SBW's width of self-hashing counts the token itself.
-    selfhash = seeding == "selfhash"
-    width = settings.take("context_width", 4 if selfhash else 1) - selfhash
+    if sums := _SBW_SUMS.fullmatch(name):
+        seeding, width = "lefthash", int(next(filter(None, sums.groups())))
+    elif minima := _SBW_MINIMA.fullmatch(name):
+        # SBW's width of self-hashing counts the token itself.
+        seeding, width = "selfhash", int(minima.group(1) or 4) - 1
+    else:
+        raise ConfigError(
+            f"SBW's seeding_scheme {name!r} is not read here; expected gpu-simple_1, "
+            "gpu-fused-simple_4, gpu-selfhash, gpu-fused-selfhash, or gpu-ff-... of additive_prf "
+            "or anchored_minhash_prf (those without gpu- are KGW's shuffled lists)"
+        )
     source = make_source("sbw", {"seeding": seeding})
     return WatermarkConfig(sbw_green_list(gamma, delta), width, None, source)
 

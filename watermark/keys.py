@@ -142,7 +142,7 @@ class EngineKey:
         if not integers or min(integers) < 0 or max(integers) >= 1 << 64:
             raise ConfigError(
                 "an engine's key is one or more integers from 0 to 2^64 - 1; a negative one is "
-                "written as the engine reads it, plus 2^64"
+                "written as what the engine makes of it (heirmark keys import --help)"
             )
         self._integers = tuple(int(i) for i in integers)
         self._salt = secrets.token_bytes(SALT_BYTES) if salt is None else bytes(salt)

@@ -87,7 +87,7 @@ def assessment_options(command: Command, *, key_required: bool = True) -> Comman
         click.option(
             "--decoys",
             "n_decoys",
-            type=click.IntRange(0, 1_000_000),
+            type=click.IntRange(0, 100_000_000),
             callback=lambda ctx, option, number: AUTOMATIC if number is None else number,
             help=f"Decoy keys; 0 for none.  [default: {DEFAULT_DECOYS:,}, for long input fewer, "
             f"never below {LEAST_DECOYS}]",

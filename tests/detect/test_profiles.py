@@ -160,6 +160,7 @@ def test_wrong_usage_is_refused(folder: Path) -> None:
     assert _run("detect", text)[0] == 2
     assert _run("detect", text, "--key", key, "--profiles", folder)[0] == 2
     assert _run("detect", text, "--profiles", folder, "--preset", "gumbel")[0] == 2
+    assert _run("detect", text, "--profiles", folder, "--tokenizer", "smollm2")[0] == 2
     empty = folder / "empty"
     empty.mkdir()
     code, shown = _run("detect", text, "--profiles", empty)

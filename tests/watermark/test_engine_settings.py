@@ -17,8 +17,9 @@ from watermark.schemes.tournament import Tournament
 
 LEAST: dict[str, dict[str, Any]] = {
     "transformers-kgw": {"vocab_size": 49_152},
-    "transformers-synthid": {"n_layers": 30},
-    "google-synthid": {"n_layers": 30},
+    "transformers-synthid": {"n_layers": 30, "ngram_len": 5},
+    "google-synthid": {"n_layers": 30, "ngram_len": 5},
+    "sbw": {"seeding_scheme": "gpu-simple_1"},
     "three-bricks": {"vocab_size": 49_152},
 }
 
@@ -59,6 +60,16 @@ def test_engines_own_defaults() -> None:
     assert (kgw.scheme, kgw.context_width) == (GreenList(250, 1001, 2.0), 1)
     synthid = engine_config("transformers-synthid", {"n_layers": 8, "ngram_len": 4})
     assert (synthid.scheme, synthid.context_width) == (Tournament(8), 3)
+    for name, seeding, width in (
+        ("gpu-simple_1", "lefthash", 1),
+        ("gpu-fused-simple_4", "lefthash", 4),
+        ("gpu-ff-additive_prf-3-False", "lefthash", 3),
+        ("gpu-selfhash", "selfhash", 3),
+        ("gpu-fused-selfhash-fullvocab", "selfhash", 3),
+        ("gpu-ff-anchored_minhash_prf-2-True-40", "selfhash", 1),
+    ):
+        sbw = engine_config("sbw", {"seeding_scheme": name})
+        assert (sbw.source.parameters(), sbw.context_width) == ({"seeding": seeding}, width)
     assert engine_config("sglang", {"context_window": 3}).context_width == 3
 
 
@@ -71,11 +82,16 @@ def test_engines_own_defaults() -> None:
         ("vllm", {"context_width": "4"}, "must be of the kind of 4"),
         ("vllm", {"context_width": True}, "must be of the kind of 4"),
         ("vllm", {"alpha": 0.9, "algorithm": "dual_key_gumbel"}, "alpha"),
-        ("sbw", {"gamma": math.nan}, "must be finite"),
-        ("sbw", {"gamma": math.inf}, "must be finite"),
+        ("sbw", {"seeding_scheme": "gpu-simple_1", "gamma": math.nan}, "must be finite"),
+        ("sbw", {"seeding_scheme": "gpu-simple_1", "gamma": math.inf}, "must be finite"),
         ("transformers-kgw", {}, "need 'vocab_size'"),
         ("transformers-kgw", {"vocab_size": "x"}, "must be of the kind"),
         ("transformers-synthid", {}, "need 'n_layers'"),
+        ("google-synthid", {"n_layers": 30}, "need 'ngram_len'"),
+        ("sbw", {}, "need 'seeding_scheme'"),
+        ("sbw", {"seeding_scheme": "simple_1"}, "not read here"),
+        ("sbw", {"seeding_scheme": "gpu-selfhash-cpuhash"}, "not read here"),
+        ("sbw", {"seeding_scheme": "gpu-minhash"}, "not read here"),
     ],
 )
 def test_wrong_settings_are_refused(engine: str, settings: dict[str, Any], said: str) -> None:
