@@ -97,6 +97,7 @@ _FAMILIES: Final[dict[str, tuple[Family, float]]] = {
     "gumbel": ("gumbel", 1.0),
     "dual-gumbel": ("gumbel", 1.0),
     "red-green": ("red-green", 1.0),
+    "green-list": ("red-green", 1.0),
     # No effect per scored pair is published; z was 1.7 to 2.5 times below red-green's at the same
     # width (derived from Pan et al., ACL 2025). The pessimistic end.
     "tournament": ("red-green", 1 / 2.5),

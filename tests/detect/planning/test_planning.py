@@ -32,9 +32,10 @@ from detect.planning.tilting import Alternative
 from detect.scoring.scorers import choose_scorer
 from detect.text import assess_tokens
 from tests.detect.synthetic import marked_ids
-from watermark.config import PRESETS, preset
+from watermark.config import PRESETS, WatermarkConfig, preset
 from watermark.errors import ConfigError, ResultError
 from watermark.keys import SecretKey
+from watermark.schemes import SCHEMES
 from watermark.schemes.laws import Exponential
 from watermark.tokens import TextTokenizer
 
@@ -222,6 +223,14 @@ def test_effects_fall_with_width_and_share() -> None:
     assert ours.score == choose_scorer(None, preset("default").scheme, "inherited").score_name
     with pytest.raises(ConfigError, match="share"):
         inherited_effect(config, "text", 0.0)
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_every_scheme_can_be_planned_and_probed(name: str) -> None:
+    """A probe needs an effect before it asks: without one no suspect could be tested at all."""
+    config = WatermarkConfig(SCHEMES[name](), 2)
+    assert inherited_effect(config, "text", 1.0).size > 0
+    assert inherited_effect(config, "weights", 1.0).size > 0
 
 
 def test_the_first_pairs_say_most() -> None:
