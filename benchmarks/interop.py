@@ -73,7 +73,7 @@ def _answers(config: WatermarkConfig | None, key: EngineKey | None, **sampling: 
 def _found(
     config: WatermarkConfig, marked: list[Any], key: EngineKey, tokenizer: TextTokenizer
 ) -> dict[str, Any]:
-    by_decoys = config.source.needs_decoys
+    by_decoys = config.source.null == "decoys"
     logs = np.array(
         [_log10_p(ids, config, key, tokenizer, _DECOYS if by_decoys else 0) for ids in marked]
     )
@@ -93,7 +93,7 @@ def _left_alone(
     p = []
     for i, ids in enumerate(plain):
         for key in _keys(config, n_keys, 1_000 + i):
-            decoys = 999 if config.source.needs_decoys else 0
+            decoys = 999 if config.source.null == "decoys" else 0
             p.append(10 ** _log10_p(ids, config, key, tokenizer, decoys)[0])
     values = np.array(p)
     return {

@@ -88,13 +88,7 @@ def detect(
     written = read_text_file(text)
     prompt = read_text_file(prompt_path) if prompt_path else None
     if profiles_path:
-        context = click.get_current_context()
-        named = context.get_parameter_source("tokenizer") is not ParameterSource.DEFAULT
-        if preset_name or config_path or reference or named:
-            raise click.UsageError(
-                "profiles name config and tokenizer themselves; they take no "
-                "--preset, --config, --tokenizer or --reference"
-            )
+        _refuse_beside_profiles(preset_name, config_path, reference)
         search = _search(written, profiles_path, prompt=prompt, **assessment)
         show(search.to_dict(tokens=tokens), as_json, output, profile_summary)
         return
@@ -115,6 +109,15 @@ def detect(
         **assessment,
     )
     show(result.to_dict(tokens=tokens), as_json, output)
+
+
+def _refuse_beside_profiles(*given: object) -> None:
+    source = click.get_current_context().get_parameter_source("tokenizer")
+    if any(given) or source is not ParameterSource.DEFAULT:
+        raise click.UsageError(
+            "profiles name config and tokenizer themselves; they take no --preset, --config, "
+            "--tokenizer or --reference"
+        )
 
 
 def _search(written: str, folder: Path, **assessment: Any) -> ProfileSearch:

@@ -233,29 +233,26 @@ class _Pool:
 
 
 class _Row(NamedTuple):
-    """One document; `own_tail` where the law of one score does not give that of the sum."""
+    """One document; `own_log10_p` where the source's layers give its null, else 0."""
 
     document: Document
     n_tokens: int
     n_scored: int
     statistic: float
-    own_tail: Tail | None
+    own_log10_p: float
 
 
 def _row(document: Document, selection: Selection, scores: NDArray[np.float64], plan: Plan) -> _Row:
-    statistic, own = float(scores.sum()), None
-    if plan.config.source.needs_decoys:
-        # Decoys are drawn for the pool only: a document alone has no p-value, which is one of 1.
-        own = Tail(0.0, 0.0, "none")
-    elif not plan.config.source.words_are_independent:
-        own = null_tail(plan, selection.contexts, selection.tokens, statistic)
+    statistic, own = float(scores.sum()), 0.0
+    if plan.config.source.null == "layers":
+        own = null_tail(plan, selection.contexts, selection.tokens, statistic).log10_p_ceiling
     return _Row(document, selection.n_tokens, len(scores), statistic, own)
 
 
 def _log10_tails(rows: list[_Row], plan: Plan) -> NDArray[np.float64]:
-    own = [row.own_tail.log10_p_ceiling for row in rows if row.own_tail is not None]
-    if own:
-        return np.array(own)
+    # Decoys are drawn for the pool only: a document alone then has no p-value, which is one of 1.
+    if plan.config.source.null != "independent":
+        return np.array([row.own_log10_p for row in rows])
     statistics = np.array([row.statistic for row in rows])
     n_scored = np.array([row.n_scored for row in rows], np.int64)
     return log_tails(plan.scoring.law, statistics, n_scored) / math.log(10)
@@ -266,7 +263,7 @@ def _document_results(rows: list[_Row], plan: Plan) -> tuple[DocumentResult, ...
         return ()
     log10_p = _log10_tails(rows, plan)
     adjusted = holm(log10_p)
-    is_tested = not plan.config.source.needs_decoys
+    is_tested = plan.config.source.null != "decoys"
     return tuple(
         DocumentResult(
             row.document.id,

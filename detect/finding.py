@@ -175,9 +175,8 @@ def assess_scores(
     H0: the text is independent of the key; the scores are then independent with the scheme's law,
     or have the null that the source gives (`null_tail`). Alternative: the writer preferred tokens
     with high scores. Exact (for Gumbel schemes an upper bound within 1e-9, see
-    `watermark.schemes.gumbel.upper_tail`). Where no null is known (`WordSource.needs_decoys`) the
-    p-value is that of decoy keys, asked for or not: exact for a uniform key, and never below
-    1 / (decoys + 1).
+    `watermark.schemes.gumbel.upper_tail`). Where only decoy keys tell (`WordSource.null`) the
+    p-value is theirs, asked for or not: exact for a uniform key, never below 1 / (decoys + 1).
 
     Args:
         plan: what was fixed beforehand.
@@ -192,7 +191,7 @@ def assess_scores(
     statistic = float(scores.sum())
     null = null_tail(plan, contexts, tokens, statistic)
     decoys = None
-    by_decoys = plan.config.source.needs_decoys
+    by_decoys = plan.config.source.null == "decoys"
     n_decoys = plan.n_decoys or (AUTOMATIC if by_decoys else 0)
     if n_decoys and n:
         decoys = run_decoys(
@@ -236,11 +235,11 @@ def null_tail(
         The tail.
     """
     law, source, n = plan.scoring.law, plan.config.source, len(tokens)
-    if source.words_are_independent or source.needs_decoys or not n:
+    if source.null != "layers" or not n:
         return tail(law, statistic, n)
-    layers = source.layers(source.key_of(plan.key), Pairs(contexts, tokens), plan.seed)
-    if layers is None or not isinstance(law, LayeredBits):
+    if not isinstance(law, LayeredBits):
         raise TypeError(f"no null is known for {type(law).__name__} with words of {source.name}")
+    layers = source.layers(source.key_of(plan.key), Pairs(contexts, tokens), plan.seed)
     return layers_tail(law.weights, layers, round(statistic))
 
 
@@ -273,7 +272,7 @@ def _curve(plan: Plan, scores: NDArray[np.float64]) -> Curve | None:
     # Sums of scores with laws of their own have no prefixes here; nor have dependent words.
     if n == 0 or isinstance(plan.scoring.law, MixedLaw):
         return None
-    if not plan.config.source.words_are_independent:
+    if plan.config.source.null != "independent":
         return None
     n_points = _TABLE_CURVE_POINTS if isinstance(plan.scoring.law, Tabulated) else _CURVE_POINTS
     ends = np.unique(np.linspace(1, n, min(n, n_points)).round().astype(np.int64))

@@ -11,8 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ORDER = [
-    "errors", "keys", "key_files", "prf_reference", "kernels", "schemes", "word_sources", "prf",
-    "contexts", "interop", "config", "engine_settings", "files",
+    "errors", "discovery", "keys", "key_files", "prf_reference", "kernels", "schemes",
+    "word_sources", "prf", "contexts", "interop", "config", "engine_settings", "files",
     "gguf_weights", "gguf_conversion", "models", "tokens", "marking", "processor", "sampling",
     "generation", "answering", "serving", "profiles", "cli",
 ]  # fmt: skip

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import asdict
-from typing import Any, ClassVar, NamedTuple, Protocol, final
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,9 @@ from watermark.errors import FingerprintError
 from watermark.keys import EngineKey, Key
 from watermark.schemes import Scheme
 
-__all__ = ["IntegerWords", "KeyedWords", "Layers", "Pairs", "WordSource"]
+__all__ = ["IntegerWords", "KeyedWords", "Layers", "Null", "Pairs", "WordSource"]
+
+Null: TypeAlias = Literal["independent", "layers", "decoys"]
 
 
 class Pairs(NamedTuple):
@@ -115,20 +117,14 @@ class WordSource(ABC):
         return 1.0
 
     @property
-    def words_are_independent(self) -> bool:
-        """False if words of distinct pairs are dependent under a random key.
+    def null(self) -> Null:
+        """What is known of sums over distinct pairs under a random key.
 
-        Then no law of one score gives that of a sum; `layers` does, or only decoy keys do.
+        "independent": the words are, so that the law of one score gives that of a sum. "layers":
+        they are not, and `layers` gives the null. "decoys": they are not, and only decoy keys,
+        which go through the same hash, have an exact p-value.
         """
-        return not self.needs_decoys
-
-    @property
-    def needs_decoys(self) -> bool:
-        """True for a hash whose words are dependent, where no null of a sum is known.
-
-        Decoy keys go through the same hash: their p-value is exact where tails are not.
-        """
-        return False
+        return "independent"
 
     @property
     @abstractmethod
@@ -204,7 +200,7 @@ class WordSource(ABC):
         """
         return np.column_stack(pairs)
 
-    def layers(self, key: NDArray[np.uint64], pairs: Pairs, seed: int) -> Layers | None:
+    def layers(self, key: NDArray[np.uint64], pairs: Pairs, seed: int) -> Layers:
         """Compute the null of a tournament's layers on given pairs, whatever these are.
 
         Args:
@@ -213,9 +209,12 @@ class WordSource(ABC):
             seed: of the layer keys that are drawn, where not all are tried.
 
         Returns:
-            The null; None where the words of distinct pairs are independent.
+            The null.
+
+        Raises:
+            NotImplementedError: a source whose `null` is another.
         """
-        return None
+        raise NotImplementedError(f"{self.name} has no layers; its null is {self.null!r}")
 
     def key_of(self, key: Key) -> NDArray[np.uint64]:
         """Take the integers of a key.

@@ -126,7 +126,7 @@ def select_pairs(
         _drop(scored, ~first_occurrences(contexts), Reason.REPEATED_CONTEXT)
     kept = np.flatnonzero(scored == Reason.SCORED)
     pairs = Pairs(contexts[kept], tokens[kept])
-    if source.words_are_independent or source.needs_decoys:
+    if source.null != "layers":
         pairs = source.canonical(pairs)
     new = first_occurrences(source.evidence(pairs))
     scored[kept[~new]] = Reason.REPEATED_PAIR
@@ -142,7 +142,7 @@ def refuse_dependent_words(source: WordSource) -> None:
     Raises:
         ConfigError: such a mark.
     """
-    if not source.words_are_independent:
+    if source.null != "independent":
         raise ConfigError(
             f"words of {source.name} depend on each other, so that this test would be wrong; "
             "heirmark detect, scan and probe --access text take account of it"

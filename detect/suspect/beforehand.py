@@ -119,7 +119,7 @@ def refuse_weak_hash(config: WatermarkConfig) -> None:
         ConfigError: such a mark.
     """
     source = config.source
-    if not (source.tells_pairs_apart and source.words_are_independent):
+    if not (source.tells_pairs_apart and source.null == "independent"):
         raise ConfigError(
             f"{source.name} hashes many pairs of context and token to the same words, or to words "
             "that depend on each other; such a mark can be tested by text alone, without weights. "

@@ -6,10 +6,9 @@ defines.
 
 from __future__ import annotations
 
-import pkgutil
-from importlib import import_module
 from types import MappingProxyType
 
+from watermark.discovery import classes_of
 from watermark.errors import ConfigError
 from watermark.prf import NativePrf
 from watermark.word_sources import WordSource
@@ -17,21 +16,8 @@ from watermark.word_sources import WordSource
 __all__ = ["SOURCES", "make_source"]
 
 
-def _discover() -> dict[str, type[WordSource]]:
-    found: dict[str, type[WordSource]] = {NativePrf.name: NativePrf}
-    for module_info in pkgutil.iter_modules(__path__):
-        module = import_module(f"{__name__}.{module_info.name}")
-        for item in vars(module).values():
-            if not (isinstance(item, type) and issubclass(item, WordSource)):
-                continue
-            if item.__module__ != module.__name__ or not getattr(item, "name", ""):
-                continue
-            if found.setdefault(item.name, item) is not item:
-                raise RuntimeError(f"two sources of words are called {item.name!r}")
-    return dict(sorted(found.items()))
-
-
-SOURCES = MappingProxyType(_discover())
+_FOREIGN = classes_of(__name__, __path__, WordSource)  # type: ignore[type-abstract]
+SOURCES = MappingProxyType[str, type[WordSource]]({NativePrf.name: NativePrf, **_FOREIGN})
 
 
 def make_source(name: str, parameters: dict[str, object]) -> WordSource:

@@ -42,7 +42,7 @@ from watermark.interop.synthid_hash import (
     hash_contexts,
 )
 from watermark.schemes import Scheme
-from watermark.word_sources import Layers, Pairs, WordSource
+from watermark.word_sources import Layers, Null, Pairs, WordSource
 
 __all__ = ["GoogleSynthID"]
 
@@ -77,9 +77,9 @@ class GoogleSynthID(WordSource):
         check_layers(self.name, self.n_layers)
 
     @property
-    def words_are_independent(self) -> bool:
-        """False: the hash mixes too little."""
-        return False
+    def null(self) -> Null:
+        """Of its layers: the hash mixes too little for words to be independent."""
+        return "layers"
 
     @property
     def n_key_integers(self) -> int:

@@ -21,7 +21,7 @@ What the hash is worth:
   In sums over natural text that averages out: measured variances are 0.96 to 1.04 of what
   independent words have. In a text *marked under another key* it does not, for there the pairs were
   chosen by the hash: at 200 tokens of high entropy such a text reaches p = 1e-6 under 1e-4 of
-  all keys, at 20,000 under 6 %. Only decoy keys count that in (`needs_decoys`).
+  all keys, at 20,000 under 6 %. Only decoy keys count that in (`null`).
 - The grid is coarse: scores end at ln 8191 = 9.0. A word of Gumbel-max lies at the lower end of its
   cell, so that a score which grows with the word is never above that of a uniform word in the cell:
   the laws of uniform words bound it.
@@ -40,7 +40,7 @@ from watermark.schemes import Scheme
 from watermark.schemes.dual_gumbel import DualGumbel
 from watermark.schemes.green_list import GreenList, cell_words
 from watermark.schemes.gumbel import Gumbel
-from watermark.word_sources import Pairs, WordSource
+from watermark.word_sources import Null, Pairs, WordSource
 
 __all__ = ["N_CELLS", "TextSealWords", "green_cells"]
 
@@ -113,9 +113,9 @@ class TextSealWords(WordSource):
         return False
 
     @property
-    def needs_decoys(self) -> bool:
-        """True: a text marked under one key is found under others far too often."""
-        return True
+    def null(self) -> Null:
+        """Decoys: a text marked under one key is found under others far too often."""
+        return "decoys"
 
     def check(self, scheme: Scheme, context_width: int) -> None:
         """Allow what the library has and the method makes; see `WordSource.check`."""

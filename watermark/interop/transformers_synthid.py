@@ -40,7 +40,7 @@ from watermark.interop.synthid_hash import (
     hash_contexts,
 )
 from watermark.schemes import Scheme
-from watermark.word_sources import Layers, Pairs, WordSource
+from watermark.word_sources import Layers, Null, Pairs, WordSource
 
 __all__ = ["TransformersSynthID"]
 
@@ -101,9 +101,9 @@ class TransformersSynthID(WordSource):
         return False
 
     @property
-    def words_are_independent(self) -> bool:
-        """False: they are entries of one table."""
-        return False
+    def null(self) -> Null:
+        """Of its layers: words are entries of one table."""
+        return "layers"
 
     @property
     def n_key_integers(self) -> int:

@@ -5,29 +5,16 @@
 
 from __future__ import annotations
 
-import pkgutil
-from importlib import import_module
 from types import MappingProxyType
 
+from watermark.discovery import classes_of
 from watermark.errors import ConfigError
 from watermark.schemes.base import Scheme as Scheme
 
 __all__ = ["SCHEMES", "Scheme", "make_scheme"]
 
 
-def _discover() -> dict[str, type[Scheme]]:
-    found: dict[str, type[Scheme]] = {}
-    for module_info in pkgutil.iter_modules(__path__):
-        module = import_module(f"{__name__}.{module_info.name}")
-        for item in vars(module).values():
-            if not (isinstance(item, type) and issubclass(item, Scheme) and item is not Scheme):
-                continue
-            if found.setdefault(item.name, item) is not item:
-                raise RuntimeError(f"two schemes are called {item.name!r}")
-    return dict(sorted(found.items()))
-
-
-SCHEMES = MappingProxyType(_discover())
+SCHEMES = MappingProxyType(classes_of(__name__, __path__, Scheme))  # type: ignore[type-abstract]
 
 
 def make_scheme(name: str, parameters: dict[str, object]) -> Scheme:
