@@ -204,10 +204,13 @@ def assess_tokens(
         The result.
 
     Raises:
+        ConfigError: the config's borders are not in the vocabulary.
         DocumentError: an id that the tokenizer does not have.
         FingerprintError: the config is bound to another tokenizer.
     """
     check_fingerprint(tokenizer, config.tokenizer)
+    if config.reasoning is not None:
+        config.reasoning.check_vocabulary(tokenizer.vocab_size)
     if len(token_ids) and int(np.max(token_ids)) >= tokenizer.vocab_size:
         raise DocumentError(
             f"token id {int(np.max(token_ids))} is not in the tokenizer, which has "
@@ -220,6 +223,7 @@ def assess_tokens(
         special_ids=tokenizer.special_ids,
         drop_repeated_contexts=True,
         source=config.source,
+        reasoning=config.reasoning,
     )
     if log_probs is None:
         scorer = choose_scorer(score, config.scheme, "direct")

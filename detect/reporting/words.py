@@ -104,7 +104,10 @@ ROLES: Final = MappingProxyType({"claim": "the claim"})
 REASONS: Final = MappingProxyType(
     {
         SCORED: "Counted in the p-value.",
-        "no_context": "Too few tokens stand before it: the first tokens are never marked.",
+        "border": "Part of a border between reasoning and answer.",
+        "unmarked_channel": "It stands in reasoning, which this deployment does not mark.",
+        "no_context": "Too few tokens stand before it, in the text or since a border of its "
+        "reasoning: such tokens are never marked.",
         "special_token": "A special token, which the model does not choose as text.",
         "special_context": "A special token stands in its context, or one for which the mark has "
         "no key.",

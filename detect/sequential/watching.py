@@ -172,6 +172,7 @@ class Watch:
             special_ids=self.deployment.tokenizer.special_ids,
             drop_repeated_contexts=False,
             source=config.source,
+            reasoning=config.reasoning,
         )
         digests = _digests(config.source.evidence(Pairs(selection.contexts, selection.tokens)))
         new = ~_are_in(digests, self.pairs)
