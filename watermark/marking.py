@@ -89,7 +89,8 @@ class Marker:
         coins = torch.rand(n_rows, generator=generator, dtype=torch.float64)
         rows = due_rows(self.config, response_ids).nonzero().squeeze(1)
         if self.config.min_entropy and len(rows):
-            rows = rows[has_entropy(logits[rows], self.config.min_entropy)]
+            due = logits if len(rows) == n_rows else logits[rows]
+            rows = rows[has_entropy(due, self.config.min_entropy)]
         if not len(rows):
             return logits
         start = response_ids.shape[1] - self.config.context_width
