@@ -255,17 +255,23 @@ def _reference_scorer(
 
 
 def binding_limits(config: WatermarkConfig) -> tuple[str, ...]:
-    """Say so where a config is not bound to a tokenizer.
+    """Say so where a config is not bound to a tokenizer, or leaves text unmarked.
 
     Args:
         config: the deployment.
 
     Returns:
-        No sentence, or one.
+        At most two sentences.
     """
-    if config.tokenizer is not None:
-        return ()
-    return (
-        "The config is not bound to a tokenizer: with another one than the provider's the mark "
-        "cannot be seen.",
-    )
+    limits = []
+    if config.tokenizer is None:
+        limits.append(
+            "The config is not bound to a tokenizer: with another one than the provider's the mark "
+            "cannot be seen."
+        )
+    if config.leaves:
+        limits.append(
+            f"The deployment leaves {config.leaves} unmarked: that a text made mostly of this "
+            "carries no mark shows nothing."
+        )
+    return tuple(limits)

@@ -141,10 +141,12 @@ def select_pairs(
         _drop(scored, seen | _is_shown(contexts, tokens, prompt, source), Reason.CONTEXT_IN_PROMPT)
     if drop_repeated_contexts and h and not source.marks_repeats:
         # A context counts as met even where its own token was not scored: it was marked there.
-        in_piece = contexts if reasoning is None else np.column_stack([starts, contexts])
-        met = np.zeros(len(tokens), np.bool_)
-        met[in_one_piece] = ~first_occurrences(in_piece[in_one_piece])
-        _drop(scored, met, Reason.REPEATED_CONTEXT)
+        rows = contexts
+        if reasoning is not None:
+            # What spans a border was no context: of each place with one, a row of its own.
+            alone = np.where(in_one_piece, -1, np.arange(len(tokens)))
+            rows = np.column_stack([starts, alone, contexts])
+        _drop(scored, ~first_occurrences(rows), Reason.REPEATED_CONTEXT)
     kept = np.flatnonzero(scored == Reason.SCORED)
     pairs = Pairs(contexts[kept], tokens[kept])
     if source.null != "layers":

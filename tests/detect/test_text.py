@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,18 @@ def test_another_tokenizer_is_refused_not_guessed(tokenizer: TextTokenizer) -> N
     assert any("not bound to a tokenizer" in s for s in unbound.limits)
     right = CONFIG.bound_to(tokenizer.fingerprint)
     assert len(assess_text("x", tokenizer=tokenizer, config=right, key=KEY).limits) == 2
+
+
+def test_what_a_deployment_leaves_unmarked_is_said(tokenizer: TextTokenizer) -> None:
+    gated = replace(CONFIG, min_entropy=1.0).bound_to(tokenizer.fingerprint)
+    limits = assess_text("some text", tokenizer=tokenizer, config=gated, key=KEY).limits
+    assert "tokens of less than 1 nats unmarked" in limits[-1]
+
+
+def test_a_gated_deployment_needs_more_text_for_a_negative_verdict() -> None:
+    """The weakest measured: a gate of 2 nats leaves 0.137 of the strength in code."""
+    plans = [Plan(replace(CONFIG, min_entropy=x), KEY, 1e-6, 0.344, 0, 0) for x in (0.0, 2.0)]
+    assert plans[1].n_powered > plans[0].n_powered / 0.137**2
 
 
 def test_ids_that_the_tokenizer_lacks_are_refused(tokenizer: TextTokenizer) -> None:
