@@ -128,6 +128,7 @@ def assess_text(
     seed: int = 0,
     score: str | None = None,
     log_probs: NDArray[np.float64] | None = None,
+    entropies: NDArray[np.float64] | None = None,
 ) -> TextResult:
     """Test one text for a mark.
 
@@ -147,6 +148,8 @@ def assess_text(
         log_probs: float64, shape (T,), of the text's tokens under a reference model
             (`detect.scoring.reference_text`), or None; the score then is their
             likelihood ratio.
+        entropies: float64, shape (T,), of the tokens' distributions under a reference model, or
+            None; what the config's entropy gate would have left is then not scored.
 
     Returns:
         The result; an empty text is INCONCLUSIVE.
@@ -168,6 +171,7 @@ def assess_text(
         seed=seed,
         score=score,
         log_probs=log_probs,
+        entropies=entropies,
     )
 
 
@@ -184,6 +188,7 @@ def assess_tokens(
     seed: int = 0,
     score: str | None = None,
     log_probs: NDArray[np.float64] | None = None,
+    entropies: NDArray[np.float64] | None = None,
 ) -> TextResult:
     """Test token ids (logged ones avoid what decoding and encoding again may change).
 
@@ -199,6 +204,7 @@ def assess_tokens(
         seed: of the decoy keys.
         score: name of the score (`detect.scoring.scorers.SCORES`); None is the default.
         log_probs: as in `assess_text`.
+        entropies: as in `assess_text`.
 
     Returns:
         The result.
@@ -224,6 +230,7 @@ def assess_tokens(
         drop_repeated_contexts=True,
         source=config.source,
         reasoning=config.reasoning,
+        low_entropy=None if entropies is None else _gated(config, token_ids, entropies),
     )
     if log_probs is None:
         scorer = choose_scorer(score, config.scheme, "direct")
@@ -235,6 +242,19 @@ def assess_tokens(
     if pieces is None:
         pieces = tuple(tokenizer.decode([i]) for i in token_ids.tolist())
     return TextResult(finding, selection, scores, pieces, (*_LIMITS, *binding_limits(config)))
+
+
+def _gated(
+    config: WatermarkConfig, token_ids: NDArray[np.int64], entropies: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    if not config.min_entropy:
+        raise ConfigError("the config has no entropy gate that entropies could replay")
+    if entropies.shape != (len(token_ids),) or np.isnan(entropies).any():
+        raise DocumentError(
+            f"expected an entropy for each of {len(token_ids)} tokens, none of them NaN, got "
+            f"shape {entropies.shape}"
+        )
+    return entropies < config.min_entropy
 
 
 def _reference_scorer(

@@ -113,6 +113,8 @@ REASONS: Final = MappingProxyType(
         "no key.",
         "context_in_prompt": "Its context could have been copied from the prompt.",
         "repeated_context": "Its context occurred earlier in the same text, where the mark pauses.",
+        "low_entropy": "By the reference model, it had so little choice that this deployment does "
+        "not mark it.",
         "repeated_pair": "The same context and token were counted already; a pair counts once.",
         "pair_in_earlier_answer": "The same context and token were counted in an earlier answer; "
         "a pair counts once.",

@@ -37,7 +37,8 @@ class Reason(IntEnum):
     SPECIAL_CONTEXT = 5
     CONTEXT_IN_PROMPT = 6
     REPEATED_CONTEXT = 7
-    REPEATED_PAIR = 8
+    LOW_ENTROPY = 8
+    REPEATED_PAIR = 9
 
     @property
     def label(self) -> str:
@@ -88,6 +89,7 @@ def select_pairs(
     drop_repeated_contexts: bool,
     source: WordSource = NATIVE,
     reasoning: ReasoningChannel | None = None,
+    low_entropy: NDArray[np.bool_] | None = None,
 ) -> Selection:
     """Decide which tokens of a text may be scored.
 
@@ -107,6 +109,8 @@ def select_pairs(
         source: what makes the words; pairs that it cannot tell apart are repeats, unless its null
             takes account of them (`WordSource.layers`).
         reasoning: the deployment's borders; None is a model without.
+        low_entropy: bool, shape (T,), tokens that an entropy gate has left, as a public model says
+            of the text; None scores them, and they dilute.
 
     Returns:
         The selection.
@@ -147,6 +151,8 @@ def select_pairs(
             alone = np.where(in_one_piece, -1, np.arange(len(tokens)))
             rows = np.column_stack([starts, alone, contexts])
         _drop(scored, ~first_occurrences(rows), Reason.REPEATED_CONTEXT)
+    if low_entropy is not None:
+        _drop(scored, low_entropy[h:], Reason.LOW_ENTROPY)
     kept = np.flatnonzero(scored == Reason.SCORED)
     pairs = Pairs(contexts[kept], tokens[kept])
     if source.null != "layers":
