@@ -10,7 +10,7 @@ import click
 from watermark.borders import is_kept_whole, reasoning_between
 from watermark.config import WatermarkConfig
 from watermark.errors import ConfigError
-from watermark.tokens import TextTokenizer, load_tokenizer
+from watermark.tokens import TextTokenizer, check_fingerprint, load_tokenizer
 
 __all__ = ["Spared", "deployed", "deployment_options"]
 
@@ -75,6 +75,7 @@ def deployed(config: WatermarkConfig, spared: Spared, tokenizer: str | None) -> 
 
     Raises:
         ConfigError: a value out of range, borders that cannot be used, or no tokenizer for them.
+        FingerprintError: the config is bound to another tokenizer.
     """
     if spared.min_entropy is not None:
         config = replace(config, min_entropy=spared.min_entropy)
@@ -85,6 +86,7 @@ def deployed(config: WatermarkConfig, spared: Spared, tokenizer: str | None) -> 
     if tokenizer is None:
         raise ConfigError("--reasoning needs the model's tokenizer: give --tokenizer")
     tokens = load_tokenizer(tokenizer)
+    check_fingerprint(tokens, config.tokenizer)
     channel = reasoning_between(
         tokens,
         *spared.reasoning,

@@ -9,6 +9,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -195,6 +196,11 @@ def test_what_a_deployment_spares_goes_from_the_options_to_generation(
         done = CliRunner().invoke(heirmark, [*arguments, *options])
         assert done.exit_code == 0, done.output
         assert load_config(used) == config
+    foreign = replace(config, reasoning=None).bound_to("sha256:" + "0" * 64)
+    path.write_text(json.dumps(foreign.to_dict()))
+    done = CliRunner().invoke(heirmark, [*arguments, "--config", str(path), *spared])
+    assert done.exit_code == 1
+    assert "provider's tokenizer" in done.output
 
 
 @pytest.mark.parametrize(
