@@ -72,6 +72,21 @@ def test_borders_are_crossed_as_the_marker_crosses_them(
         assert met.is_new(response) == expected
 
 
+@pytest.mark.parametrize("channel", CHANNELS)
+@pytest.mark.parametrize("context_width", [0, 1, 2])
+def test_borders_are_crossed_one_token_at_a_time(
+    channel: ReasoningChannel, context_width: int
+) -> None:
+    """Nothing is read anew here: what was met before a border must be forgotten on the way."""
+    config = WatermarkConfig(RedGreen(), context_width, reasoning=channel)
+    ids = torch.randint(0, 4, (150,), generator=torch.Generator().manual_seed(1))
+    met, found = MetContexts(context_width, False, channel), []
+    for n in range(len(ids)):
+        found.append(met.is_new(ids[:n].tolist()))
+        assert found[-1] == bool(due_rows(config, ids[None, :n])[0])
+    assert any(found)
+
+
 def test_one_token_at_a_time_is_read_as_the_marker_reads_it() -> None:
     ids = torch.randint(0, 3, (200,), generator=torch.Generator().manual_seed(0)).tolist()
     met = MetContexts(2, marks_repeats=False)
