@@ -38,7 +38,8 @@ def write_result(
         "benchmark": name,
         "command": " ".join(["python", "-m", f"benchmarks.{name}", *map(_argument, sys.argv[1:])]),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "commit": _git("rev-parse", "HEAD"),
+        # A machine that holds a copy of the tree without its history is told the commit.
+        "commit": _git("rev-parse", "HEAD") or os.environ.get("BENCHMARK_COMMIT"),
         "uncommitted_changes": bool(_git("status", "--porcelain", "--", ":/watermark", ":/detect")),
         "seed": seed,
         "machine": machine(),
@@ -60,6 +61,7 @@ def machine() -> dict[str, Any]:
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
+        **_accelerator(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "system": platform.system(),
         "python": platform.python_version(),
@@ -74,6 +76,14 @@ def _processor() -> str:
         return platform.processor()
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor()
+
+
+def _accelerator() -> dict[str, str]:
+    """Name the accelerator, where the benchmark has loaded torch and torch finds one."""
+    torch: Any = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return {}
+    return {"accelerator": torch.cuda.get_device_name()}
 
 
 def _version(package: str) -> str | None:
