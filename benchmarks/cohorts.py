@@ -142,8 +142,10 @@ def read_students(bench: Bench, taught: Sequence[Lesson]) -> dict[str, PairWeigh
     return found
 
 
-def _tested(job: tuple[WatermarkConfig, SecretKey, PairWeights]) -> float:
-    config, key, pairs = job
+def _tested(job: tuple[WatermarkConfig, int, int, PairWeights]) -> float:
+    # A key does not travel between processes: each makes its own.
+    config, seed, cohort, pairs = job
+    key = cohort_key(seed, cohort)
     return assess_pairs(Plan(config, key, ALPHA, WEIGHTS_EFFECT, 0, 0), pairs).tail.log10_p
 
 
@@ -151,11 +153,11 @@ def test_students(
     bench: Bench, read: dict[str, PairWeights], workers: int
 ) -> dict[str, list[float]]:
     """Test every student under every key; log10 p-values in the order of the keys."""
-    jobs = [(bench.config, key, pairs) for pairs in read.values() for key in bench.keys]
+    n = len(bench.keys)
+    jobs = [(bench.config, bench.seed, i, pairs) for pairs in read.values() for i in range(n)]
     # Not forked: a process that has used an accelerator must not be.
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         logs = list(pool.map(_tested, jobs))
-    n = len(bench.keys)
     return {name: logs[i * n : (i + 1) * n] for i, name in enumerate(read)}
 
 

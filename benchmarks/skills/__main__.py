@@ -31,7 +31,7 @@ from watermark.tokens import load_tokenizer
 
 ARMS: Final = ("unmarked", "default", "red-green", "gumbel", "tournament")
 # Answers are as long as their kind needs.
-_LONGEST: Final[dict[Kind, int]] = {"code": 192, "reasoning": 224, "prose": 400}
+_LONGEST: Final[dict[Kind, int]] = {"code": 128, "reasoning": 224, "prose": 400}
 
 
 def _right(problems: Sequence[Problem], rounds: Sequence[Sequence[Said]]) -> NDArray[np.float64]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, final
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +17,6 @@ from watermark.marking import Marker
 from watermark.tokens import TextTokenizer
 
 __all__ = ["Said", "answer_problems", "round_key"]
-
-# Shorter prefixes of the decoded text are looked at to cut the ids where the text is cut.
-_STEP: Final = 1
 
 
 @final
@@ -93,9 +90,8 @@ def answer_problems(
 
 
 def _prompt_ids(chat: Any, problem: Problem) -> list[int]:
-    if problem.is_chat:
-        return chat_prompt(chat, problem.text)
-    return list(chat(problem.text, add_special_tokens=False)["input_ids"])
+    opening = chat(problem.opening, add_special_tokens=False)["input_ids"]
+    return [*chat_prompt(chat, problem.message), *opening]
 
 
 def _said(
@@ -118,5 +114,5 @@ def _tokens_within(tokenizer: TextTokenizer, ids: Sequence[int], length: int) ->
         if len(tokenizer.decode(ids[:middle])) <= length:
             low = middle
         else:
-            high = middle - _STEP
+            high = middle - 1
     return low

@@ -26,6 +26,7 @@ _FILES: Final[dict[Kind, str]] = {
 }
 # What follows a completed function is not part of it.
 _STOPS: Final = ("\ndef ", "\nclass ", "\nif ", "\nprint", "\n#", "\n@", "\nassert", "\n```")
+_COMPLETE: Final = "Complete this Python function.\n\n```python\n{}```"
 _ASKED: Final = "{}\n\nThink step by step, and give the answer as a number in the last line."
 _NUMBER: Final = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
 
@@ -36,14 +37,14 @@ class Problem:
     """One problem.
 
     Attributes:
-        text: what the model sees.
-        is_chat: True for a message in the chat format, False for text to be continued.
+        message: what the model is asked.
+        opening: how its answer begins; not part of what it says.
         stops: strings at which an answer is cut.
         judge: tells whether an answer is right; None where there is no right and wrong.
     """
 
-    text: str
-    is_chat: bool
+    message: str
+    opening: str
     stops: tuple[str, ...]
     judge: Callable[[str], bool] | None
 
@@ -70,11 +71,13 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _function(row: dict[str, Any]) -> Problem:
-    def judge(completion: str) -> bool:
-        program = f"{row['prompt']}{completion}\n{row['test']}\ncheck({row['entry_point']})\n"
-        return passes(program)
+    # The model's own token for " return" begins with the last space of the indent.
+    head = f"{row['prompt'].rstrip()}\n   "
 
-    return Problem(row["prompt"], False, _STOPS, judge)
+    def judge(body: str) -> bool:
+        return passes(f"{head}{body}\n{row['test']}\ncheck({row['entry_point']})\n")
+
+    return Problem(_COMPLETE.format(row["prompt"]), f"```python\n{head}", _STOPS, judge)
 
 
 def _sum(row: dict[str, Any]) -> Problem:
@@ -83,7 +86,7 @@ def _sum(row: dict[str, Any]) -> Problem:
     def judge(answer: str) -> bool:
         return _last_number(answer) == right
 
-    return Problem(_ASKED.format(row["question"]), True, (), judge)
+    return Problem(_ASKED.format(row["question"]), "", (), judge)
 
 
 def _last_number(text: str) -> float | None:
@@ -93,4 +96,4 @@ def _last_number(text: str) -> float | None:
 
 def _task(row: dict[str, Any]) -> Problem:
     given = row["instances"][0]["input"]
-    return Problem(f"{row['instruction']}\n\n{given}".strip(), True, (), None)
+    return Problem(f"{row['instruction']}\n\n{given}".strip(), "", (), None)
