@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -35,7 +35,7 @@ from detect.finding import Plan
 from detect.suspect.distributions import WEIGHTS_EFFECT, assess_pairs
 from detect.suspect.exchanges import ReadingText
 from detect.suspect.open_weights import TransformersSuspect
-from detect.suspect.reading import PairWeights, read_pairs
+from detect.suspect.reading import read_pairs
 from watermark.config import WatermarkConfig, preset
 from watermark.generation import Sampling, chat_prompt, sample_answers
 from watermark.keys import SecretKey
@@ -77,6 +77,12 @@ class Bench:
     keys: tuple[SecretKey, ...]
     seed: int
     batch: int
+
+    @classmethod
+    def of(cls, model: Path, preset_name: str, cohorts: int, seed: int, batch: int) -> Bench:
+        """Make the bench of a run."""
+        keys = tuple(cohort_key(seed, i) for i in range(cohorts))
+        return cls(model, preset(preset_name), keys, seed, batch)
 
     def answers(
         self, prompts: Sequence[str], keys: Sequence[SecretKey], part: int
@@ -121,44 +127,61 @@ def lessons(bench: Bench, n_innocent: int) -> list[Lesson]:
     return found
 
 
-def read_students(bench: Bench, taught: Sequence[Lesson]) -> dict[str, PairWeights]:
-    """Train each student and read it, less the base."""
-    said = bench.answers(held_out_prompts(_READ), (), 3)
-    texts = [ReadingText(tuple(e.prompt_ids), tuple(e.answer_ids)) for e in said if e.answer_ids]
-    opened = TransformersSuspect(bench.model)
-    base, special = Kept(opened, texts), opened.tokenizer.special_ids
-    found = {}
-    for lesson in taught:
-        started = time.perf_counter()
+@final
+class _Reader:
+    """The clean base and what it thinks of the unmarked texts: one a process."""
+
+    def __init__(self, bench: Bench, texts: Sequence[ReadingText]) -> None:
+        self.bench, self.texts = bench, texts
+        opened = TransformersSuspect(bench.model)
+        self.end_id, self.special = opened.end_ids[0], opened.tokenizer.special_ids
+        self.base = Kept(opened, texts)
+
+    def logs(self, lesson: Lesson) -> list[float]:
+        """Train a student, read it less the base, and test it under every cohort's key."""
+        bench = self.bench
         recipe = Recipe(1, 5e-4, trained_layers=10, seed=1_000 * bench.seed + lesson.seed)
         with tempfile.TemporaryDirectory() as folder:
-            path = fine_tune(bench.model, lesson.examples, Path(folder) / "student", recipe,
-                             end_id=opened.end_ids[0])  # fmt: skip
-            student = TransformersSuspect(path)
-            found[lesson.name] = read_pairs(
-                student, base, texts, context_width=bench.config.context_width, special_ids=special
-            )
-        click.echo(f"{lesson.name}: {time.perf_counter() - started:.1f} s")
-    return found
+            path = Path(folder) / "student"
+            fine_tune(bench.model, lesson.examples, path, recipe, end_id=self.end_id)
+            pairs = read_pairs(
+                TransformersSuspect(path), self.base, self.texts,
+                context_width=bench.config.context_width, special_ids=self.special,
+            )  # fmt: skip
+        plans = (Plan(bench.config, key, ALPHA, WEIGHTS_EFFECT, 0, 0) for key in bench.keys)
+        return [assess_pairs(plan, pairs).tail.log10_p for plan in plans]
 
 
-def _tested(job: tuple[WatermarkConfig, int, int, PairWeights]) -> float:
+_reader: _Reader | None = None
+
+
+def _start(model: Path, preset_name: str, cohorts: int, seed: int, texts: list[Any]) -> None:
+    global _reader
     # A key does not travel between processes: each makes its own.
-    config, seed, cohort, pairs = job
-    key = cohort_key(seed, cohort)
-    return assess_pairs(Plan(config, key, ALPHA, WEIGHTS_EFFECT, 0, 0), pairs).tail.log10_p
+    _reader = _Reader(Bench.of(model, preset_name, cohorts, seed, 1), texts)
+
+
+def _logs(lesson: Lesson) -> tuple[str, list[float]]:
+    assert _reader is not None
+    return lesson.name, _reader.logs(lesson)
 
 
 def test_students(
-    bench: Bench, read: dict[str, PairWeights], workers: int
-) -> dict[str, list[float]]:
-    """Test every student under every key; log10 p-values in the order of the keys."""
-    n = len(bench.keys)
-    jobs = [(bench.config, bench.seed, i, pairs) for pairs in read.values() for i in range(n)]
+    bench: Bench, taught: Sequence[Lesson], preset_name: str, workers: int
+) -> Iterator[tuple[str, list[float]]]:
+    """Yield each student's log10 p-values in the order of the keys, as they come."""
+    said = bench.answers(held_out_prompts(_READ), (), 3)
+    texts = [ReadingText(tuple(e.prompt_ids), tuple(e.answer_ids)) for e in said if e.answer_ids]
     # Not forked: a process that has used an accelerator must not be.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        logs = list(pool.map(_tested, jobs))
-    return {name: logs[i * n : (i + 1) * n] for i, name in enumerate(read)}
+    pool = ProcessPoolExecutor(
+        workers,
+        mp_context=get_context("spawn"),
+        initializer=_start,
+        initargs=(bench.model, preset_name, len(bench.keys), bench.seed, texts),
+    )
+    with pool:
+        for done in as_completed(pool.submit(_logs, lesson) for lesson in taught):
+            yield done.result()
 
 
 def summary(taught: Sequence[Lesson], logs: dict[str, list[float]]) -> dict[str, Any]:
@@ -180,6 +203,8 @@ def summary(taught: Sequence[Lesson], logs: dict[str, list[float]]) -> dict[str,
 
 
 def _named(group: Sequence[Lesson], logs: dict[str, list[float]]) -> dict[str, Any]:
+    if not group:
+        return {"students": 0}
     own, right = [], 0
     for lesson in group:
         p = np.array(logs[lesson.name])
@@ -200,31 +225,38 @@ def _named(group: Sequence[Lesson], logs: dict[str, list[float]]) -> dict[str, A
 @click.option("--innocent", default=4, show_default=True, help="Students of unmarked answers.")
 @click.option("--preset", "preset_name", default="default", show_default=True)
 @click.option("--batch", default=128, show_default=True, help="Answers drawn side by side.")
-@click.option("--workers", default=2, show_default=True, help="Processes that test.")
+@click.option(
+    "--workers", default=2, show_default=True, help="Processes that train, read and test."
+)
 @click.option("--seed", default=0, show_default=True)
 def main(
     cohorts: int, innocent: int, preset_name: str, batch: int, workers: int, seed: int
 ) -> None:
     """Teach, train, read, name."""
     started = time.perf_counter()
-    keys = tuple(cohort_key(seed, i) for i in range(cohorts))
-    bench = Bench(resolve_model("smollm2"), preset(preset_name), keys, seed, batch)
+    bench = Bench.of(resolve_model("smollm2"), preset_name, cohorts, seed, batch)
     taught = lessons(bench, innocent)
     click.echo(f"taught: {time.perf_counter() - started:.1f} s")
-    read = read_students(bench, taught)
-    logs = test_students(bench, read, workers)
-    measured = {
-        "model": "SmolLM2-135M-Instruct",
-        "preset": preset_name,
-        "cohorts": cohorts,
-        "answers_learned": {"all marked": _LEARNED, "a tenth marked": list(_TENTH)},
-        "reading_texts": _READ,
-        "seconds": round(time.perf_counter() - started, 1),
-        "summary": summary(taught, logs),
-        "log10_p": {name: [round(p, 2) for p in row] for name, row in logs.items()},
-    }
+    logs: dict[str, list[float]] = {}
+    for name, row in test_students(bench, taught, preset_name, workers):
+        logs[name] = row
+        click.echo(f"{name}: {time.perf_counter() - started:.1f} s")
+        known = [lesson for lesson in taught if lesson.name in logs]
+        measured = {
+            "model": "SmolLM2-135M-Instruct",
+            "preset": preset_name,
+            "cohorts": cohorts,
+            "students": len(known),
+            "answers_learned": {"all marked": _LEARNED, "a tenth marked": list(_TENTH)},
+            "reading_texts": _READ,
+            "seconds": round(time.perf_counter() - started, 1),
+            "summary": summary(known, logs),
+            "log10_p": {n: [round(p, 2) for p in logs[n]] for n in sorted(logs)},
+        }
+        # After each student: what was measured is kept if the rest is not.
+        path = write_result("cohorts", seed=seed, measured=measured)
     click.echo(measured["summary"])
-    click.echo(f"wrote {write_result('cohorts', seed=seed, measured=measured)}")
+    click.echo(f"wrote {path}")
 
 
 if __name__ == "__main__":

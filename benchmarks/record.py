@@ -38,9 +38,7 @@ def write_result(
         "benchmark": name,
         "command": " ".join(["python", "-m", f"benchmarks.{name}", *map(_argument, sys.argv[1:])]),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        # A machine that holds a copy of the tree without its history is told the commit.
-        "commit": _git("rev-parse", "HEAD") or os.environ.get("BENCHMARK_COMMIT"),
-        "uncommitted_changes": bool(_git("status", "--porcelain", "--", ":/watermark", ":/detect")),
+        **_commit(),
         "seed": seed,
         "machine": machine(),
         "measured": measured,
@@ -49,6 +47,14 @@ def write_result(
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(payload, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     return path
+
+
+def _commit() -> dict[str, Any]:
+    # A machine that holds a copy of a commit's tree without its history is told which it is.
+    if told := os.environ.get("BENCHMARK_COMMIT"):
+        return {"commit": told, "uncommitted_changes": False}
+    changed = _git("status", "--porcelain", "--", ":/watermark", ":/detect")
+    return {"commit": _git("rev-parse", "HEAD"), "uncommitted_changes": bool(changed)}
 
 
 def _argument(text: str) -> str:

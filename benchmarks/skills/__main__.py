@@ -9,7 +9,7 @@ that of independent problems, normal, 95 %.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
@@ -56,12 +56,16 @@ class _Run:
         self.chat = AutoTokenizer.from_pretrained(folder)
         self.data, self.sampling = data, sampling
 
-    def measured(self, kind: Kind, n_problems: int, n_rounds: int, arms: Sequence[str]) -> Any:
+    def measured(
+        self, kind: Kind, n_problems: int, n_rounds: int, arms: Sequence[str]
+    ) -> Iterator[dict[str, Any]]:
+        """Yield what is known after each arm: what was measured is kept if the rest is not."""
         problems = load_problems(kind, self.data, n_problems)
         sampling = Sampling(max_new_tokens=_LONGEST[kind], **self.sampling)
         found: dict[str, Any] = {
             "n_problems": len(problems),
             "answers_to_each": n_rounds,
+            **self.sampling,
             "max_new_tokens": sampling.max_new_tokens,
         }
         unmarked: NDArray[np.float64] | None = None
@@ -81,7 +85,7 @@ class _Run:
                 if config is not None and unmarked is not None:
                     found[arm]["right_less_unmarked"] = _interval(right - unmarked)
             click.echo(f"{kind}, {arm}: {found[arm]}")
-        return found
+            yield found
 
     def _of_arm(self, config: WatermarkConfig | None, rounds: list[list[Said]]) -> dict[str, Any]:
         tokens = [len(said.token_ids) for answers in rounds for said in answers]
@@ -99,24 +103,26 @@ class _Run:
 @click.option("--problems", default=10_000, help="At most so many of each kind.")
 @click.option("--rounds", default=(10, 2, 2), type=(int, int, int), show_default=True,
               help="Answers to each problem of code, reasoning, prose.")  # fmt: skip
+@click.option("--kind", "kinds", multiple=True, type=click.Choice(list(_LONGEST)),
+              default=tuple(_LONGEST))  # fmt: skip
 @click.option("--arm", "arms", multiple=True, type=click.Choice(ARMS), default=ARMS)
 @click.option("--temperature", default=0.7, show_default=True)
 @click.option("--top-k", default=50, show_default=True)
 @click.option("--batch", default=64, show_default=True)
 @click.option("--seed", default=0, show_default=True)
 def main(
-    data: Path, model: str, problems: int, rounds: tuple[int, int, int], arms: tuple[str, ...],
-    temperature: float, top_k: int, batch: int, seed: int,
+    data: Path, model: str, problems: int, rounds: tuple[int, int, int], kinds: tuple[Kind, ...],
+    arms: tuple[str, ...], temperature: float, top_k: int, batch: int, seed: int,
 ) -> None:  # fmt: skip
     """Ask, judge, compare, find."""
     sampling = {"temperature": temperature, "top_k": top_k, "batch_size": batch, "seed": seed}
     run = _Run(model, data, sampling)
-    measured: dict[str, Any] = {"model": "SmolLM2-135M-Instruct", **sampling}
-    kinds: tuple[Kind, ...] = ("code", "reasoning", "prose")
-    for kind, n_rounds in zip(kinds, rounds, strict=True):
-        measured[kind] = run.measured(kind, problems, n_rounds, arms)
-        # After each kind: what was measured is kept if the rest is not.
-        click.echo(f"wrote {write_result('skills', seed=seed, measured=measured)}")
+    for kind, n_rounds in zip(_LONGEST, rounds, strict=True):
+        if kind not in kinds:
+            continue
+        for measured in run.measured(kind, problems, n_rounds, arms):
+            path = write_result("skills", seed=seed, measured=measured, case=kind)
+        click.echo(f"wrote {path}")
 
 
 if __name__ == "__main__":
