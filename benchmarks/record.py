@@ -39,7 +39,7 @@ def write_result(
         "command": " ".join(["python", "-m", f"benchmarks.{name}", *map(_argument, sys.argv[1:])]),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         # A machine that was lent has the files, but not the repository.
-        "commit": _git("rev-parse", "HEAD") or os.environ.get("HEIRMARK_COMMIT"),
+        "commit": os.environ.get("HEIRMARK_COMMIT") or _git("rev-parse", "HEAD"),
         "uncommitted_changes": bool(_git("status", "--porcelain", "--", ":/watermark", ":/detect")),
         "seed": seed,
         "machine": machine(),
