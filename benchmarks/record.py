@@ -38,8 +38,7 @@ def write_result(
         "benchmark": name,
         "command": " ".join(["python", "-m", f"benchmarks.{name}", *map(_argument, sys.argv[1:])]),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "commit": _git("rev-parse", "HEAD"),
-        "uncommitted_changes": bool(_git("status", "--porcelain", "--", ":/watermark", ":/detect")),
+        **_commit(),
         "seed": seed,
         "machine": machine(),
         "measured": measured,
@@ -48,6 +47,14 @@ def write_result(
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(payload, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     return path
+
+
+def _commit() -> dict[str, Any]:
+    # A machine that holds a copy of a commit's tree without its history is told which it is.
+    if told := os.environ.get("BENCHMARK_COMMIT"):
+        return {"commit": told, "uncommitted_changes": False}
+    changed = _git("status", "--porcelain", "--", ":/watermark", ":/detect")
+    return {"commit": _git("rev-parse", "HEAD"), "uncommitted_changes": bool(changed)}
 
 
 def _argument(text: str) -> str:
@@ -60,6 +67,7 @@ def machine() -> dict[str, Any]:
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
+        **_accelerator(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "system": platform.system(),
         "python": platform.python_version(),
@@ -74,6 +82,14 @@ def _processor() -> str:
         return platform.processor()
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor()
+
+
+def _accelerator() -> dict[str, str]:
+    """Name the accelerator, where the benchmark has loaded torch and torch finds one."""
+    torch: Any = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return {}
+    return {"accelerator": torch.cuda.get_device_name()}
 
 
 def _version(package: str) -> str | None:
