@@ -23,10 +23,12 @@ from transformers import (
 
 from detect.text import assess_tokens
 from watermark.config import WatermarkConfig, preset
+from watermark.contexts import first_occurrences, windows
 from watermark.errors import ConfigError, GenerationError
 from watermark.keys import SecretKey
 from watermark.prf import Prf
 from watermark.processor import TransformersWatermark, WatermarkProcessor
+from watermark.schemes.gumbel import force_gumbel_winner
 from watermark.schemes.red_green import RedGreen
 from watermark.speculative import Round, SpeculativeWatermark, speculate
 from watermark.speculative_sampling import SpeculativeMarker
@@ -196,7 +198,7 @@ def test_what_comes_out_is_found_under_its_key_alone(
     watermark = SpeculativeWatermark(
         config, KEY, draft, generator=_seeded(), on_round=rounds.append
     )
-    answer = _generate(target, watermark)
+    answer = _generate(target, watermark, n_tokens=90)
     assert [t for r in rounds for t in r.tokens] == answer
     accepted, tested = sum(r.n_accepted for r in rounds), sum(len(r.overlaps) for r in rounds)
     assert 0.1 < accepted / tested < 0.95
@@ -229,14 +231,44 @@ def test_caches_hold_what_the_models_would_read_afresh(
         at += len(done.tokens)
 
 
-def test_a_model_accepts_its_own_drafts(target: LlamaForCausalLM) -> None:
-    rounds: list[Round] = []
-    watermark = SpeculativeWatermark(
-        preset("default"), KEY, target, n_drafts=3, on_round=rounds.append
-    )
-    _generate(target, watermark, n_tokens=20)
-    assert [r.n_accepted for r in rounds] == [3] * 5
-    assert [len(r.tokens) for r in rounds] == [4] * 5
+def test_a_model_accepts_its_own_drafts_which_its_words_draw(target: LlamaForCausalLM) -> None:
+    """Every token with a context of its own is the winner of who drew it, read afresh."""
+    config, rounds = preset("default"), list[Round]()
+    watermark = SpeculativeWatermark(config, KEY, target, n_drafts=3, on_round=rounds.append)
+    answer = _generate(target, watermark, n_tokens=40, min_new_tokens=None, eos_token_id=None)
+    assert [(r.n_accepted, len(r.tokens)) for r in rounds] == [(3, 4)] * 10
+    with torch.no_grad():
+        logits = target(torch.tensor([PROMPT + answer])).logits[0, len(PROMPT) - 1 : -1].double()
+    prf, vocabulary = Prf.from_key(KEY), np.arange(logits.shape[1])[None]
+    contexts = windows(np.array(answer), 2)
+    marked = np.flatnonzero(first_occurrences(np.ascontiguousarray(contexts)))
+    assert len(marked) > 25
+    for i in marked.tolist():
+        hashes = prf.context_hashes(contexts[i : i + 1].copy())
+        words = prf.words(hashes, vocabulary, int((i + 2) % 4 == 3))
+        assert (
+            answer[i + 2]
+            == force_gumbel_winner(
+                logits[i + 2][None], torch.from_numpy(words.astype(np.int64))
+            ).argmax()
+        )
+
+
+def test_the_first_tokens_are_plain(target: LlamaForCausalLM, draft: LlamaForCausalLM) -> None:
+    """Drawn by words of the prompt they would be the same under every seed."""
+    starts = {
+        tuple(
+            _generate(
+                target,
+                SpeculativeWatermark(preset("default"), KEY, draft, generator=_seeded(seed)),
+                n_tokens=2,
+                temperature=3.0,
+            )
+        )
+        for seed in range(5)
+    }
+    assert len({first for first, _ in starts}) > 1
+    assert len({second for _, second in starts}) > 1
 
 
 def test_warpers_bind_both_models(target: LlamaForCausalLM, draft: LlamaForCausalLM) -> None:
