@@ -281,6 +281,15 @@ def test_a_model_accepts_its_own_drafts_which_its_words_draw(target: LlamaForCau
         )
 
 
+@pytest.mark.parametrize("name", ["red-green", "tournament"])
+def test_schemes_that_tilt_tilt_both_models(target: LlamaForCausalLM, name: str) -> None:
+    """Equal laws stay equal: were one tilted alone, drafts would be rejected."""
+    rounds: list[Round] = []
+    watermark = SpeculativeWatermark(preset(name), KEY, target, on_round=rounds.append)
+    _generate(target, watermark, n_tokens=20)
+    assert all(r.n_accepted == len(r.overlaps) == 4 for r in rounds)
+
+
 def test_the_first_tokens_are_plain(target: LlamaForCausalLM, draft: LlamaForCausalLM) -> None:
     """Drawn by words of the prompt they would be the same under every seed."""
     starts = {
