@@ -187,7 +187,10 @@ class _Reader:
     def __init__(self, model: Any) -> None:
         self._model = model
         self._cache = DynamicCache(config=model.config)
-        if hasattr(self._cache, "activate_past_recording"):
+        # Where a cache can record, it waits for each crop, also one of nothing, to drop what its
+        # sliding windows have left behind; in older versions crop(0) empties the cache.
+        self._records = hasattr(self._cache, "activate_past_recording")
+        if self._records:
             self._cache.activate_past_recording()
         if model._is_stateful or not getattr(self._cache, "is_croppable", True):
             raise GenerationError(
@@ -208,7 +211,9 @@ class _Reader:
 
     def forget(self, length: int) -> None:
         """Take back what was read beyond a length."""
-        self._cache.crop(-max(self._cache.get_seq_length() - length, 0))
+        beyond = max(self._cache.get_seq_length() - length, 0)
+        if beyond or self._records:
+            self._cache.crop(-beyond)
 
 
 @final

@@ -99,6 +99,7 @@ class SpeculativeStep:
         if self._marked is None or not self._marked.config.scheme.takes_gumbel_winner:
             # Exponential noise divides where Gumbel noise is added to logarithms: the same race.
             noise = torch.empty(law.shape, dtype=torch.float64).exponential_(generator=generator)
+            noise.clamp_(min=torch.finfo(torch.float64).tiny)
             return int((law / noise.to(law.device)).argmax())
         stream = self._marked._replace(streams=torch.tensor([who]))
         return int(stream.mark_vocabulary(law.log().float()[None]).argmax())
@@ -120,18 +121,14 @@ class SpeculativeMarker:
         key: the key.
 
     Raises:
-        ConfigError: a scheme that draws with one word stream.
+        ConfigError: a scheme that draws with one word stream, or with dependent ones.
     """
 
     __slots__ = ("_key", "config", "key_id")
 
     def __init__(self, config: WatermarkConfig, key: Key) -> None:
-        if config.scheme.takes_gumbel_winner and config.scheme.n_streams < 2:
-            raise ConfigError(
-                f"speculative sampling draws twice at a place, and {config.scheme.name} has one "
-                "word stream, which would bias the second draw; use dual-gumbel "
-                "(the preset 'default')"
-            )
+        if config.scheme.takes_gumbel_winner:
+            _check_streams(config)
         self.config = config
         self.key_id = key.key_id
         self._key = torch.from_numpy(config.source.key_of(key).view("int64"))[None]
@@ -218,6 +215,19 @@ def residual(p: Tensor, q: Tensor) -> Tensor:
     """
     left = (p - q).clamp(min=0)
     return left if float(left.sum()) > 0 else p
+
+
+def _check_streams(config: WatermarkConfig) -> None:
+    if config.scheme.n_streams < 2:
+        raise ConfigError(
+            f"speculative sampling draws twice at a place, and {config.scheme.name} has one word "
+            "stream, which would bias the second draw; use dual-gumbel (the preset 'default')"
+        )
+    if config.source.null != "independent":
+        raise ConfigError(
+            f"the word streams of {config.source.name} depend on each other, which would bias the "
+            "second draw at a place; use our own words, or vLLM's"
+        )
 
 
 def _softmax(scores: Tensor) -> Tensor:

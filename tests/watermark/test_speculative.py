@@ -17,6 +17,8 @@ from transformers import (
     MambaConfig,
     MambaForCausalLM,
     MaxLengthCriteria,
+    MistralConfig,
+    MistralForCausalLM,
     StoppingCriteriaList,
     TemperatureLogitsWarper,
 )
@@ -210,25 +212,50 @@ def test_what_comes_out_is_found_under_its_key_alone(
     assert found[1].tail.log10_p > -6
 
 
-def test_caches_hold_what_the_models_would_read_afresh(
-    target: LlamaForCausalLM, draft: LlamaForCausalLM
-) -> None:
-    """The overlap of each tested draft, from both models' laws without any cache."""
+def _check_overlaps(target: Any, draft: Any, n_tokens: int) -> list[Round]:
+    """Compare the overlap of each tested draft with that of both models without any cache."""
     rounds: list[Round] = []
     watermark = SpeculativeWatermark(
         preset("default"), KEY, draft, generator=_seeded(), on_round=rounds.append
     )
-    answer = _generate(target, watermark, n_tokens=40, min_new_tokens=None, temperature=0.8)
+    answer = _generate(target, watermark, n_tokens=n_tokens, min_new_tokens=None, temperature=0.8)
     ids = torch.tensor([PROMPT + answer])
     with torch.no_grad():
         laws = [(m(ids).logits[0].double() / 0.8).softmax(dim=1) for m in (target, draft)]
     overlaps = torch.minimum(*laws).sum(dim=1).tolist()
     at = len(PROMPT) - 1
-    assert any(0 < r.n_accepted < 4 for r in rounds)
-    assert any(r.n_accepted == 4 for r in rounds)
     for done in rounds:
         assert np.allclose(done.overlaps, overlaps[at : at + len(done.overlaps)], atol=1e-5)
         at += len(done.tokens)
+    return rounds
+
+
+def test_caches_hold_what_the_models_would_read_afresh(
+    target: LlamaForCausalLM, draft: LlamaForCausalLM
+) -> None:
+    rounds = _check_overlaps(target, draft, 40)
+    assert any(0 < r.n_accepted < 4 for r in rounds)
+    assert any(r.n_accepted == 4 for r in rounds)
+
+
+def test_sliding_windows_are_taken_back_too(target: LlamaForCausalLM) -> None:
+    models = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        config = MistralConfig(
+            vocab_size=target.config.vocab_size,
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            sliding_window=6,
+            eos_token_id=None,
+        )
+        models.append(MistralForCausalLM(config).eval())
+    rounds = _check_overlaps(*models, 40)
+    assert any(r.n_accepted < len(r.overlaps) for r in rounds)
+    assert any(r.n_accepted > 0 for r in rounds)
 
 
 def test_a_model_accepts_its_own_drafts_which_its_words_draw(target: LlamaForCausalLM) -> None:
@@ -252,6 +279,15 @@ def test_a_model_accepts_its_own_drafts_which_its_words_draw(target: LlamaForCau
                 logits[i + 2][None], torch.from_numpy(words.astype(np.int64))
             ).argmax()
         )
+
+
+@pytest.mark.parametrize("name", ["red-green", "tournament"])
+def test_schemes_that_tilt_tilt_both_models(target: LlamaForCausalLM, name: str) -> None:
+    """Equal laws stay equal: were one tilted alone, drafts would be rejected."""
+    rounds: list[Round] = []
+    watermark = SpeculativeWatermark(preset(name), KEY, target, on_round=rounds.append)
+    _generate(target, watermark, n_tokens=20)
+    assert all(r.n_accepted == len(r.overlaps) == 4 for r in rounds)
 
 
 def test_the_first_tokens_are_plain(target: LlamaForCausalLM, draft: LlamaForCausalLM) -> None:

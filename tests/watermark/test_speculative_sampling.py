@@ -12,6 +12,7 @@ from scipy import stats
 import watermark.speculative_sampling as module
 from watermark.config import WatermarkConfig, preset
 from watermark.errors import ConfigError, GenerationError
+from watermark.interop.textseal import TextSealWords
 from watermark.interop.vllm import VllmPhilox
 from watermark.keys import EngineKey, SecretKey
 from watermark.prf import Prf
@@ -179,9 +180,13 @@ def test_logits_that_are_no_numbers_are_refused(bad: float) -> None:
             step.law(torch.full((3,), -math.inf))
 
 
-def test_one_word_stream_is_refused_for_drawing() -> None:
+def test_drawing_without_two_independent_streams_is_refused() -> None:
     with pytest.raises(ConfigError, match="dual-gumbel"):
         SpeculativeMarker(preset("gumbel"), KEY)
+    source = TextSealWords(dual_key=True)
+    config = WatermarkConfig(DualGumbel(0.1), context_width=2, source=source)
+    with pytest.raises(ConfigError, match="depend on each other"):
+        SpeculativeMarker(config, EngineKey([42, 43]))
 
 
 def test_representations_hold_no_key_material() -> None:
