@@ -68,7 +68,8 @@ _MAIL = _object(to=_text(24), subject=_text(40), urgent={"type": "boolean"})
 
 
 def _tool(name: str, schema: dict[str, Any]) -> dict[str, Any]:
-    described = {"name": name, "description": f"Call {name}.", "parameters": schema}
+    # Without "strict" vLLM lets any JSON stand for the arguments.
+    described = {"name": name, "parameters": schema, "strict": True}
     return {"type": "function", "function": described}
 
 

@@ -59,7 +59,7 @@ def serve(model: Path, policy: Path | None, log: Path, *options: str) -> Iterato
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [
-        str(PYTHON), "-m", "vllm.entrypoints.cli.main", "serve", str(model),
+        str(PYTHON), "-m", "benchmarks.vllm_serve", "--model", str(model),
         "--served-model-name", "smollm2", "--port", str(port), "--host", "127.0.0.1",
         "--enforce-eager", "--max-model-len", "512", "--generation-config", "vllm",
         # Where line breaks are allowed, this small model goes on with them, marked or not.
