@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 from benchmarks.vllm_server import PYTHON, engine_environment
 from detect.text import assess_tokens
+from tests.engines.oracle import python_of
 from watermark.config import WatermarkConfig
 from watermark.key_files import save_key
 from watermark.keys import SecretKey
@@ -43,8 +43,7 @@ FOUND, ELSEWHERE, ALLOWED = -4.0, -3.0, 2
 
 def built_model() -> Path:
     """Return the model's folder; skip where vLLM's environment is not built."""
-    if not (PYTHON.parents[1] / ".installed").exists():
-        pytest.skip("the environment of vllm is not built; run: make engines")
+    python_of("vllm")
     return resolve_model("smollm2")
 
 

@@ -16,13 +16,12 @@ from tests.engines.serving import (
     NAMES,
     TOPICS,
     built_model,
-    check_own_key_only,
     log10_p,
     prompt_about,
     run_script,
     write_policy,
 )
-from watermark.config import preset
+from watermark.config import WatermarkConfig, preset
 from watermark.tokens import TextTokenizer, load_tokenizer
 
 pytestmark = [pytest.mark.model, pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -49,18 +48,34 @@ def policies(tmp_path_factory: pytest.TempPathFactory, tokenizer: TextTokenizer)
     }
 
 
+def _check_together(
+    answers: list[list[int]], own: list[str], tokenizer: TextTokenizer, config: WatermarkConfig
+) -> None:
+    """Read all answers of a key at once, since an answer alone may have had little choice.
+
+    H0: no dependence on the key. This file makes less than a hundred readings under other keys,
+    one of which is below 1e-4 with a probability under 0.01.
+    """
+    for key in dict.fromkeys(own):
+        ids = [i for answer, name in zip(answers, own, strict=True) if name == key for i in answer]
+        tails = {name: log10_p(ids, name, tokenizer, config) for name in NAMES}
+        assert tails.pop(key) < -4
+        assert min(tails.values()) > -4
+
+
 @pytest.fixture(scope="module")
 def engines(model: Path, policies: dict[str, Path]) -> dict[str, Any]:
     """The same rounds with the prefix cache and without; the second is asked for async too."""
     start = "You know many stories of the sea, of towns and of people long ago. " * 4
     prompts = [prompt_about(f"{topic}. {start}") for topic in TOPICS[:4]]
-    again = {"prompts": prompts, "keys": NAMES, "sampling": {"max_tokens": 60}}
+    long = {"max_tokens": 80, "min_tokens": 80}
+    again = {"prompts": prompts, "keys": NAMES, "sampling": long}
     several = {
         "prompts": prompts[:2],
         "keys": ["south", "west"],
-        "sampling": {"max_tokens": 60, "n": 3, "top_p": 0.95},
+        "sampling": {**long, "n": 3, "top_p": 0.95},
     }
-    seeded = {**several, "sampling": {"max_tokens": 60, "n": 3, "seed": 9}}
+    seeded = {**several, "sampling": {**long, "n": 3, "seed": 9}}
     request = {
         "model": str(model),
         "rounds": [again, again, several, seeded],
@@ -79,7 +94,7 @@ def test_answers_are_marked_with_a_prefix_cache_and_without(
     """The second round of the same prompts finds the first one's blocks."""
     assert (engines[engine]["prefix_hits"] > 0) == (engine == "cache")
     for answers in engines[engine]["rounds"][:2]:
-        check_own_key_only(list(zip(NAMES, answers, strict=True)), tokenizer, DRAWING)
+        _check_together(answers, list(NAMES), tokenizer, DRAWING)
 
 
 @pytest.mark.parametrize("engine", CACHES)
@@ -89,8 +104,7 @@ def test_several_answers_to_each_prompt_differ_under_its_own_key(
 ) -> None:
     answers = engines[engine]["rounds"][3 if seeded else 2]
     assert len({tuple(ids) for ids in answers}) == 6
-    own = ["south"] * 3 + ["west"] * 3
-    check_own_key_only(list(zip(own, answers, strict=True)), tokenizer, DRAWING)
+    _check_together(answers, ["south"] * 3 + ["west"] * 3, tokenizer, DRAWING)
 
 
 def test_asynchronous_scheduling_marks_what_is_known_by_then(
@@ -124,12 +138,8 @@ def greedy(model: Path, policies: dict[str, Path]) -> list[list[int]]:
 
 
 def test_greedy_answers_carry_a_tilt(greedy: list[list[int]], tokenizer: TextTokenizer) -> None:
-    """H0: no dependence on the key. 450 tokens are read under each key at once."""
-    for i, own in enumerate(NAMES):
-        ids = [token for answer in greedy[i::4] for token in answer]
-        tails = {name: log10_p(ids, name, tokenizer, TILTING) for name in NAMES}
-        assert tails.pop(own) < -6
-        assert min(tails.values()) > -4
+    """450 tokens of each key."""
+    _check_together(greedy, [NAMES[i % 4] for i in range(12)], tokenizer, TILTING)
 
 
 def test_two_api_processes_mark_alike_and_tool_calls_stay_valid(
@@ -165,12 +175,8 @@ def test_two_api_processes_mark_alike_and_tool_calls_stay_valid(
     assert [status for status, _ in refusals] == [400] * 6
     assert 'heirmark_requests_total{status="marked"} 20.0' in metrics
     assert 'heirmark_requests_total{status="refused"} 6.0' in metrics
-    for i, own in enumerate(NAMES):
-        choices = [json.loads(text)["choices"][0] for _, text in told[i::4]]
-        ids = [token for choice in choices for token in choice["token_ids"]]
-        tails = {name: log10_p(ids, name, tokenizer, TILTING) for name in NAMES}
-        assert tails.pop(own) < -6
-        assert min(tails.values()) > -4
+    answers = [json.loads(text)["choices"][0]["token_ids"] for _, text in told]
+    _check_together(answers, [NAMES[i % 4] for i in range(12)], tokenizer, TILTING)
     for kind, (_, text) in zip(calls, tools, strict=True):
         (made,) = json.loads(text)["choices"][0]["message"]["tool_calls"]
         arguments = json.loads(made["function"]["arguments"])
