@@ -47,7 +47,7 @@ def main(requests: int, together: int, arms: str) -> None:
     model = resolve_model("smollm2")
     tokenizer = load_tokenizer(model)
     keys = {name: SecretKey.generate() for name in NAMES}
-    measured: dict[str, Any] = {
+    load = {
         "vllm": _vllm_version(), "requests": requests, "together": together, "keys": len(keys),
         "max_tokens": MAX_TOKENS,
     }  # fmt: skip
@@ -60,11 +60,12 @@ def main(requests: int, together: int, arms: str) -> None:
                 config = preset(arm).bound_to(tokenizer.fingerprint)
                 _write_policy(folder, config, keys)
             answers, seconds = _ask_all(model, folder, config is not None, requests, together)
-            measured[arm] = {"seconds": round(seconds, 1), **_verdicts(answers)}
+            measured = {**load, "seconds": round(seconds, 1), **_verdicts(answers)}
             if config is not None:
-                measured[arm]["detection"] = _detection(answers, config, keys, tokenizer)
-            click.echo(json.dumps({arm: measured[arm]}, indent=2))
-    click.echo(f"wrote {write_result('constrained', seed=0, measured=measured)}")
+                measured["detection"] = _detection(answers, config, keys, tokenizer)
+            click.echo(json.dumps({arm: measured}, indent=2))
+            path = write_result("constrained", seed=0, measured=measured, case=arm)
+            click.echo(f"wrote {path}")
 
 
 def _vllm_version() -> str:
