@@ -69,7 +69,7 @@ def test_rows_keep_what_the_warpers_keep(
     masked=st.sampled_from([0.0, 0.7, 0.999]),
     rounded=st.booleans(),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_the_kernel_cuts_where_sorting_cuts(
     cuts: list[Truncation], seed: int, spread: float, masked: float, rounded: bool
 ) -> None:
