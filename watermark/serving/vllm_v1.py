@@ -125,9 +125,7 @@ class RunnerV1:
             return logits
         least = None
         if not all(request.truncation.keeps_all for request in requests):
-            # Rows are in order: all of them need no copy.
-            chosen = logits if len(due) == len(logits) else logits[index]
-            least = cutoffs(chosen, self._cut(requests, logits))
+            least = cutoffs(logits, self._cut(requests, logits), index)
         if self._config.min_entropy:
             kept = has_entropy(logits[index], self._config.min_entropy, least)
             rows, index = rows.only(kept), index[kept]
