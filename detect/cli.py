@@ -34,6 +34,7 @@ from watermark.cli import FiniteRange, chosen_config, heirmark, progress
 from watermark.errors import ConfigError, ResultError
 from watermark.files import atomic_writer, dump_json, read_json, read_text_file
 from watermark.key_files import load_key
+from watermark.schemes.laws import Exponential
 
 if TYPE_CHECKING:
     from detect.documents import Columns
@@ -53,7 +54,11 @@ __all__ = ["main"]
 )
 @click.option("--prompt", "prompt_path", help="File with the prompt that the text answers.")
 @click.option("--tokens", is_flag=True, help="List every token with its score, for the report.")
-@click.option("--reference", help="A model that says how likely each token was: fewer tokens do.")
+@click.option(
+    "--reference",
+    help="A model that says how likely each token was, or what an entropy gate left: fewer "
+    "tokens do.",
+)
 @click.option(
     "--temperature",
     default=1.0,
@@ -93,19 +98,25 @@ def detect(
         show(search.to_dict(tokens=tokens), as_json, output, profile_summary)
         return
     assert key_path is not None
-    provider = load_tokenizer(tokenizer)
-    log_probs = None
+    provider, config = load_tokenizer(tokenizer), chosen_config(preset_name, config_path)
+    log_probs = entropies = None
     if reference:
-        from detect.suspect.probing import read_as_reference
+        from detect.suspect.probing import read_as_reference, replay_gate
 
-        log_probs = read_as_reference(reference, provider, prompt, written, temperature)
+        read = (reference, provider, prompt, written, temperature)
+        # A scheme without a likelihood of single tokens has no other use for a reference.
+        if config.min_entropy and not isinstance(config.scheme.law, Exponential):
+            entropies = replay_gate(*read)
+        else:
+            log_probs = read_as_reference(*read)
     result = assess_text(
         written,
         tokenizer=provider,
-        config=chosen_config(preset_name, config_path),
+        config=config,
         key=load_key(key_path),
         prompt=prompt,
         log_probs=log_probs,
+        entropies=entropies,
         **assessment,
     )
     show(result.to_dict(tokens=tokens), as_json, output)

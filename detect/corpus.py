@@ -150,10 +150,13 @@ def scan_corpus(
         The result; an empty corpus is INCONCLUSIVE.
 
     Raises:
+        ConfigError: the config's borders are not in the vocabulary.
         DocumentError: a document that cannot be read; names it.
         FingerprintError: the config is bound to another tokenizer.
     """
     check_fingerprint(tokenizer, config.tokenizer)
+    if config.reasoning is not None:
+        config.reasoning.check_vocabulary(tokenizer.vocab_size)
     scorer = choose_scorer(score, config.scheme, "direct")
     plan = Plan(config, key, alpha, DIRECT_EFFECT, n_decoys, seed, scorer)
     pool, rows = _Pool(), []
@@ -165,6 +168,7 @@ def scan_corpus(
             special_ids=tokenizer.special_ids,
             drop_repeated_contexts=True,
             source=config.source,
+            reasoning=config.reasoning,
         )
         scores = score_pairs(selection, config, prf, scorer)
         pool.add(selection, scores)

@@ -20,7 +20,6 @@ from detect.tails.mixed_sums import MixedLaw
 from detect.tails.nulls import log_tails, tail
 from watermark.config import WatermarkConfig
 from watermark.keys import Key
-from watermark.schemes import Scheme
 from watermark.schemes.green_list import GreenList
 from watermark.schemes.laws import LayeredBits, Tabulated
 from watermark.schemes.red_green import RedGreen
@@ -77,24 +76,27 @@ class Plan:
     @property
     def n_powered(self) -> int:
         """Scored pairs below which finding nothing means nothing."""
-        return n_needed(self.effect * mark_strength(self.config.scheme), self.alpha)
+        return n_needed(self.effect * mark_strength(self.config), self.alpha)
 
 
-def mark_strength(scheme: Scheme) -> float:
+def mark_strength(config: WatermarkConfig) -> float:
     """Compare how strong a mark can be with that of the published effects.
 
     Red-green was measured at gamma 1/2, delta 2; a weaker bias moves even a flat distribution less.
+    What an entropy gate leaves unmarked dilutes: exp(-min_entropy) lies below all that was measured
+    on code and prose (benchmarks/results/entropy_gate.json, "strength_left").
 
     Args:
-        scheme: the scheme.
+        config: the deployment.
 
     Returns:
         A factor of the effect, in (0, 1].
     """
+    scheme, gated = config.scheme, math.exp(-config.min_entropy)
     if not isinstance(scheme, RedGreen | GreenList):
-        return 1.0
+        return gated
     own = _largest_shift(scheme.law.probability, scheme.delta)
-    return min(own / _largest_shift(0.5, 2.0), 1.0)
+    return gated * min(own / _largest_shift(0.5, 2.0), 1.0)
 
 
 def _largest_shift(gamma: float, delta: float) -> float:

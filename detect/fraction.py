@@ -219,6 +219,7 @@ def _gather(
             special_ids=tokenizer.special_ids,
             drop_repeated_contexts=True,
             source=plan.config.source,
+            reasoning=plan.config.reasoning,
         )
         pairs.append(np.column_stack([selection.contexts, selection.tokens]))
         scores.append(score_pairs(selection, plan.config, words, plan.scorer))

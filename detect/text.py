@@ -128,6 +128,7 @@ def assess_text(
     seed: int = 0,
     score: str | None = None,
     log_probs: NDArray[np.float64] | None = None,
+    entropies: NDArray[np.float64] | None = None,
 ) -> TextResult:
     """Test one text for a mark.
 
@@ -147,6 +148,8 @@ def assess_text(
         log_probs: float64, shape (T,), of the text's tokens under a reference model
             (`detect.scoring.reference_text`), or None; the score then is their
             likelihood ratio.
+        entropies: float64, shape (T,), of the tokens' distributions under a reference model, or
+            None; what the config's entropy gate would have left is then not scored.
 
     Returns:
         The result; an empty text is INCONCLUSIVE.
@@ -168,6 +171,7 @@ def assess_text(
         seed=seed,
         score=score,
         log_probs=log_probs,
+        entropies=entropies,
     )
 
 
@@ -184,6 +188,7 @@ def assess_tokens(
     seed: int = 0,
     score: str | None = None,
     log_probs: NDArray[np.float64] | None = None,
+    entropies: NDArray[np.float64] | None = None,
 ) -> TextResult:
     """Test token ids (logged ones avoid what decoding and encoding again may change).
 
@@ -199,15 +204,19 @@ def assess_tokens(
         seed: of the decoy keys.
         score: name of the score (`detect.scoring.scorers.SCORES`); None is the default.
         log_probs: as in `assess_text`.
+        entropies: as in `assess_text`.
 
     Returns:
         The result.
 
     Raises:
+        ConfigError: the config's borders are not in the vocabulary.
         DocumentError: an id that the tokenizer does not have.
         FingerprintError: the config is bound to another tokenizer.
     """
     check_fingerprint(tokenizer, config.tokenizer)
+    if config.reasoning is not None:
+        config.reasoning.check_vocabulary(tokenizer.vocab_size)
     if len(token_ids) and int(np.max(token_ids)) >= tokenizer.vocab_size:
         raise DocumentError(
             f"token id {int(np.max(token_ids))} is not in the tokenizer, which has "
@@ -220,6 +229,8 @@ def assess_tokens(
         special_ids=tokenizer.special_ids,
         drop_repeated_contexts=True,
         source=config.source,
+        reasoning=config.reasoning,
+        low_entropy=None if entropies is None else _gated(config, token_ids, entropies),
     )
     if log_probs is None:
         scorer = choose_scorer(score, config.scheme, "direct")
@@ -231,6 +242,19 @@ def assess_tokens(
     if pieces is None:
         pieces = tuple(tokenizer.decode([i]) for i in token_ids.tolist())
     return TextResult(finding, selection, scores, pieces, (*_LIMITS, *binding_limits(config)))
+
+
+def _gated(
+    config: WatermarkConfig, token_ids: NDArray[np.int64], entropies: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    if not config.min_entropy:
+        raise ConfigError("the config has no entropy gate that entropies could replay")
+    if entropies.shape != (len(token_ids),) or np.isnan(entropies).any():
+        raise DocumentError(
+            f"expected an entropy for each of {len(token_ids)} tokens, none of them NaN, got "
+            f"shape {entropies.shape}"
+        )
+    return entropies < config.min_entropy
 
 
 def _reference_scorer(
@@ -251,17 +275,23 @@ def _reference_scorer(
 
 
 def binding_limits(config: WatermarkConfig) -> tuple[str, ...]:
-    """Say so where a config is not bound to a tokenizer.
+    """Say so where a config is not bound to a tokenizer, or leaves text unmarked.
 
     Args:
         config: the deployment.
 
     Returns:
-        No sentence, or one.
+        At most two sentences.
     """
-    if config.tokenizer is not None:
-        return ()
-    return (
-        "The config is not bound to a tokenizer: with another one than the provider's the mark "
-        "cannot be seen.",
-    )
+    limits = []
+    if config.tokenizer is None:
+        limits.append(
+            "The config is not bound to a tokenizer: with another one than the provider's the mark "
+            "cannot be seen."
+        )
+    if config.leaves:
+        limits.append(
+            f"The deployment leaves {config.leaves} unmarked: that a text made mostly of this "
+            "carries no mark shows nothing."
+        )
+    return tuple(limits)

@@ -17,6 +17,7 @@ import click
 from tqdm import tqdm
 
 from watermark.config import PRESETS, WatermarkConfig, load_config, preset
+from watermark.deployment_options import Spared, deployed, deployment_options
 from watermark.errors import ConfigError, WatermarkError
 from watermark.files import atomic_writer, read_prompts, read_text_file
 from watermark.key_files import load_key, load_secret, save_key
@@ -215,6 +216,7 @@ def progress(total: int | None, description: str, unit: str) -> Iterator[tqdm[An
 @click.option("--key", "key_path", type=click.Path(path_type=Path), help="Key file.")
 @click.option("--unmarked", is_flag=True, help="No mark at all: answers for a control.")
 @config_options
+@deployment_options
 @click.option("--prompt", "single_prompt", help="One prompt.")
 @click.option(
     "--prompts", "prompts_path", help='File: one a line, or JSONL with "prompt"; - is stdin.'
@@ -240,6 +242,10 @@ def generate(
     prompts_path: str | None,
     output: Path | None,
     save_config: Path | None,
+    min_entropy: float | None,
+    reasoning: tuple[str, str] | None,
+    reasoning_unmarked: bool,
+    reasoning_open: bool,
     **sampling: Any,
 ) -> None:
     """Answer prompts with a model and mark the answers (JSONL: prompt, text, token_ids)."""
@@ -247,10 +253,15 @@ def generate(
         raise click.UsageError("give --key FILE to mark, or --unmarked")
     if (single_prompt is None) == (prompts_path is None):
         raise click.UsageError("give --prompt TEXT or --prompts FILE")
+    spared = Spared(min_entropy, reasoning, reasoning_unmarked, reasoning_open)
+    if unmarked and not spared.is_empty:
+        raise click.UsageError("--unmarked leaves all unmarked; give no --min-entropy, --reasoning")
     prompts = [single_prompt] if single_prompt is not None else read_prompts(prompts_path or "-")
     from watermark.answering import answer_prompts
 
-    config = None if unmarked else chosen_config(preset_name, config_path)
+    config = None
+    if not unmarked:
+        config = deployed(chosen_config(preset_name, config_path), spared, model)
     key = load_key(key_path) if key_path else None
     with progress(len(prompts) * sampling["max_new_tokens"], "generating", "tok") as bar:
         answered = answer_prompts(

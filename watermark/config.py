@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Self, final
 
+from watermark.channels import ReasoningChannel
 from watermark.errors import ConfigError
 from watermark.interop import make_source
 from watermark.prf import NATIVE
@@ -27,7 +29,11 @@ __all__ = ["PRESETS", "WatermarkConfig", "load_config", "preset"]
 
 _FORMAT: Final = "heirmark-config-1"
 _FIELDS: Final = frozenset({"format", "scheme", "context_width", "tokenizer", "prf"})
+# Written only where they are set, so that no other config's fingerprint changes.
+_OPTIONAL: Final = frozenset({"min_entropy", "reasoning"})
 _MAX_CONTEXT_WIDTH: Final = 16
+# Hardly any token of a model has more: such a gate would leave all text unmarked, in silence.
+_MAX_MIN_ENTROPY: Final = 5.0
 
 
 @final
@@ -41,12 +47,18 @@ class WatermarkConfig:
         tokenizer: fingerprint of the provider's tokenizer ("sha256:..."), or None if it is not
             bound to one.
         source: what makes the words: our PRF, or another system's (`watermark.interop`).
+        min_entropy: tokens whose final distribution, temperature and truncation done, has less
+            entropy are not marked; in nats, 0 marks all.
+        reasoning: the borders of the model's reasoning, at which contexts begin anew; None is a
+            model without.
     """
 
     scheme: Scheme
     context_width: int = 2
     tokenizer: str | None = None
     source: WordSource = NATIVE
+    min_entropy: float = 0.0
+    reasoning: ReasoningChannel | None = None
 
     def __post_init__(self) -> None:
         least = self.scheme.min_context_width
@@ -56,6 +68,7 @@ class WatermarkConfig:
                 f"{self.scheme.name}, got {self.context_width}"
             )
         self.source.check(self.scheme, self.context_width)
+        _check_min_entropy(self.min_entropy)
 
     @property
     def fingerprint(self) -> str:
@@ -63,19 +76,36 @@ class WatermarkConfig:
         canonical = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
         return "sha256:" + hashlib.sha256(canonical.encode("ascii")).hexdigest()
 
+    @property
+    def leaves(self) -> str:
+        """What the deployment means to leave unmarked, in words; empty if nothing."""
+        return " and ".join(
+            what
+            for what, is_left in (
+                (f"tokens of less than {self.min_entropy:g} nats", self.min_entropy > 0),
+                ("reasoning", self.reasoning is not None and not self.reasoning.is_marked),
+            )
+            if is_left
+        )
+
     def bound_to(self, tokenizer_fingerprint: str) -> Self:
         """Return the same config bound to one tokenizer."""
         return replace(self, tokenizer=tokenizer_fingerprint)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values that `from_dict` reads back."""
-        return {
+        payload = {
             "format": _FORMAT,
             "scheme": {"name": self.scheme.name, **self.scheme.parameters()},
             "context_width": self.context_width,
             "tokenizer": self.tokenizer,
             "prf": _named(self.source),
         }
+        if self.min_entropy:
+            payload["min_entropy"] = float(self.min_entropy)
+        if self.reasoning is not None:
+            payload["reasoning"] = self.reasoning.to_dict()
+        return payload
 
     @classmethod
     def from_dict(cls, payload: Any) -> Self:
@@ -93,7 +123,7 @@ class WatermarkConfig:
         """
         if not isinstance(payload, dict) or payload.get("format") != _FORMAT:
             raise ConfigError(f"expected a config with format {_FORMAT!r}")
-        if unknown := sorted(set(payload) - _FIELDS):
+        if unknown := sorted(set(payload) - _FIELDS - _OPTIONAL):
             raise ConfigError(
                 f"unknown config fields {', '.join(unknown)}; a newer heirmark may have written "
                 "them: upgrade"
@@ -113,7 +143,24 @@ class WatermarkConfig:
             raise ConfigError('config field "tokenizer" must be a fingerprint or null')
         parameters = {k: v for k, v in scheme.items() if k != "name"}
         made = make_scheme(scheme["name"], parameters)
-        return cls(made, width, tokenizer, _source(payload["prf"]))
+        reasoning = payload.get("reasoning")
+        return cls(
+            made,
+            width,
+            tokenizer,
+            _source(payload["prf"]),
+            payload.get("min_entropy", 0.0),
+            None if reasoning is None else ReasoningChannel.from_dict(reasoning),
+        )
+
+
+def _check_min_entropy(value: Any) -> None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not (math.isfinite(value) and 0 <= value <= _MAX_MIN_ENTROPY):
+        raise ConfigError(
+            f"min_entropy must lie in 0 to {_MAX_MIN_ENTROPY:g} nats, got {value!r}; 0 marks all "
+            "tokens"
+        )
 
 
 def _named(source: WordSource) -> str | dict[str, Any]:

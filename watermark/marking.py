@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from watermark.config import WatermarkConfig
+from watermark.due_rows import due_rows, markable_rows
 from watermark.errors import ConfigError, GenerationError
 from watermark.kernels import torch_prf
+from watermark.kernels.torch_entropy import has_entropy
 from watermark.keys import Key
 from watermark.prf import NativePrf, words_by_row
 
@@ -67,13 +69,17 @@ class Marker:
 
         Returns:
             Logits of the same shape and dtype. Rows without a context of their own (the first h
-            tokens, a context met before in this response) come back unchanged.
+            tokens, a context met before in this response) come back unchanged, as do those that
+            the config leaves unmarked (`min_entropy`, `reasoning`).
 
         Raises:
+            ConfigError: the config's borders are not in the vocabulary.
             GenerationError: NaN, +inf, or a row with nothing finite; rows that do not divide
                 among the keys.
         """
         _check_logits(logits)
+        if self.config.reasoning is not None and token_ids is None:
+            self.config.reasoning.check_vocabulary(logits.shape[1])
         n_rows = len(logits)
         if n_rows % len(self._keys):
             raise GenerationError(
@@ -81,7 +87,10 @@ class Marker:
                 "give one key, or one key for each prompt"
             )
         coins = torch.rand(n_rows, generator=generator, dtype=torch.float64)
-        rows = self._rows(response_ids).nonzero().squeeze(1)
+        rows = due_rows(self.config, response_ids).nonzero().squeeze(1)
+        if self.config.min_entropy and len(rows):
+            due = logits if len(rows) == n_rows else logits[rows]
+            rows = rows[has_entropy(due, self.config.min_entropy)]
         if not len(rows):
             return logits
         start = response_ids.shape[1] - self.config.context_width
@@ -115,13 +124,6 @@ class Marker:
         chosen.config, chosen._keys = self.config, self._keys[list(rows)]
         chosen.key_ids = tuple(self.key_ids[i] for i in rows)
         return chosen
-
-    def _rows(self, response_ids: Tensor) -> Tensor:
-        h = self.config.context_width
-        if self.config.source.marks_repeats:
-            has_context = response_ids.shape[1] >= h
-            return response_ids.new_full((len(response_ids),), has_context, dtype=torch.bool)
-        return markable_rows(response_ids, h)
 
     def __repr__(self) -> str:
         return f"Marker({self.config.scheme.name}, keys {', '.join(self.key_ids)})"
@@ -262,28 +264,6 @@ class MarkedStep(NamedTuple):
 
 def _unsigned(bits: Tensor) -> NDArray[np.uint64]:
     return bits.numpy().view(np.uint64)
-
-
-def markable_rows(response_ids: Tensor, context_width: int) -> Tensor:
-    """Tell which rows have a context that was not met before in the same response.
-
-    Args:
-        response_ids: int64, shape (B, t).
-        context_width: h.
-
-    Returns:
-        bool, shape (B,). With h = 0 always True.
-    """
-    n_rows, length = response_ids.shape
-    h = context_width
-    if h == 0 or length < h:
-        return response_ids.new_full((n_rows,), h == 0, dtype=torch.bool)
-    past = (
-        response_ids[:, :-1].unfold(1, h, 1)
-        if length > h
-        else response_ids.new_empty((n_rows, 0, h))
-    )
-    return ~(past == response_ids[:, None, length - h :]).all(dim=2).any(dim=1)
 
 
 def _check_logits(logits: Tensor) -> None:

@@ -195,8 +195,12 @@ def _refuse_unmarkable(generation_config: GenerationConfig, config: WatermarkCon
 
 
 def _refuse_later_warpers(generation_config: GenerationConfig, config: WatermarkConfig) -> None:
-    """In the list path warpers run after the mark; a drawn token would make them void."""
-    if not config.scheme.always_samples:
+    """In the list path warpers run after the mark; a drawn token would make them void.
+
+    And an entropy gate must see what they leave.
+    """
+    gates = config.min_entropy > 0 and generation_config.do_sample is True
+    if not (config.scheme.always_samples or gates):
         return
     neutral: dict[str, tuple[object, ...]] = {
         "temperature": (None, 1.0),
@@ -209,9 +213,14 @@ def _refuse_later_warpers(generation_config: GenerationConfig, config: Watermark
     }
     later = [k for k, v in neutral.items() if getattr(generation_config, k, None) not in v]
     if later:
+        marked = (
+            "has drawn the token, to no effect"
+            if config.scheme.always_samples
+            else "has marked, so that its entropy gate would not see what they leave"
+        )
         raise GenerationError(
-            f"generate() would apply {', '.join(later)} after {config.scheme.name} has drawn the "
-            "token, to no effect: use watermarking_config=TransformersWatermark(...), or give "
+            f"generate() would apply {', '.join(later)} after {config.scheme.name} {marked}: "
+            "use watermarking_config=TransformersWatermark(...), or give "
             "these to WatermarkProcessor(warpers=...) and switch them off in generate() "
             "(temperature=1.0, top_k=0, top_p=1.0)"
         )

@@ -38,9 +38,10 @@ import torch
 from torch import Tensor
 
 from watermark.config import WatermarkConfig
+from watermark.due_rows import due_rows
 from watermark.errors import ConfigError, GenerationError
 from watermark.keys import Key
-from watermark.marking import MarkedStep, markable_rows
+from watermark.marking import MarkedStep
 
 __all__ = [
     "DRAFT",
@@ -121,7 +122,8 @@ class SpeculativeMarker:
         key: the key.
 
     Raises:
-        ConfigError: a scheme that draws with one word stream, or with dependent ones.
+        ConfigError: a scheme that draws with one word stream, or with dependent ones, or an
+            entropy gate.
     """
 
     __slots__ = ("_key", "config", "key_id")
@@ -129,6 +131,11 @@ class SpeculativeMarker:
     def __init__(self, config: WatermarkConfig, key: Key) -> None:
         if config.scheme.takes_gumbel_winner:
             _check_streams(config)
+        if config.min_entropy:
+            raise ConfigError(
+                "an entropy gate sees other distributions in the draft than in the target, so that "
+                "speculative sampling cannot have one: leave min_entropy out"
+            )
         self.config = config
         self.key_id = key.key_id
         self._key = torch.from_numpy(config.source.key_of(key).view("int64"))[None]
@@ -143,12 +150,10 @@ class SpeculativeMarker:
         Returns:
             The place; without a context of its own it is `PLAIN`.
         """
-        h = self.config.context_width
         rows = response_ids[None]
-        repeats = self.config.source.marks_repeats and len(response_ids) >= h
-        if not repeats and not bool(markable_rows(rows, h)):
+        if not bool(due_rows(self.config, rows)):
             return PLAIN
-        context = rows[:, len(response_ids) - h :]
+        context = rows[:, len(response_ids) - self.config.context_width :]
         return SpeculativeStep(MarkedStep(self.config, self._key, context, torch.tensor([DRAFT])))
 
     def __repr__(self) -> str:

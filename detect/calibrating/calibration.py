@@ -177,6 +177,7 @@ def calibrate(
         context_width=config.context_width,
         length=length,
         source=config.source,
+        reasoning=config.reasoning,
         on_tokens=on_tokens,
     )
     scorer = choose_scorer(score, config.scheme, "direct")

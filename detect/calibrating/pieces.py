@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from detect.documents import Document
 from detect.scoring.scores import Selection, select_pairs
+from watermark.channels import ReasoningChannel
 from watermark.contexts import first_occurrences
 from watermark.errors import DocumentError
 from watermark.prf import NATIVE
@@ -72,6 +73,7 @@ def cut_corpus(
     context_width: int,
     length: int,
     source: WordSource = NATIVE,
+    reasoning: ReasoningChannel | None = None,
     on_tokens: Callable[[int], object] = lambda n: None,
 ) -> tuple[list[Piece], dict[str, int]]:
     """Cut documents into pieces.
@@ -82,6 +84,7 @@ def cut_corpus(
         context_width: h.
         length: tokens of a piece; the rest of a document is a shorter one.
         source: what makes the words.
+        reasoning: the deployment's borders.
         on_tokens: called after each document with its number of tokens.
 
     Returns:
@@ -105,6 +108,7 @@ def cut_corpus(
             special_ids=tokenizer.special_ids,
             drop_repeated_contexts=True,
             source=source,
+            reasoning=reasoning,
         )
         for ids in kept
     ]

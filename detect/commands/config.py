@@ -1,4 +1,4 @@
-"""`heirmark config`: what an engine's own settings mean, as a config file."""
+"""`heirmark config`: a preset, or what an engine's own settings mean, as a config file."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 import click
 
 from detect.commands.options import PATH
+from watermark.config import PRESETS, WatermarkConfig, preset
+from watermark.deployment_options import Spared, deployed, deployment_options
 from watermark.engine_settings import ENGINES, engine_config
 from watermark.errors import ConfigError
 from watermark.files import atomic_writer, dump_json, read_json
@@ -17,7 +19,8 @@ __all__ = ["config"]
 
 
 @click.command()
-@click.option("--engine", required=True, type=click.Choice(list(ENGINES)), help="Who marked.")
+@click.option("--engine", type=click.Choice(list(ENGINES)), help="Who marked.")
+@click.option("--preset", "preset_name", type=click.Choice(list(PRESETS)), help="Our own mark.")
 @click.option(
     "--settings",
     "settings_path",
@@ -33,23 +36,35 @@ __all__ = ["config"]
 @click.option(
     "--tokenizer", help="The provider's tokenizer, to which the config is bound: as for detect."
 )
+@deployment_options
 @click.option("--output", "-o", type=PATH, help="Config file.  [default: stdout]")
 def config(
-    engine: str,
+    engine: str | None,
+    preset_name: str | None,
     settings_path: str | None,
     single: tuple[str, ...],
     tokenizer: str | None,
     output: Path | None,
+    **spared: Any,
 ) -> None:
-    """Write the config of a deployment whose text another engine marked.
+    """Write the config of a deployment: of our own mark, or of another engine's.
 
-    Settings that are not given have the engine's own defaults. For example:
+    Settings of an engine that are not given have the engine's own defaults. For example:
 
     heirmark config --engine vllm --set algorithm=dual_key_gumbel --tokenizer smollm2 -o mark.json
+
+    heirmark config --preset default --reasoning '<think>' '</think>' --tokenizer MODEL -o ours.json
     """
+    if (engine is None) == (preset_name is None):
+        raise click.UsageError("give --engine ENGINE or --preset PRESET")
+    if engine is None and (settings_path or single):
+        raise click.UsageError("--settings and --set are those of an --engine")
     settings = _object(read_json(settings_path)) if settings_path else {}
     settings |= dict(_assignment(one) for one in single)
-    made = engine_config(engine, settings)
+    made: WatermarkConfig = (
+        engine_config(engine, settings) if engine else preset(preset_name or "default")
+    )
+    made = deployed(made, Spared(**spared), tokenizer)
     if tokenizer:
         from watermark.tokens import load_tokenizer
 

@@ -225,6 +225,7 @@ def score_documents(
             special_ids=tokenizer.special_ids,
             drop_repeated_contexts=True,
             source=config.source,
+            reasoning=config.reasoning,
         )
         scored.append(selection.reasons == Reason.SCORED)
         scores.append(score_pairs(selection, config, prf, scorer))

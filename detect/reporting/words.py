@@ -104,12 +104,17 @@ ROLES: Final = MappingProxyType({"claim": "the claim"})
 REASONS: Final = MappingProxyType(
     {
         SCORED: "Counted in the p-value.",
-        "no_context": "Too few tokens stand before it: the first tokens are never marked.",
+        "border": "Part of a border between reasoning and answer.",
+        "unmarked_channel": "It stands in reasoning, which this deployment does not mark.",
+        "no_context": "Too few tokens stand before it, in the text or since a border of its "
+        "reasoning: such tokens are never marked.",
         "special_token": "A special token, which the model does not choose as text.",
         "special_context": "A special token stands in its context, or one for which the mark has "
         "no key.",
         "context_in_prompt": "Its context could have been copied from the prompt.",
         "repeated_context": "Its context occurred earlier in the same text, where the mark pauses.",
+        "low_entropy": "By the reference model, it had so little choice that this deployment does "
+        "not mark it.",
         "repeated_pair": "The same context and token were counted already; a pair counts once.",
         "pair_in_earlier_answer": "The same context and token were counted in an earlier answer; "
         "a pair counts once.",

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from detect.suspect.exchanges import ReadingText
 from detect.suspect.reading import Reader
 
-__all__ = ["log_probs_of", "token_log_probs"]
+__all__ = ["log_probs_of", "token_entropies", "token_log_probs"]
 
 
 def token_log_probs(
@@ -59,3 +59,27 @@ def log_probs_of(
         found[at] = logs.gather(1, ids[:, None]).squeeze(1).clamp(max=0.0).numpy()
         on_positions(len(ids))
     return found
+
+
+def token_entropies(
+    reader: Reader, text: ReadingText, *, temperature: float = 1.0
+) -> NDArray[np.float64]:
+    """Compute the entropy of the distribution of each token of a text, as a gate saw it.
+
+    As far as the reference model is the one that wrote the text; what top-k or top-p cut away is
+    not known, and makes entropies too large.
+
+    Args:
+        reader: the reference model.
+        text: what stands before the text, and the text.
+        temperature: at which the text is presumed to have been drawn, > 0.
+
+    Returns:
+        float64, shape (T,), nats.
+    """
+    from watermark.kernels.torch_entropy import row_entropies
+
+    if not text.token_ids:
+        return np.empty(0)
+    (positions,) = reader.read([text])
+    return row_entropies(positions.probabilities.log() / temperature).double().numpy()

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detect.scoring.score_tables import Scorer
+from watermark.channels import ReasoningChannel
 from watermark.config import WatermarkConfig
 from watermark.contexts import first_occurrences, group_rows, windows
 from watermark.errors import ConfigError, DocumentError
@@ -29,12 +30,15 @@ class Reason(IntEnum):
     """Why a token was scored or not. The first reason that applies is given."""
 
     SCORED = 0
-    NO_CONTEXT = 1
-    SPECIAL_TOKEN = 2
-    SPECIAL_CONTEXT = 3
-    CONTEXT_IN_PROMPT = 4
-    REPEATED_CONTEXT = 5
-    REPEATED_PAIR = 6
+    BORDER = 1
+    UNMARKED_CHANNEL = 2
+    NO_CONTEXT = 3
+    SPECIAL_TOKEN = 4
+    SPECIAL_CONTEXT = 5
+    CONTEXT_IN_PROMPT = 6
+    REPEATED_CONTEXT = 7
+    LOW_ENTROPY = 8
+    REPEATED_PAIR = 9
 
     @property
     def label(self) -> str:
@@ -84,8 +88,14 @@ def select_pairs(
     special_ids: Iterable[int] = (),
     drop_repeated_contexts: bool,
     source: WordSource = NATIVE,
+    reasoning: ReasoningChannel | None = None,
+    low_entropy: NDArray[np.bool_] | None = None,
 ) -> Selection:
     """Decide which tokens of a text may be scored.
+
+    A text with borders of the reasoning channel is read piece by piece: contexts reach back to the
+    last border at most, and a repeated context is one of the same piece. A pair that two pieces
+    share still counts once.
 
     Args:
         token_ids: int64, shape (T,), the text in the provider's tokens.
@@ -98,6 +108,9 @@ def select_pairs(
             With h = 0, or a source that marks repeats, only repeated pairs are dropped.
         source: what makes the words; pairs that it cannot tell apart are repeats, unless its null
             takes account of them (`WordSource.layers`).
+        reasoning: the deployment's borders; None is a model without.
+        low_entropy: bool, shape (T,), tokens that an entropy gate has left, as a public model says
+            of the text; None scores them, and they dilute.
 
     Returns:
         The selection.
@@ -110,8 +123,17 @@ def select_pairs(
     contexts, tokens = windows(token_ids, h), token_ids[h:]
     special = np.fromiter(special_ids, np.int64)
     reasons = np.zeros(len(token_ids), np.int8)
-    reasons[:h] = Reason.NO_CONTEXT
+    starts = np.zeros(len(tokens), np.int64)
+    if reasoning is not None:
+        places = reasoning.place(token_ids)
+        starts = places.starts[h:-1]
+        _drop(reasons, places.on_border, Reason.BORDER)
+        if not reasoning.is_marked:
+            _drop(reasons, places.in_reasoning[:-1], Reason.UNMARKED_CHANNEL)
+    _drop(reasons[:h], np.True_, Reason.NO_CONTEXT)
     scored = reasons[h:]
+    in_one_piece = starts <= np.arange(len(tokens))
+    _drop(scored, ~in_one_piece, Reason.NO_CONTEXT)
     _drop(scored, np.isin(tokens, special), Reason.SPECIAL_TOKEN)
     unusable = np.append(special, list(source.unkeyed_ids)).astype(np.int64)
     in_context: NDArray[np.bool_] = np.any(np.isin(contexts, unusable), axis=1)
@@ -123,7 +145,14 @@ def select_pairs(
         _drop(scored, seen | _is_shown(contexts, tokens, prompt, source), Reason.CONTEXT_IN_PROMPT)
     if drop_repeated_contexts and h and not source.marks_repeats:
         # A context counts as met even where its own token was not scored: it was marked there.
-        _drop(scored, ~first_occurrences(contexts), Reason.REPEATED_CONTEXT)
+        rows = contexts
+        if reasoning is not None:
+            # What spans a border was no context: of each place with one, a row of its own.
+            alone = np.where(in_one_piece, -1, np.arange(len(tokens)))
+            rows = np.column_stack([starts, alone, contexts])
+        _drop(scored, ~first_occurrences(rows), Reason.REPEATED_CONTEXT)
+    if low_entropy is not None:
+        _drop(scored, low_entropy[h:], Reason.LOW_ENTROPY)
     kept = np.flatnonzero(scored == Reason.SCORED)
     pairs = Pairs(contexts[kept], tokens[kept])
     if source.null != "layers":
@@ -173,7 +202,7 @@ def score_pairs(
     return scorer.score(words)
 
 
-def _drop(reasons: NDArray[np.int8], mask: NDArray[np.bool_], reason: Reason) -> None:
+def _drop(reasons: NDArray[np.int8], mask: NDArray[np.bool_] | np.bool_, reason: Reason) -> None:
     reasons[mask & (reasons == Reason.SCORED)] = reason
 
 

@@ -197,6 +197,7 @@ def locate_text(
         special_ids=tokenizer.special_ids,
         drop_repeated_contexts=False,
         source=config.source,
+        reasoning=config.reasoning,
     )
     scores = score_pairs(selection, config, config.source.under(key), scorer)
     pairs = place_pairs(selection, scores, config.context_width, config.source)

@@ -147,7 +147,7 @@ class Watch:
     @property
     def _effect(self) -> float:
         """The published effect, less for a mark that is weaker from the start."""
-        return TEXT_EFFECT * mark_strength(self.deployment.config.scheme)
+        return TEXT_EFFECT * mark_strength(self.deployment.config)
 
     def has_seen(self, answer: Answer) -> bool:
         """Tell whether the same answer to the same prompt was taken in before."""
@@ -172,6 +172,7 @@ class Watch:
             special_ids=self.deployment.tokenizer.special_ids,
             drop_repeated_contexts=False,
             source=config.source,
+            reasoning=config.reasoning,
         )
         digests = _digests(config.source.evidence(Pairs(selection.contexts, selection.tokens)))
         new = ~_are_in(digests, self.pairs)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from detect.scoring.scores import Reason, Selection, select_pairs
 from detect.suspect.exchanges import SuspectAnswer
+from watermark.channels import ReasoningChannel
 from watermark.contexts import group_rows
 from watermark.prf import NATIVE
 from watermark.tokens import TextTokenizer
@@ -49,6 +50,7 @@ def pool_answers(
     answers: Sequence[SuspectAnswer],
     context_width: int,
     source: WordSource = NATIVE,
+    reasoning: ReasoningChannel | None = None,
 ) -> AnswerPairs:
     """Collect the pairs of answers.
 
@@ -60,6 +62,7 @@ def pool_answers(
         answers: the suspect's answers.
         context_width: h.
         source: what makes the words.
+        reasoning: the deployment's borders, which a student may have learned to write.
 
     Returns:
         The pairs; unscored tokens by reason.
@@ -74,6 +77,7 @@ def pool_answers(
             special_ids=tokenizer.special_ids,
             drop_repeated_contexts=False,
             source=source,
+            reasoning=reasoning,
         )
         for text, prompt in zip(texts, prompts, strict=True)
     ]

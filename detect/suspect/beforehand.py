@@ -156,7 +156,11 @@ def count_own_texts(path: Path, tokenizer: TextTokenizer, plan: Plan) -> Context
         )
     texts = [text for (text,) in read_records(path, ("text",))]
     pairs = pool_answers(
-        tokenizer, [SuspectAnswer("", text) for text in texts], h, plan.config.source
+        tokenizer,
+        [SuspectAnswer("", text) for text in texts],
+        h,
+        plan.config.source,
+        plan.config.reasoning,
     )
     found = assess_pool(replace(plan, n_decoys=0, scorer=None), pairs)
     if found.tail.log10_p < math.log10(_MARKED_BELOW):

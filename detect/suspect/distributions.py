@@ -201,6 +201,7 @@ def _refuse_marked(plan: Plan, tokenizer: TextTokenizer, texts: Sequence[Reading
             special_ids=tokenizer.special_ids,
             drop_repeated_contexts=True,
             source=plan.config.source,
+            reasoning=plan.config.reasoning,
         )
         for t in texts
     ]

@@ -81,7 +81,8 @@ def assess_answers(
         ConfigError: log-probabilities for a scheme that has no likelihood of single tokens.
     """
     check_fingerprint(tokenizer, plan.config.tokenizer)
-    pairs = pool_answers(tokenizer, answers, plan.config.context_width, plan.config.source)
+    config = plan.config
+    pairs = pool_answers(tokenizer, answers, config.context_width, config.source, config.reasoning)
     return Outcome(assess_pool(plan, pairs, counts, log_probs), pairs.n_tokens, pairs.reasons)
 
 

@@ -40,7 +40,7 @@ from watermark.keys import Key
 from watermark.sampling import Sampling
 from watermark.tokens import TextTokenizer, load_tokenizer
 
-__all__ = ["ProbeRequest", "read_as_reference", "run_probe"]
+__all__ = ["ProbeRequest", "read_as_reference", "replay_gate", "run_probe"]
 
 Progress = Callable[[int | None, str, str], AbstractContextManager[Any]]
 
@@ -153,9 +153,28 @@ def read_as_reference(
     from detect.scoring.reference_text import token_log_probs
 
     model = open_weights(name)
+    return token_log_probs(model, _reading(model, tokenizer, prompt, text), temperature=temperature)
+
+
+def replay_gate(
+    name: str, tokenizer: TextTokenizer, prompt: str | None, text: str, temperature: float
+) -> NDArray[np.float64]:
+    """Open a reference model and let it tell what an entropy gate saw; see `read_as_reference`.
+
+    Returns:
+        float64, shape (T,), the entropy of each token's distribution, nats.
+    """
+    from detect.scoring.reference_text import token_entropies
+
+    model = open_weights(name)
+    return token_entropies(model, _reading(model, tokenizer, prompt, text), temperature=temperature)
+
+
+def _reading(
+    model: TransformersSuspect, tokenizer: TextTokenizer, prompt: str | None, text: str
+) -> ReadingText:
     _check_same_tokenizer(model, tokenizer)
-    read = ReadingText(model.chat_ids(prompt or ""), tuple(tokenizer.encode(text).tolist()))
-    return token_log_probs(model, read, temperature=temperature)
+    return ReadingText(model.chat_ids(prompt or ""), tuple(tokenizer.encode(text).tolist()))
 
 
 def _by_text(

@@ -9,6 +9,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -162,6 +163,63 @@ def test_detect_scan_and_report_end_to_end(
         page = (tmp_path / f"{name}.html").read_text()
         assert page.startswith("<!DOCTYPE html>") or page.lower().startswith("<!doctype html>")
     assert _run("report", tmp_path / "scan.json", "-o", tmp_path / "scan.json").returncode == 1
+
+
+def test_what_a_deployment_spares_goes_from_the_options_to_generation(
+    key_path: Path, model_folder: Path, tokenizer: TextTokenizer, tmp_path: Path
+) -> None:
+    path, used = tmp_path / "ours.json", tmp_path / "used.json"
+    spared = ["--min-entropy", "0.5", "--reasoning", "<think>", "</think>", "--reasoning-unmarked"]
+    done = CliRunner().invoke(
+        heirmark,
+        [
+            "config",
+            "--preset",
+            "gumbel",
+            *spared,
+            "--tokenizer",
+            str(model_folder),
+            "-o",
+            str(path),
+        ],
+    )
+    assert done.exit_code == 0, done.output
+    config = load_config(path)
+    assert config.tokenizer == tokenizer.fingerprint
+    assert config.reasoning is not None
+    assert config.reasoning.begin_ids == tuple(tokenizer.encode("<think>").tolist())
+    assert not config.reasoning.is_marked
+    assert config.min_entropy == 0.5
+    arguments = ["generate", "--model", str(model_folder), "--key", str(key_path)]
+    arguments += ["--prompt", "Count.", "--max-new-tokens", "5", "--save-config", str(used)]
+    for options in (["--config", str(path)], ["--preset", "gumbel", *spared]):
+        done = CliRunner().invoke(heirmark, [*arguments, *options])
+        assert done.exit_code == 0, done.output
+        assert load_config(used) == config
+    foreign = replace(config, reasoning=None).bound_to("sha256:" + "0" * 64)
+    path.write_text(json.dumps(foreign.to_dict()))
+    done = CliRunner().invoke(heirmark, [*arguments, "--config", str(path), *spared])
+    assert done.exit_code == 1
+    assert "provider's tokenizer" in done.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["config"], "--engine ENGINE or --preset"),
+        (["config", "--preset", "default", "--engine", "vllm"], "--engine ENGINE or --preset"),
+        (["config", "--preset", "default", "--set", "key=1"], "those of an --engine"),
+        (["config", "--preset", "default", "--min-entropy", "9"], "0 to 5 nats"),
+        (["config", "--preset", "default", "--min-entropy", "nan"], "0 to 5 nats"),
+        (["config", "--preset", "default", "--reasoning", "a", "b"], "give --tokenizer"),
+        (["config", "--preset", "default", "--reasoning-open"], "--reasoning BEGIN END"),
+        (["generate", "--unmarked", "--prompt", "p", "--min-entropy", "1"], "leaves all unmarked"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(arguments: list[str], message: str) -> None:
+    done = CliRunner().invoke(heirmark, arguments)
+    assert done.exit_code != 0
+    assert message in done.output
 
 
 def test_detect_starts_fast_and_without_torch(

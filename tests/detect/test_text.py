@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 
 from detect.finding import Plan
+from detect.scoring.scores import score_pairs
+from detect.tails.nulls import log_tails
 from detect.text import assess_text, assess_tokens
 from tests.detect.synthetic import marked_ids
 from watermark.config import WatermarkConfig, preset
@@ -70,6 +73,18 @@ def test_another_tokenizer_is_refused_not_guessed(tokenizer: TextTokenizer) -> N
     assert len(assess_text("x", tokenizer=tokenizer, config=right, key=KEY).limits) == 2
 
 
+def test_what_a_deployment_leaves_unmarked_is_said(tokenizer: TextTokenizer) -> None:
+    gated = replace(CONFIG, min_entropy=1.0).bound_to(tokenizer.fingerprint)
+    limits = assess_text("some text", tokenizer=tokenizer, config=gated, key=KEY).limits
+    assert "tokens of less than 1 nats unmarked" in limits[-1]
+
+
+def test_a_gated_deployment_needs_more_text_for_a_negative_verdict() -> None:
+    """The weakest measured: a gate of 2 nats leaves 0.137 of the strength in code."""
+    plans = [Plan(replace(CONFIG, min_entropy=x), KEY, 1e-6, 0.344, 0, 0) for x in (0.0, 2.0)]
+    assert plans[1].n_powered > plans[0].n_powered / 0.137**2
+
+
 def test_ids_that_the_tokenizer_lacks_are_refused(tokenizer: TextTokenizer) -> None:
     with pytest.raises(DocumentError, match="not in the tokenizer"):
         assess_tokens(
@@ -122,6 +137,75 @@ def test_a_temperature_sharpens_what_the_reference_says(model_folder: Path) -> N
     expected = (rows / rows.sum(dim=1, keepdim=True))[[0, 1, 2], [7, 8, 9]].log().numpy()
     assert token_log_probs(reader, text, temperature=0.5) == pytest.approx(expected, rel=1e-6)
     assert token_log_probs(reader, ReadingText((5,), ())).shape == (0,)
+
+
+def test_a_reference_replays_the_gate(
+    tokenizer: TextTokenizer, model_folder: Path, tmp_path: Path
+) -> None:
+    """Read by the model that wrote it, what the gate left is known, and no longer dilutes."""
+    from click.testing import CliRunner
+
+    from detect.cli import heirmark
+    from detect.scoring.reference_text import token_entropies
+    from detect.suspect.exchanges import ReadingText
+    from detect.suspect.open_weights import TransformersSuspect
+    from watermark.answering import answer_prompts
+    from watermark.key_files import save_key
+
+    config, prompt = replace(preset("red-green"), min_entropy=4.2), "Tell of the sea."
+    rows, config_used = answer_prompts(
+        model_folder, [prompt], config=config, key=KEY, max_new_tokens=110, seed=2
+    )
+    assert config_used is not None
+    reader, ids = TransformersSuspect(model_folder), np.array(rows[0]["token_ids"])
+    read = ReadingText(reader.chat_ids(prompt), tuple(ids.tolist()))
+    entropies = token_entropies(reader, read)
+    shared: dict[str, Any] = {"tokenizer": tokenizer, "config": config_used, "key": KEY}
+    plain, replayed = (
+        assess_tokens(ids, **shared),
+        assess_tokens(ids, entropies=entropies, **shared),
+    )
+    left = replayed.selection.reason_counts()["low_entropy"]
+    assert 0.1 * len(ids) < left < 0.9 * len(ids)
+    assert replayed.selection.n_scored + left <= plain.selection.n_scored + 3
+    assert replayed.scores.mean() > plain.scores.mean() + 0.02
+    assert replayed.finding.tail.log10_p < plain.finding.tail.log10_p
+    with pytest.raises(ConfigError, match="no entropy gate"):
+        assess_tokens(ids, tokenizer=tokenizer, config=CONFIG, key=KEY, entropies=entropies)
+    for bad in (entropies[1:], np.full(len(ids), np.nan)):
+        with pytest.raises(DocumentError, match="an entropy for each"):
+            assess_tokens(ids, entropies=bad, **shared)
+
+    (tmp_path / "config.json").write_text(json.dumps(config_used.to_dict()))
+    (tmp_path / "text.txt").write_text(rows[0]["text"])
+    (tmp_path / "prompt.txt").write_text(prompt)
+    save_key(KEY, tmp_path / "k.json")
+    arguments = ["detect", str(tmp_path / "text.txt"), "--key", str(tmp_path / "k.json"), "--json"]
+    arguments += ["--config", str(tmp_path / "config.json"), "--tokenizer", str(model_folder)]
+    done = CliRunner().invoke(heirmark, [*arguments, "--reference", str(model_folder)])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.output)["reasons"]["low_entropy"] > 0
+
+
+def test_the_replay_is_valid_whatever_the_reference_says(tokenizer: TextTokenizer) -> None:
+    """H0: a text and entropies of any kind, 800 random keys; 5.5 standard errors (1e-7)."""
+    rng = np.random.default_rng(4)
+    ids = np.tile(rng.integers(2, 40, 150), 2)
+    config = replace(preset("red-green"), min_entropy=2.0)
+    selection = assess_tokens(
+        ids, tokenizer=tokenizer, config=config, key=KEY, entropies=(ids % 7).astype(np.float64)
+    ).selection
+    assert len(np.unique(np.column_stack([selection.contexts, selection.tokens]), axis=0)) == (
+        selection.n_scored
+    )
+    sums = []
+    for _ in range(800):
+        key = SecretKey(rng.bytes(32))
+        sums.append(score_pairs(selection, config, config.source.under(key)).sum())
+    n_scored = np.full(len(sums), selection.n_scored)
+    p_values = np.exp(log_tails(config.scheme.law, np.array(sums), n_scored))
+    for alpha in (0.5, 0.1, 0.01):
+        assert (p_values <= alpha).mean() < alpha + 5.5 * (alpha / len(p_values)) ** 0.5
 
 
 def test_log_probs_that_do_not_fit_are_refused(tokenizer: TextTokenizer) -> None:

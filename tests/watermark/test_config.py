@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.vectors import regenerate
+from watermark.channels import ReasoningChannel
 from watermark.config import PRESETS, WatermarkConfig, load_config, preset
 from watermark.errors import ConfigError
 from watermark.schemes.gumbel import Gumbel
@@ -26,6 +28,33 @@ def test_presets_survive_json(name: str, tmp_path: Path) -> None:
 def test_fingerprints_are_frozen() -> None:
     frozen = json.loads((regenerate.FOLDER / "schemes.json").read_text(encoding="utf-8"))
     assert {n: c.fingerprint for n, c in PRESETS.items()} == frozen["fingerprints"]
+
+
+def test_what_is_spared_is_written_only_where_it_is_set(tmp_path: Path) -> None:
+    plain = preset("default")
+    spared = replace(plain, min_entropy=0.5, reasoning=ReasoningChannel((7,), (8, 9), False, True))
+    assert {"min_entropy", "reasoning"} == set(spared.to_dict()) - set(plain.to_dict())
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(spared.to_dict()))
+    assert load_config(path) == spared
+    fingerprints = {
+        config.fingerprint
+        for config in (
+            plain,
+            spared,
+            replace(spared, min_entropy=0.0),
+            replace(spared, min_entropy=0.6),
+            replace(spared, reasoning=None),
+            replace(spared, reasoning=ReasoningChannel((7,), (8, 9), True, True)),
+        )
+    }
+    assert len(fingerprints) == 6
+    # An integer and a float are the same gate, and have one fingerprint.
+    one = {**plain.to_dict(), "min_entropy": 1}
+    assert WatermarkConfig.from_dict(one).fingerprint == replace(plain, min_entropy=1.0).fingerprint
+    assert replace(plain, min_entropy=0).fingerprint == plain.fingerprint
+    assert plain.leaves == ""
+    assert spared.leaves == "tokens of less than 0.5 nats and reasoning"
 
 
 @pytest.mark.parametrize("width", [-1, 0, 17])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from scipy import stats
 
 import watermark.speculative_sampling as module
+from watermark.channels import ReasoningChannel
 from watermark.config import WatermarkConfig, preset
 from watermark.errors import ConfigError, GenerationError
 from watermark.interop.textseal import TextSealWords
@@ -195,3 +197,13 @@ def test_representations_hold_no_key_material() -> None:
     assert KEY.key_id in shown
     sip_key = Prf.from_key(KEY).sip_key
     assert not any(str(part) in shown for part in sip_key.tolist() + sip_key.view("i8").tolist())
+
+
+def test_borders_of_reasoning_begin_anew_and_a_gate_is_refused() -> None:
+    channel = ReasoningChannel((7,), (8,), is_marked=False)
+    marker = SpeculativeMarker(replace(preset("default"), reasoning=channel), KEY)
+    places = [marker.step(torch.tensor(ids)) for ids in ([5, 6], [5, 8, 6], [8, 5, 6], [7, 5, 6])]
+    # Due; too short since the border; due behind it; in reasoning that is left unmarked.
+    assert [place is PLAIN for place in places] == [False, True, False, True]
+    with pytest.raises(ConfigError, match="entropy gate"):
+        SpeculativeMarker(replace(preset("default"), min_entropy=0.5), KEY)

@@ -6,6 +6,10 @@ import logging
 from collections import Counter
 from typing import Final, final
 
+import numpy as np
+
+from watermark.channels import ReasoningChannel
+
 __all__ = ["MetContexts", "Tally"]
 
 _LOGGER: Final = logging.getLogger(__name__)
@@ -13,7 +17,7 @@ _LOGGER: Final = logging.getLogger(__name__)
 
 @final
 class MetContexts:
-    """The contexts that a growing response has met.
+    """The contexts that a growing response has met, in the channel in which it stands.
 
     It follows a list that the engine owns. Where the list is not what it was at the last look and
     one token more (a request that came back, tokens that were taken back), everything is read
@@ -22,14 +26,20 @@ class MetContexts:
     Args:
         context_width: h.
         marks_repeats: True if a context is marked again when it comes back.
+        reasoning: the borders at which contexts begin anew; None has none.
     """
 
-    __slots__ = ("_h", "_marks_repeats", "_met", "_read")
+    __slots__ = ("_h", "_in_reasoning", "_marks_repeats", "_met", "_read", "_reasoning", "_start")
 
-    def __init__(self, context_width: int, marks_repeats: bool) -> None:
+    def __init__(
+        self,
+        context_width: int,
+        marks_repeats: bool,
+        reasoning: ReasoningChannel | None = None,
+    ) -> None:
         self._h, self._marks_repeats = context_width, marks_repeats or context_width == 0
-        self._met: set[tuple[int, ...]] = set()
-        self._read: list[int] = []
+        self._reasoning = reasoning
+        self._begin_anew([])
 
     def is_new(self, response: list[int]) -> bool:
         """Tell whether the token after a response may be marked.
@@ -38,24 +48,50 @@ class MetContexts:
             response: the response so far.
 
         Returns:
-            True if its last h tokens are known, and have not stood before a token of it.
+            True if its last h tokens are known, belong to its channel, and have not stood before
+            a token of it; never in reasoning that is left unmarked.
         """
         h, n = self._h, len(response)
         # Engines write -1 where a token is not known yet.
         if n < h or min(response[n - h :], default=0) < 0:
             return False
-        if self._marks_repeats:
+        if self._marks_repeats and self._reasoning is None:
             return True
         # Comparing a list is a hundred times faster than reading its contexts.
-        if n == h or n != len(self._read) + 1 or response[:-1] != self._read:
-            self._met = {tuple(response[i - h : i]) for i in range(h, n)}
-            self._read = response[:-1]
-        self._read.append(response[-1])
+        if n != len(self._read) + 1 or response[:-1] != self._read:
+            self._begin_anew(response[:-1])
+        if n:
+            self._read.append(response[-1])
+            self._cross_border()
+        if n - self._start < h or self._is_left:
+            return False
         context = tuple(response[n - h :])
-        if context in self._met:
+        if context in self._met and not self._marks_repeats:
             return False
         self._met.add(context)
         return True
+
+    @property
+    def _is_left(self) -> bool:
+        return self._in_reasoning and self._reasoning is not None and not self._reasoning.is_marked
+
+    def _begin_anew(self, read: list[int]) -> None:
+        h, n = self._h, len(read)
+        self._read, self._start, self._in_reasoning = read, 0, False
+        if self._reasoning is not None:
+            places = self._reasoning.place(np.array(read, np.int64))
+            self._start = int(places.starts[-1])
+            self._in_reasoning = bool(places.in_reasoning[-1])
+        self._met = {tuple(read[i - h : i]) for i in range(self._start + h, n + 1)}
+
+    def _cross_border(self) -> None:
+        reasoning, n = self._reasoning, len(self._read)
+        if reasoning is None:
+            return
+        tail = tuple(self._read[-reasoning.longest :])
+        for border, begins in ((reasoning.begin_ids, True), (reasoning.end_ids, False)):
+            if tail[-len(border) :] == border:
+                self._start, self._in_reasoning, self._met = n, begins, set()
 
 
 @final

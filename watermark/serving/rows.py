@@ -14,6 +14,7 @@ from torch import Tensor
 
 from watermark.config import WatermarkConfig
 from watermark.kernels import torch_prf
+from watermark.kernels.torch_entropy import has_entropy
 from watermark.marking import MarkedStep
 from watermark.serving.truncation import Truncation, cutoffs, stack_truncations
 
@@ -57,6 +58,10 @@ class Rows(NamedTuple):
         streams = torch.full_like(self.positions, stream)
         words = torch_prf.words(hashes, self.positions[:, None], streams).squeeze(1)
         return words.double() / 2**32
+
+    def only(self, kept: Tensor) -> Rows:
+        """Return some of the rows; `kept` is bool, shape (B,)."""
+        return Rows(*(values[kept.to(values.device)] for values in self))
 
     def step(self, config: WatermarkConfig) -> MarkedStep:
         """Return the marking of this step."""
@@ -139,7 +144,11 @@ def _draw(marked: Tensor, coins: Tensor) -> Tensor:
 
 
 def tilt_logits(
-    config: WatermarkConfig, rows: Rows, logits: Tensor, temperatures: Tensor
+    config: WatermarkConfig,
+    rows: Rows,
+    logits: Tensor,
+    temperatures: Tensor,
+    cut: Tensor | None = None,
 ) -> Tensor:
     """Tilt logits before the engine divides them by the temperature.
 
@@ -148,14 +157,20 @@ def tilt_logits(
         rows: what the marks depend on.
         logits: float32, shape (B, V), not yet scaled.
         temperatures: float32, shape (B,), what the engine will divide by; 1 where it is greedy.
+        cut: float64, shape (B, 3), from `stack_truncations`, what the engine will cut afterwards;
+            None cuts nothing. Only a config with an entropy gate looks at it.
 
     Returns:
         float32, shape (B, V): after the division, the marked logits. Rows with NaN, +inf or
-        nothing finite come back unchanged.
+        nothing finite come back unchanged, as do those that the gate leaves unmarked.
     """
     usable = torch.isfinite(logits.amax(dim=1))[:, None]
     scale = temperatures[:, None]
-    marked = _marked(rows.step(config), torch.where(usable, logits, 0.0) / scale) * scale
+    scaled = torch.where(usable, logits, 0.0) / scale
+    marked = _marked(rows.step(config), scaled) * scale
+    if config.min_entropy:
+        least = None if cut is None else cutoffs(scaled, cut)
+        usable = usable & has_entropy(scaled, config.min_entropy, least)[:, None]
     return torch.where(usable, marked, logits)
 
 

@@ -109,6 +109,8 @@ class HeirmarkLogitsProcessor(*_bases()):  # type: ignore[misc]
 
             warm_up(policy.config, vllm_config.model_config.get_vocab_size())
         _LOGGER.info("heirmark: %s marks with %d keys", policy.config.scheme.name, len(policy.keys))
+        if policy.config.leaves:
+            _LOGGER.warning("heirmark: the config leaves %s unmarked", policy.config.leaves)
 
     def is_argmax_invariant(self) -> bool:
         """Tell the V1 runner whether to call us last of all and never for greedy requests."""
@@ -154,6 +156,8 @@ def _check_engine(vllm_config: Any, policy: Policy) -> None:
             "vLLM's own watermark (--watermark-config) is on as well: two marks on one text spoil "
             "each other; switch one off"
         )
+    if policy.config.reasoning is not None:
+        policy.config.reasoning.check_vocabulary(vllm_config.model_config.get_vocab_size())
     expected, name = policy.config.tokenizer, vllm_config.model_config.tokenizer
     if expected is None:
         return

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from watermark.errors import RequestError
+from watermark.kernels.torch_entropy import has_entropy
 from watermark.serving.policy import Policy, RequestTerms
 from watermark.serving.requests import MetContexts, Tally
 from watermark.serving.rows import (
@@ -117,16 +118,20 @@ class RunnerV1:
         index = torch.tensor([i for i, _ in due], device=logits.device)
         if not self._draws:
             temperatures = torch.tensor([r.temperature or 1.0 for r in requests])
+            after = self._cut(requests, logits) if self._config.min_entropy else None
             logits[index] = tilt_logits(
-                self._config, rows, logits[index], temperatures.to(logits.device)
+                self._config, rows, logits[index], temperatures.to(logits.device), after
             )
             return logits
         least = None
         if not all(request.truncation.keeps_all for request in requests):
-            cut = [request.truncation for request in requests]
-            cut_rows = stack_truncations(cut, logits.shape[1], logits.device)
-            least = cutoffs(logits, cut_rows, index)
-        self._count_bad(force_drawn(self._config, rows, logits, index, least))
+            least = cutoffs(logits, self._cut(requests, logits), index)
+        if self._config.min_entropy:
+            kept = has_entropy(logits[index], self._config.min_entropy, least)
+            rows, index = rows.only(kept), index[kept]
+            least = None if least is None else least[kept]
+        if len(index):
+            self._count_bad(force_drawn(self._config, rows, logits, index, least))
         return logits
 
     def _request(self, sampling_params: Any, response: list[int]) -> _Request | None:
@@ -142,11 +147,19 @@ class RunnerV1:
         return _Request(
             torch.from_numpy(self._config.source.key_of(key).view(np.int64)),
             int(self._rng.integers(_SEEDS)) if seed is None else seed % _SEEDS,
-            # The engine has applied min-p before us.
-            Truncation(sampling_params.top_k, sampling_params.top_p),
+            # The engine has applied min-p before a scheme that draws, and does so after the others.
+            Truncation(
+                sampling_params.top_k,
+                sampling_params.top_p,
+                0.0 if self._draws else sampling_params.min_p,
+            ),
             0.0 if sampling_params.temperature < 1e-5 else sampling_params.temperature,
             response,
-            MetContexts(self._config.context_width, self._config.source.marks_repeats),
+            MetContexts(
+                self._config.context_width,
+                self._config.source.marks_repeats,
+                self._config.reasoning,
+            ),
         )
 
     def _put(self, index: int, request: _Request | None) -> None:
@@ -164,6 +177,11 @@ class RunnerV1:
             torch.tensor([seed for seed, _, _ in rows], dtype=torch.int64),
             torch.tensor([position for _, position, _ in rows], dtype=torch.int64),
         )
+
+    @staticmethod
+    def _cut(requests: Iterable[_Request], logits: Tensor) -> Tensor:
+        truncations = [request.truncation for request in requests]
+        return stack_truncations(truncations, logits.shape[1], logits.device)
 
     def _count_bad(self, tokens: Tensor) -> None:
         if tokens.device.type == "cpu":

@@ -14,7 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from watermark.due_rows import channel_starts
 from watermark.errors import RequestError
+from watermark.kernels.torch_entropy import has_entropy
 from watermark.serving.policy import Policy
 from watermark.serving.requests import Tally
 from watermark.serving.rows import Rows, draw_tokens, tilt_logits
@@ -116,7 +118,8 @@ class RunnerV2:
         rows = Rows(table[slots, :-1], contexts, table[slots, -1], positions)
         temperature = sampling[slots, 3].float()
         if not self._config.scheme.always_samples:
-            tilted = tilt_logits(self._config, rows, logits, temperature)
+            cut = sampling[slots, :3] if self._config.min_entropy else None
+            tilted = tilt_logits(self._config, rows, logits, temperature, cut)
             return torch.where(is_due[:, None], tilted, logits)
         cuts = (self._sampling[ours, :3] != (logits.shape[1], 1.0, 0.0)).any()
         cut = sampling[slots, :3] if cuts else None
@@ -128,6 +131,8 @@ class RunnerV2:
         least = None if cut is None else cutoffs(scaled, cut)
         tokens = draw_tokens(self._config, rows, scaled, least)
         is_due = is_due & (tokens >= 0)
+        if self._config.min_entropy:
+            is_due &= has_entropy(scaled, self._config.min_entropy, least)
         # Without an index of rows, which would have to be counted first.
         vocabulary = torch.arange(logits.shape[1], device=logits.device)
         loses = is_due[:, None] & (vocabulary != tokens[:, None])
@@ -135,18 +140,21 @@ class RunnerV2:
 
     def _due(self, context: Any, slots: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Find the rows with a context of their own, their contexts and positions."""
-        h = self._config.context_width
+        h, reasoning = self._config.context_width, self._config.reasoning
         history, n = self._history(context, slots)
+        channel = None if reasoning is None else channel_starts(history, n, reasoning)
+        is_due = n >= h if channel is None else (n - channel[0] >= h) & ~channel[1]
         if h == 0:
-            return torch.ones_like(n, dtype=torch.bool), history[:, :0], n
+            return is_due, history[:, :0], n
         last = (n[:, None] - h + torch.arange(h, device=n.device)).clamp(min=0)
         contexts = history.gather(1, last.clamp(max=history.shape[1] - 1))
-        is_due = n >= h
         if history.shape[1] > h and not self._config.source.marks_repeats:
             earlier = history[:, :-1].unfold(1, h, 1)
             starts = torch.arange(earlier.shape[1], device=n.device)
-            is_same = (earlier == contexts[:, None]).all(dim=2)
-            is_due &= ~(is_same & (starts < (n - h)[:, None])).any(dim=1)
+            is_met = (earlier == contexts[:, None]).all(dim=2) & (starts < (n - h)[:, None])
+            if channel is not None:
+                is_met &= starts >= channel[0][:, None]
+            is_due &= ~is_met.any(dim=1)
         # What is not due is hashed as well, and must be ids.
         return is_due, contexts.clamp(min=0), n
 

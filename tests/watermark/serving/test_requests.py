@@ -9,7 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.watermark.test_channels import CHANNELS
+from watermark.channels import ReasoningChannel
+from watermark.config import WatermarkConfig
+from watermark.due_rows import due_rows
 from watermark.marking import markable_rows
+from watermark.schemes.red_green import RedGreen
 from watermark.serving.requests import MetContexts, Tally
 
 
@@ -32,6 +37,54 @@ def test_growing_lists_are_read_as_the_marker_reads_them(
         response.extend(new)
         ids = torch.tensor([response], dtype=torch.int64)
         assert met.is_new(response) == bool(markable_rows(ids, context_width)[0])
+
+
+@pytest.mark.parametrize("channel", CHANNELS)
+@pytest.mark.parametrize("marks_repeats", [False, True])
+@given(
+    steps=st.lists(
+        st.tuples(st.integers(0, 4), st.lists(st.integers(0, 3), min_size=0, max_size=4)),
+        max_size=20,
+    ),
+    context_width=st.integers(0, 3),
+)
+@settings(max_examples=100, deadline=None)
+def test_borders_are_crossed_as_the_marker_crosses_them(
+    channel: ReasoningChannel,
+    marks_repeats: bool,
+    steps: list[tuple[int, list[int]]],
+    context_width: int,
+) -> None:
+    """Also where a border is taken back, or comes in pieces."""
+    config = WatermarkConfig(RedGreen(), context_width, reasoning=channel)
+    response: list[int] = []
+    met = MetContexts(context_width, marks_repeats, channel)
+    for n_back, new in steps:
+        del response[max(len(response) - n_back, 0) :]
+        response.extend(new)
+        ids = torch.tensor([response], dtype=torch.int64)
+        expected = bool(due_rows(config, ids)[0])
+        if marks_repeats and not expected:
+            # Then only a missing context or an unmarked channel speaks against it.
+            places = channel.place(ids[0].numpy())
+            has_context = len(response) - places.starts[-1] >= context_width
+            expected = has_context and (channel.is_marked or not places.in_reasoning[-1])
+        assert met.is_new(response) == expected
+
+
+@pytest.mark.parametrize("channel", CHANNELS)
+@pytest.mark.parametrize("context_width", [0, 1, 2])
+def test_borders_are_crossed_one_token_at_a_time(
+    channel: ReasoningChannel, context_width: int
+) -> None:
+    """Nothing is read anew here: what was met before a border must be forgotten on the way."""
+    config = WatermarkConfig(RedGreen(), context_width, reasoning=channel)
+    ids = torch.randint(0, 4, (150,), generator=torch.Generator().manual_seed(1))
+    met, found = MetContexts(context_width, False, channel), []
+    for n in range(len(ids)):
+        found.append(met.is_new(ids[:n].tolist()))
+        assert found[-1] == bool(due_rows(config, ids[None, :n])[0])
+    assert any(found)
 
 
 def test_one_token_at_a_time_is_read_as_the_marker_reads_it() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.watermark.serving.engine_doubles import KEYS, BatchUpdate, Direction, Params, policy_of
+from watermark.channels import ReasoningChannel
 from watermark.config import preset
+from watermark.kernels.torch_entropy import row_entropies
 from watermark.marking import Marker
 from watermark.prf import Prf
 from watermark.serving.vllm_v1 import RunnerV1
@@ -111,6 +114,58 @@ def test_top_k_and_top_p_are_applied_before_the_draw() -> None:
     assert int(ranks[0::3].max()) == 2
     assert float(own_before[1::3].max()) < 0.5
     assert int(ranks[2::3].max()) == 3
+
+
+@pytest.mark.parametrize("name", ["gumbel", "red-green"])
+def test_the_gate_sees_what_the_engine_would_leave(name: str) -> None:
+    """Flat rows, of which the request cuts all but a few tokens, or draws at a low temperature."""
+    cuts = [
+        (Params("k1"), True),
+        (Params("k1", top_k=2), False),
+        (Params("k1", top_k=30), True),
+        (Params("k1", top_p=0.04), False),
+        (Params("k1", temperature=0.001), False),
+        (Params("k1", min_p=0.999), False),
+    ]
+    config = replace(preset(name), min_entropy=1.5)
+    runner = RunnerV1(policy_of(config), 0)
+    runner.update(BatchUpdate(6, added=[_added(i, p, [3, 4]) for i, (p, _) in enumerate(cuts)]))
+    logits = torch.linspace(0, 0.1, V).expand(6, -1).clone()
+    given = logits.clone()
+    if runner.runs_last:
+        # The engine divides and applies min-p before it calls a scheme that draws.
+        given[4] /= 0.001
+        given[5, : V - 2] = -torch.inf
+    marked = runner.apply(given.clone())
+    for row, (_, is_marked) in enumerate(cuts):
+        assert torch.equal(marked[row], given[row]) != is_marked, cuts[row]
+
+
+def test_a_gate_leaves_bad_rows_to_be_counted() -> None:
+    runner = RunnerV1(policy_of(replace(preset("gumbel"), min_entropy=1.0)), 0)
+    runner.update(BatchUpdate(2, added=[_added(i, Params("k1"), [3, 4]) for i in range(2)]))
+    logits = _logits(2, 5)
+    logits[0] = torch.nan
+    logits[1, 1:] = -torch.inf
+    before = logits.clone()
+    assert torch.equal(runner.apply(logits)[1], before[1])
+    assert runner.tally.counts["bad logits"] == 1
+
+
+def test_rows_of_a_batch_have_borders_of_their_own() -> None:
+    channel = ReasoningChannel((1,), (2,), is_marked=False, starts_open=True)
+    config = replace(preset("gumbel"), reasoning=channel, min_entropy=0.5)
+    runner = RunnerV1(policy_of(config), 0)
+    responses = [[4, 5, 6], [4, 2, 6, 7], [2, 6], [2, 6, 7, 8, 6, 7], [6, 7, 2, 6, 7], [2, 1, 6, 7]]
+    runner.update(
+        BatchUpdate(6, added=[_added(i, Params("k1"), r) for i, r in enumerate(responses)])
+    )
+    logits = _logits(6, 7)
+    assert float(row_entropies(logits).min()) > 0.5
+    marked = runner.apply(logits.clone())
+    is_marked = [not torch.equal(marked[row], logits[row]) for row in range(6)]
+    # In reasoning; due; too short after the border; met since; met before the border; reopened.
+    assert is_marked == [False, True, False, False, True, False]
 
 
 def test_a_seed_repeats_the_coins_and_others_do_not() -> None:
