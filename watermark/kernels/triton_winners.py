@@ -19,7 +19,7 @@ from triton.language.extra import libdevice
 
 from watermark.kernels.triton_prf import n_blocks_a_part, philox_blocks, table_width
 
-__all__ = ["Tiling", "gumbel_winners"]
+__all__ = ["Tiling", "gumbel_winners", "rough_values"]
 
 
 class Tiling(NamedTuple):
@@ -46,7 +46,7 @@ def _log2(x, FAST: tl.constexpr):
 
 @triton.jit
 def rough_value(logit, word, FAST: tl.constexpr):
-    """Compute (l + G) log2(e) in float32, to 5e-5 plus rounding of the sum."""
+    """Compute (l + G) log2(e), less a constant, in float32: to 5e-5 plus rounding of the sum."""
     is_low = word < 0x80000000
     x = tl.where(is_low, word, word ^ 0xFFFFFFFF).to(tl.float32) * 2.3283064365386963e-10
     x += 1.1641532182693481e-10
@@ -55,6 +55,29 @@ def rough_value(logit, word, FAST: tl.constexpr):
     series = x * (1.4426950408889634 + x * (0.7213475204444817 + x * 0.4808983469629878))
     rate = tl.where(word >= 0xF8000000, series, rate)
     return logit * 1.4426950408889634 - _log2(rate, FAST)
+
+
+@triton.jit
+def _rough_values(logits, words, out, n, FAST: tl.constexpr, BLOCK: tl.constexpr):
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    word = tl.load(words + at, mask=at < n, other=1).to(tl.uint32)
+    tl.store(out + at, rough_value(tl.load(logits + at, mask=at < n), word, FAST), mask=at < n)
+
+
+def rough_values(logits: Tensor, words: Tensor) -> Tensor:
+    """Compute l log2(e) - log2(-log2 u) as the search does, so that its error can be measured.
+
+    Args:
+        logits: float32, shape (n,).
+        words: int64, shape (n,).
+
+    Returns:
+        float32, shape (n,).
+    """
+    out = torch.empty_like(logits)
+    grid = (triton.cdiv(len(out), 256),)
+    _rough_values[grid](logits, words, out, len(out), FAST=logits.is_cuda, BLOCK=256)
+    return out
 
 
 @triton.jit

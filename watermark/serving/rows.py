@@ -153,8 +153,12 @@ def tilt_logits(
         nothing finite come back unchanged.
     """
     usable = torch.isfinite(logits.amax(dim=1))[:, None]
+    step = rows.step(config)
+    if step.marks_rows(logits):
+        scales = torch.where(usable[:, 0], temperatures, 0.0)
+        return step.mark_rows(logits.clone(memory_format=torch.contiguous_format), scales=scales)
     scale = temperatures[:, None]
-    marked = _marked(rows.step(config), torch.where(usable, logits, 0.0) / scale) * scale
+    marked = _marked(step, torch.where(usable, logits, 0.0) / scale) * scale
     return torch.where(usable, marked, logits)
 
 
