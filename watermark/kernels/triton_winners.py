@@ -17,7 +17,7 @@ import triton.language as tl
 from torch import Tensor
 from triton.language.extra import libdevice
 
-from watermark.kernels.triton_prf import n_blocks_a_part, philox_blocks, table_width
+from watermark.kernels.triton_prf import philox_blocks, table_width
 
 __all__ = ["Tiling", "gumbel_winners", "rough_values"]
 
@@ -205,23 +205,25 @@ def _winners(
     exact = tl.max(value, axis=0)
     winner = tl.min(tl.where(value == exact, ids, 0x7FFFFFFF), axis=0)
     floor = tl.load(least + i).to(tl.float32) if HAS_LEAST else 0.0
-    for p in range(n_parts):
-        second = tl.load(values + 2 * (i * n_parts + p) + 1)
-        if (second >= limit) & (second > float("-inf")):
-            # A step may reach into the next part: its tokens are as good.
-            for start in range(p * span, (p + 1) * span, STEP):
-                token = start + tl.arange(0, STEP)
-                x = tl.load(base + token, mask=token < n_tokens, other=float("-inf"))
-                x = x.to(tl.float32)
-                d0, d1, d2, d3 = philox_blocks(first, second_half, stream, token >> 2)
-                v = exact_value(x, _lane(d0, d1, d2, d3, token))
-                if HAS_LEAST:
-                    v = tl.where(x < floor, float("-inf"), v)
-                here = tl.max(v, axis=0)
-                it = tl.min(tl.where(v == here, token, 0x7FFFFFFF), axis=0)
-                wins = (here > exact) | ((here == exact) & (it < winner))
-                winner = tl.where(wins, it, winner)
-                exact = tl.where(wins, here, exact)
+    seconds = tl.load(values + 2 * at + 1, mask=part < n_parts, other=float("-inf"))
+    if tl.max(seconds, axis=0) >= limit:
+        for p in range(n_parts):
+            second = tl.load(values + 2 * (i * n_parts + p) + 1)
+            if (second >= limit) & (second > float("-inf")):
+                # A step may reach into the next part: its tokens are as good.
+                for start in range(p * span, (p + 1) * span, STEP):
+                    token = start + tl.arange(0, STEP)
+                    x = tl.load(base + token, mask=token < n_tokens, other=float("-inf"))
+                    x = x.to(tl.float32)
+                    d0, d1, d2, d3 = philox_blocks(first, second_half, stream, token >> 2)
+                    v = exact_value(x, _lane(d0, d1, d2, d3, token))
+                    if HAS_LEAST:
+                        v = tl.where(x < floor, float("-inf"), v)
+                    here = tl.max(v, axis=0)
+                    it = tl.min(tl.where(v == here, token, 0x7FFFFFFF), axis=0)
+                    wins = (here > exact) | ((here == exact) & (it < winner))
+                    winner = tl.where(wins, it, winner)
+                    exact = tl.where(wins, here, exact)
     tl.store(out + i, tl.where(good, winner, -1).to(tl.int64))
 
 
@@ -295,4 +297,6 @@ def gumbel_winners(
 
 
 def _tiling(n_rows: int, n_tokens: int) -> Tiling:
-    return Tiling(1024, n_blocks_a_part(n_rows, n_tokens, 1024))
+    """Choose what was fastest for 1, 32 and 256 rows (`benchmarks/gpu_step.py`)."""
+    n_blocks = n_rows * triton.cdiv(n_tokens, 512) // 1024
+    return Tiling(2048, 1, 8) if n_blocks < 2 else Tiling(512, min(n_blocks, 16))
