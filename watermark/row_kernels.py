@@ -67,9 +67,13 @@ def find_winners(
     if logits.device.type != "cpu":
         from watermark.kernels import triton_prf, triton_winners
 
-        hashes = triton_prf.context_hashes(keys.to(logits.device), contexts.to(logits.device))
-        streams = streams.to(logits.device)
-        return triton_winners.gumbel_winners(hashes, streams, logits, rows, least, forces=forces)
+        # Triton launches on the current device, whichever the tensors are on.
+        with torch.cuda.device(logits.device):
+            hashes = triton_prf.context_hashes(keys.to(logits.device), contexts.to(logits.device))
+            streams = streams.to(logits.device)
+            return triton_winners.gumbel_winners(
+                hashes, streams, logits, rows, least, forces=forces
+            )
     from watermark.kernels import numba_winners
 
     n = len(streams)
@@ -110,7 +114,8 @@ def mark_rows(
         `logits`.
     """
     if logits.device.type != "cpu":
-        return _mark_on_cuda(config, keys, contexts, streams, logits, rows, scales)
+        with torch.cuda.device(logits.device):
+            return _mark_on_cuda(config, keys, contexts, streams, logits, rows, scales)
     from watermark.kernels import numba_tilt, numba_tournament
 
     hashes, index = _hashes(keys, contexts), np.arange(len(streams))
