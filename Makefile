@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check lint types vectors install clean engines test-engines
+.PHONY: demo test check lint types vectors install clean engines available-engines test-engines
 
 demo: install
 	$(BIN)/heirmark demo --output demo-run
@@ -55,7 +55,21 @@ engines: $(ENGINES)
 .engines/vllm/.installed: tests/engines/vllm.txt tests/engines/build_vllm.sh
 	sh tests/engines/build_vllm.sh .engines/vllm $(PYTHON)
 
-test-engines: install engines
+# What cannot be built here is said, and its tests are skipped for that reason.
+available-engines:
+	@mkdir -p .engines
+	@for name in $(patsubst .engines/%/.installed,%,$(ENGINES)); do \
+	  if $(MAKE) --no-print-directory .engines/$$name/.installed >.engines/$$name.log 2>&1; then \
+	    rm -f .engines/$$name.unavailable; \
+	  else \
+	    echo "the environment of $$name cannot be built here:"; tail -n 3 .engines/$$name.log; \
+	    grep -i -m 1 error .engines/$$name.log >.engines/$$name.unavailable \
+	      || echo "see .engines/$$name.log" >.engines/$$name.unavailable; \
+	  fi; \
+	done
+
+# -ra comes with pytest's settings: the end of its report lists what was skipped, and why.
+test-engines: install available-engines
 	$(BIN)/pytest tests/engines
 
 clean:

@@ -38,9 +38,7 @@ def write_result(
         "benchmark": name,
         "command": " ".join(["python", "-m", f"benchmarks.{name}", *map(_argument, sys.argv[1:])]),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        # A machine that was lent has the files, but not the repository.
-        "commit": os.environ.get("HEIRMARK_COMMIT") or _git("rev-parse", "HEAD"),
-        "uncommitted_changes": bool(_git("status", "--porcelain", "--", ":/watermark", ":/detect")),
+        **_commit(),
         "seed": seed,
         "machine": machine(),
         "measured": measured,
@@ -49,6 +47,14 @@ def write_result(
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(payload, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     return path
+
+
+def _commit() -> dict[str, Any]:
+    # A machine that holds a copy of a commit's tree without its history is told which it is.
+    if told := os.environ.get("BENCHMARK_COMMIT"):
+        return {"commit": told, "uncommitted_changes": False}
+    changed = _git("status", "--porcelain", "--", ":/watermark", ":/detect")
+    return {"commit": _git("rev-parse", "HEAD"), "uncommitted_changes": bool(changed)}
 
 
 def _argument(text: str) -> str:
@@ -61,6 +67,7 @@ def machine() -> dict[str, Any]:
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
+        **_accelerator(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "system": platform.system(),
         "python": platform.python_version(),
@@ -77,6 +84,14 @@ def _processor() -> str:
     return names[0] if names else platform.processor()
 
 
+def _accelerator() -> dict[str, str]:
+    """Name the accelerator, where the benchmark has loaded torch and torch finds one."""
+    torch: Any = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return {}
+    return {"accelerator": torch.cuda.get_device_name()}
+
+
 def _version(package: str) -> str | None:
     try:
         return version(package)
@@ -85,14 +100,7 @@ def _version(package: str) -> str | None:
 
 
 def _git(*arguments: str) -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", *arguments],
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=Path(__file__).parent,
-        )
-    except FileNotFoundError:
-        return None
+    done = subprocess.run(
+        ["git", *arguments], capture_output=True, text=True, check=False, cwd=Path(__file__).parent
+    )
     return done.stdout.strip() if done.returncode == 0 else None

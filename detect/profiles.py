@@ -41,6 +41,7 @@ class SearchedProfile:
         return {
             "name": profile.name,
             "engine": profile.engine,
+            "served": profile.period,
             "prf": profile.config.source.name,
             "scheme": profile.config.scheme.name,
             "key_id": profile.key_id,

@@ -14,7 +14,8 @@ ORDER = [
     "errors", "discovery", "keys", "key_files", "prf_reference", "kernels", "schemes",
     "word_sources", "prf", "contexts", "interop", "config", "engine_settings", "files",
     "gguf_weights", "gguf_conversion", "models", "tokens", "row_kernels", "marking", "processor",
-    "sampling", "generation", "answering", "serving", "profiles", "cli",
+    "speculative_sampling", "speculative", "sampling", "generation", "answering",
+    "serving", "profiles", "cli",
 ]  # fmt: skip
 HEAVY = ("torch", "transformers", "datasets", "pyarrow", "numba", "jinja2", "scipy.stats")
 

@@ -67,19 +67,22 @@ def sample_answers(
         prompts: token ids of each prompt, none empty.
         sampling: how.
         end_ids: ids that end an answer.
-        marker: marks the final logits; one key only, since rows leave the batch as they end.
+        marker: marks the final logits, under one key or under one for each prompt.
         on_tokens: called with the number of tokens drawn since the last call.
 
     Returns:
         The answers, in the order of the prompts.
 
     Raises:
-        GenerationError: an empty prompt, several keys, or logits that are no numbers.
+        GenerationError: an empty prompt, more or fewer keys than prompts, or logits that are no
+            numbers.
     """
     if any(not prompt for prompt in prompts):
         raise GenerationError("every prompt needs at least one token, got an empty one")
-    if marker is not None and len(marker.key_ids) > 1:
-        raise GenerationError("one key for all answers is needed here; call once for each key")
+    if marker is not None and len(marker.key_ids) not in (1, len(prompts)):
+        raise GenerationError(
+            f"{len(marker.key_ids)} keys for {len(prompts)} prompts; give one key, or one for each"
+        )
     generator = torch.Generator().manual_seed(sampling.seed)
     # Prompts of like length share a batch, so that little is spent on padding.
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
@@ -87,7 +90,7 @@ def sample_answers(
     for start in range(0, len(order), sampling.batch_size):
         chosen = order[start : start + sampling.batch_size]
         batch = _Batch(model, [prompts[i] for i in chosen], end_ids, generator)
-        drawn = batch.run(sampling, marker, on_tokens)
+        drawn = batch.run(sampling, marker and marker.for_rows(chosen), on_tokens)
         answers.update(zip(chosen, drawn, strict=True))
     return [answers[i] for i in range(len(prompts))]
 
@@ -106,13 +109,16 @@ class _Batch:
         width = max(len(p) for p in prompts)
         self.model = model
         self.generator = generator
-        self.end_ids = torch.tensor(list(end_ids))
-        self.inputs = torch.tensor([[0] * (width - len(p)) + list(p) for p in prompts])
-        self.mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+        device = model.device
+        self.end_ids = torch.tensor(list(end_ids), device=device)
+        padded = [[0] * (width - len(p)) + list(p) for p in prompts]
+        known = [[0] * (width - len(p)) + [1] * len(p) for p in prompts]
+        self.inputs = torch.tensor(padded, device=device)
+        self.mask = torch.tensor(known, device=device)
         self.positions = (self.mask.cumsum(1) - 1).clamp(min=0)
-        self.response = torch.empty((len(prompts), 0), dtype=torch.int64)
-        self.log_probs = torch.empty((len(prompts), 0))
-        self.rows = torch.arange(len(prompts))
+        self.response = torch.empty((len(prompts), 0), dtype=torch.int64, device=device)
+        self.log_probs = torch.empty((len(prompts), 0), device=device)
+        self.rows = torch.arange(len(prompts), device=device)
         self.done: dict[int, Answer] = {}
 
     @torch.inference_mode()
@@ -138,9 +144,11 @@ class _Batch:
             if not going.any():
                 break
             if not going.all():
-                cache.batch_select_indices(going.nonzero().squeeze(1))
+                kept = going.nonzero().squeeze(1)
+                cache.batch_select_indices(kept)
+                marker = marker and marker.for_rows(kept.tolist())
             self._advance(tokens, going)
-        self._retire(torch.ones(len(self.rows), dtype=torch.bool))
+        self._retire(torch.ones_like(self.rows, dtype=torch.bool))
         return [self.done[i] for i in range(n_rows)]
 
     def _draw(self, logits: Tensor, sampling: Sampling, marker: Marker | None) -> Tensor:
@@ -175,7 +183,8 @@ def _draw_index(logits: Tensor, generator: torch.Generator) -> Tensor:
     cumulative = logits.softmax(dim=1).cumsum(dim=1)
     if not torch.isfinite(cumulative[:, -1]).all():
         raise GenerationError("the model gave logits that are no numbers (NaN or infinite)")
-    uniform = torch.rand(len(logits), 1, generator=generator)
+    # On the processor: the same seed gives the same coins wherever the model lives.
+    uniform = torch.rand(len(logits), 1, generator=generator).to(logits.device)
     # right=True never lands on a token of probability zero.
     drawn = torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True)
     return drawn.clamp(max=logits.shape[1] - 1)

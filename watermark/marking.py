@@ -101,6 +101,22 @@ class Marker:
             marked = self.config.scheme.embed(chosen, step.words(token_ids[rows]))
         return logits.index_copy(0, rows, marked.to(logits.dtype))
 
+    def for_rows(self, rows: Sequence[int]) -> Marker:
+        """Return the marker of some rows of a batch that has a key for each row.
+
+        Args:
+            rows: indices of the rows that are left, not empty.
+
+        Returns:
+            A marker for a batch of just these rows; itself under one key for all.
+        """
+        if len(self._keys) == 1:
+            return self
+        chosen = object.__new__(Marker)
+        chosen.config, chosen._keys = self.config, self._keys[list(rows)]
+        chosen.key_ids = tuple(self.key_ids[i] for i in rows)
+        return chosen
+
     def _rows(self, response_ids: Tensor) -> Tensor:
         h = self.config.context_width
         if self.config.source.marks_repeats:

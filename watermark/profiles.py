@@ -56,6 +56,12 @@ class Profile:
         if first and last and last < first:
             raise ConfigError(f"profile {self.name!r}: served until {last}, but from {first}")
 
+    @property
+    def period(self) -> str:
+        """When it was served, in words: "from 2026-11-01 until 2026-11-30"; empty if unknown."""
+        first, last = self.served_from, self.served_until
+        return " ".join([f"from {first}"] * bool(first) + [f"until {last}"] * bool(last))
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values that `from_dict` reads back."""
         return {

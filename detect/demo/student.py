@@ -83,9 +83,10 @@ def fine_tune(
     batches = list(_batches(examples, recipe, end_id))
     optimizer = torch.optim.AdamW(parameters, lr=recipe.learning_rate, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _linear(len(batches)))
+    device, computes = model.device, native_dtype()
     for ids, labels in batches:
-        with torch.autocast("cpu", torch.bfloat16, enabled=native_dtype() == torch.bfloat16):
-            loss = _loss(model, ids, labels)
+        with torch.autocast(device.type, computes, enabled=computes == torch.bfloat16):
+            loss = _loss(model, ids.to(device), labels.to(device))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)

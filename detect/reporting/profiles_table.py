@@ -17,6 +17,7 @@ class ProfileView:
 
     name: str
     engine: str
+    served: str
     scheme: str
     key_id: str
     claim: ClaimView
@@ -46,6 +47,8 @@ def read_profiles(fields: Fields) -> Exhibit:
         ProfileView(
             row.text("name"),
             row.text("engine"),
+            # Results of earlier versions do not say.
+            row.text("served", default=""),
             row.text("scheme"),
             row.text("key_id"),
             read_claim(row),

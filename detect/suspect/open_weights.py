@@ -170,7 +170,7 @@ class TransformersSuspect:
                         f"{self.name} gave logits that are no numbers (NaN or infinite) on reading "
                         f"text {i + 1}; its weights are damaged"
                     )
-                yield Positions(i, probabilities)
+                yield Positions(i, probabilities.cpu())
 
     @property
     def longest(self) -> int:
@@ -203,7 +203,8 @@ class TransformersSuspect:
         rows = [[*t.prompt_ids, *t.token_ids] + [0] * (width - _length(t)) for t in texts]
         with torch.inference_mode():
             # Padding stands at the end, where causal attention keeps it out of sight.
-            logits: Tensor = self._model(input_ids=torch.tensor(rows), use_cache=False).logits
+            ids = torch.tensor(rows, device=self._model.device)
+            logits: Tensor = self._model(input_ids=ids, use_cache=False).logits
         return logits
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,27 @@ def test_the_p_value_is_the_smallest_times_their_number(tokenizer: TextTokenizer
     assert payload["alpha"] == 1e-3
     assert payload["profiles"][1]["log10_p"] == own
     assert payload["profile"] == "deployment 1"
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "said"),
+    [
+        (date(2026, 11, 1), date(2026, 11, 30), "from 2026-11-01 until 2026-11-30"),
+        (date(2026, 11, 1), None, "from 2026-11-01"),
+        (None, date(2026, 11, 30), "until 2026-11-30"),
+        (None, None, ""),
+    ],
+)
+def test_results_and_report_say_when_it_was_served(
+    tokenizer: TextTokenizer, first: date | None, last: date | None, said: str
+) -> None:
+    one, key = _served(1)[0]
+    served = [ServedProfile(replace(one, served_from=first, served_until=last), key)]
+    search = search_profiles("some text", served, tokenizer_of=lambda name: tokenizer)
+    payload = search.to_dict(tokens=False)
+    assert payload["profiles"][0]["served"] == said
+    page = render_report(payload)
+    assert f"served {said}" in page if said else "served from" not in page
 
 
 def test_a_contradicted_profile_is_not_named_in_anothers_place(tokenizer: TextTokenizer) -> None:

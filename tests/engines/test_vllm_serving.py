@@ -3,51 +3,36 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from detect.text import assess_tokens
-from tests.engines.oracle import ROOT
+from benchmarks.vllm_server import ask_chat, read_url, serve
+from tests.engines.serving import (
+    KEYS,
+    NAMES,
+    TOPICS,
+    built_model,
+    check_own_key_only,
+    prompt_about,
+    run_script,
+    write_policy,
+)
 from tests.watermark.serving.engine_doubles import BatchUpdate, Params, policy_of
 from watermark.config import preset
-from watermark.key_files import save_key
-from watermark.keys import SecretKey
-from watermark.models import resolve_model
 from watermark.serving.vllm_v1 import RunnerV1
 from watermark.tokens import TextTokenizer, load_tokenizer
 
 pytestmark = [pytest.mark.model, pytest.mark.slow, pytest.mark.timeout(3600)]
 
-PYTHON = ROOT / ".engines" / "vllm" / "bin" / "python"
-PROCESSOR = "watermark.serving.vllm:HeirmarkLogitsProcessor"
-NAMES = ("north", "east", "south", "west")
-KEYS = {name: SecretKey(bytes([40 + i]) * 32) for i, name in enumerate(NAMES)}
-TOPICS = (
-    "a lighthouse", "a clockmaker", "an old ship", "a market", "a river", "a winter",
-    "a teacher", "a library", "a bridge", "a garden", "a train", "a violin",
-)  # fmt: skip
-# Decisions at 10^-4 under the own key and 10^-3 under another: 3 keys x 12 answers have a false
-# alarm with probability 0.036 in this file's fixed seedless texts; two are allowed (7e-6).
-FOUND, ELSEWHERE, ALLOWED = -4.0, -3.0, 2
+CONFIG = preset("default")
 
 
 @pytest.fixture(scope="module")
 def model() -> Path:
-    if not (PYTHON.parents[1] / ".installed").exists():
-        pytest.skip("the environment of vllm is not built; run: make engines")
-    return resolve_model("smollm2")
+    return built_model()
 
 
 @pytest.fixture(scope="module")
@@ -58,70 +43,7 @@ def tokenizer(model: Path) -> TextTokenizer:
 @pytest.fixture(scope="module")
 def policy_file(tmp_path_factory: pytest.TempPathFactory, tokenizer: TextTokenizer) -> Path:
     folder = tmp_path_factory.mktemp("policy")
-    config = preset("default").bound_to(tokenizer.fingerprint)
-    (folder / "config.json").write_text(json.dumps(config.to_dict()))
-    for name, key in KEYS.items():
-        save_key(key, folder / f"{name}.json")
-    policy = {
-        "format": "heirmark-policy-1",
-        "config": "config.json",
-        "keys": {name: f"{name}.json" for name in NAMES},
-        "default": "north",
-        "selectable": list(NAMES),
-    }
-    (folder / "policy.json").write_text(json.dumps(policy))
-    return folder / "policy.json"
-
-
-def _environment(policy_file: Path) -> dict[str, str]:
-    return {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        "HEIRMARK_POLICY": str(policy_file),
-        "HF_HUB_OFFLINE": "1",
-        "VLLM_CPU_KVCACHE_SPACE": "1",
-        "VLLM_NO_USAGE_STATS": "1",
-        "DO_NOT_TRACK": "1",
-    }
-
-
-def _run(script: str, request: dict[str, Any], policy_file: Path) -> dict[str, Any]:
-    done = subprocess.run(
-        [PYTHON, Path(__file__).with_name(script)],
-        input=json.dumps(request),
-        capture_output=True,
-        text=True,
-        timeout=3000,
-        env=_environment(policy_file),
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    # The engine's own log lines may stand before the reply, and on its line.
-    line = next(line for line in reversed(done.stdout.splitlines()) if "{" in line)
-    reply: dict[str, Any] = json.loads(line[line.index("{") :])
-    return reply
-
-
-def _prompt(topic: str) -> str:
-    return (
-        f"<|im_start|>user\nTell me a long story about {topic}.<|im_end|>\n<|im_start|>assistant\n"
-    )
-
-
-def _log10_p(ids: list[int], name: str, tokenizer: TextTokenizer) -> float:
-    config = preset("default").bound_to(tokenizer.fingerprint)
-    result = assess_tokens(
-        np.array(ids), tokenizer=tokenizer, config=config, key=KEYS[name], pieces=("",) * len(ids)
-    )
-    return result.finding.tail.log10_p
-
-
-def _check_own_key_only(answers: list[tuple[str, list[int]]], tokenizer: TextTokenizer) -> None:
-    elsewhere = 0
-    for own, ids in answers:
-        assert _log10_p(ids, own, tokenizer) < FOUND
-        others = [name for name in NAMES if name != own]
-        elsewhere += sum(_log10_p(ids, name, tokenizer) < ELSEWHERE for name in others)
-    assert elsewhere <= ALLOWED
+    return write_policy(folder, CONFIG.bound_to(tokenizer.fingerprint))
 
 
 @pytest.fixture(scope="module")
@@ -129,10 +51,10 @@ def offline(model: Path, policy_file: Path) -> dict[str, Any]:
     request = {
         "model": str(model),
         "keys": NAMES,
-        "prompts": [_prompt(topic) for topic in TOPICS],
+        "prompts": [prompt_about(topic) for topic in TOPICS],
         "blocks": 24,
     }
-    return _run("vllm_offline_run.py", request, policy_file)
+    return run_script("vllm_offline_run.py", request, policy_file)
 
 
 def test_a_batch_of_four_keys_and_samplings_is_found_under_each(
@@ -141,7 +63,7 @@ def test_a_batch_of_four_keys_and_samplings_is_found_under_each(
     """Preempted requests among them: the cache holds half of the batch."""
     assert offline["preemptions"] > 0
     own = [NAMES[i % 4] for i in range(len(TOPICS))]
-    _check_own_key_only(list(zip(own, offline["answers"], strict=True)), tokenizer)
+    check_own_key_only(list(zip(own, offline["answers"], strict=True)), tokenizer, CONFIG)
 
 
 def test_several_answers_to_a_prompt_differ_and_are_all_found(
@@ -149,7 +71,7 @@ def test_several_answers_to_a_prompt_differ_and_are_all_found(
 ) -> None:
     several = offline["several"]
     assert len({tuple(ids) for ids in several}) == 3
-    _check_own_key_only([("north", ids) for ids in several], tokenizer)
+    check_own_key_only([("north", ids) for ids in several], tokenizer, CONFIG)
 
 
 def test_a_seed_repeats_an_answer(offline: dict[str, Any]) -> None:
@@ -184,7 +106,7 @@ def test_both_runners_accept_the_class_and_v2_marks_drafts(policy_file: Path, mo
     """V2's real interface and context; the tokens are those that V1's adapter draws."""
     answer = [3, 5, 7, 11, 3, 5]
     request = {"key": "east", "answer": answer, "drafts": [0, 1, 2, 3]}
-    reply = _run("vllm_classes_run.py", request, policy_file)
+    reply = run_script("vllm_classes_run.py", request, policy_file)
     assert reply["same"]
     assert reply["interfaces"] == [True, True]
     assert "temperature above 0" in reply["refusal"]
@@ -211,70 +133,8 @@ def _east_policy() -> Any:
     return Policy(preset("default"), KEYS, "north", frozenset(NAMES))
 
 
-@contextmanager
-def _server(model: Path, policy_file: Path, log: Path) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [
-        str(PYTHON), "-m", "vllm.entrypoints.openai.api_server", "--model", str(model),
-        "--served-model-name", "smollm2", "--port", str(port), "--host", "127.0.0.1",
-        "--enforce-eager", "--max-model-len", "512", "--max-num-seqs", "16",
-        "--generation-config", "vllm", "--logits-processors", PROCESSOR,
-        "--structured-outputs-config", '{"backend": "xgrammar", "disable_any_whitespace": true}',
-    ]  # fmt: skip
-    with log.open("w") as out:
-        server = subprocess.Popen(
-            command, stdout=out, stderr=subprocess.STDOUT, env=_environment(policy_file)
-        )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        deadline = time.monotonic() + 1500
-        while not _answers(url):
-            assert server.poll() is None, log.read_text()[-3000:]
-            assert time.monotonic() < deadline, log.read_text()[-3000:]
-            time.sleep(2)
-        yield url
-    finally:
-        server.terminate()
-        try:
-            server.wait(60)
-        except subprocess.TimeoutExpired:
-            server.kill()
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url + "/health", timeout=5) as response:
-            return bool(response.status == 200)
-    except OSError:
-        return False
-
-
-def _post(url: str, **body: Any) -> tuple[int, str]:
-    message = {
-        "model": "smollm2",
-        "temperature": 1.0,
-        "max_tokens": 60,
-        "return_token_ids": True,
-        **body,
-    }
-    request = urllib.request.Request(
-        url + "/v1/chat/completions",
-        json.dumps(message).encode(),
-        {"Content-Type": "application/json"},
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=1200) as response:
-            return response.status, response.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
-
-
 def _ask(url: str, topic: str, key: str | None, **body: Any) -> tuple[int, str]:
-    arguments = {} if key is None else {"vllm_xargs": {"heirmark_key_id": key}}
-    messages = [{"role": "user", "content": f"Tell me a long story about {topic}."}]
-    return _post(url, messages=messages, **arguments, **body)
+    return ask_chat(url, f"Tell me a long story about {topic}.", key, **body)
 
 
 def _streamed_ids(text: str) -> list[int]:
@@ -290,7 +150,7 @@ def test_the_server_marks_what_it_serves_and_refuses_the_rest(
     model: Path, policy_file: Path, tokenizer: TextTokenizer, tmp_path: Path
 ) -> None:
     """One server, since it starts slowly: concurrent, streamed, by name, by id, by default."""
-    with _server(model, policy_file, tmp_path / "server.log") as url:
+    with serve(model, policy_file, tmp_path / "server.log", "--max-num-seqs", "16") as url:
         asked: list[tuple[str, str | None, bool]] = [
             ("north", None, False), ("east", "east", False), ("south", "south", False),
             ("west", KEYS["west"].key_id, False), ("north", "north", True), ("east", "east", True),
@@ -307,7 +167,7 @@ def test_the_server_marks_what_it_serves_and_refuses_the_rest(
             assert status == 200, text
             whole = [] if stream else json.loads(text)["choices"][0]["token_ids"]
             answers.append((own, _streamed_ids(text) if stream else whole))
-        _check_own_key_only(answers, tokenizer)
+        check_own_key_only(answers, tokenizer, CONFIG)
         _check_refusals(url)
         schema = {
             "type": "object",
@@ -320,8 +180,7 @@ def test_the_server_marks_what_it_serves_and_refuses_the_rest(
         assert status == 200, text
         content = json.loads(text)["choices"][0]["message"]["content"]
         assert isinstance(json.loads(content)["age"], int)
-        with urllib.request.urlopen(url + "/metrics", timeout=60) as response:
-            metrics = response.read().decode()
+        metrics = read_url(url + "/metrics")
     assert 'heirmark_requests_total{status="marked"} 9.0' in metrics
     assert 'heirmark_requests_total{status="refused"} 5.0' in metrics
     log = (tmp_path / "server.log").read_text()

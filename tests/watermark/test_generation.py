@@ -90,12 +90,37 @@ def test_marked_answers_score_high(model: LlamaForCausalLM) -> None:
             assert scores.mean() > 1 + 4 / len(scores) ** 0.5
 
 
+def test_each_prompt_has_its_own_key_also_when_others_have_ended(model: LlamaForCausalLM) -> None:
+    config, ends = preset("gumbel"), list(range(100, 120))
+    keys = [SecretKey(bytes([i]) * 32) for i in range(20)]
+    answers = sample_answers(
+        model,
+        PROMPTS * 4,
+        Sampling(max_new_tokens=40, batch_size=7),
+        end_ids=ends,
+        marker=Marker(config, keys),
+    )
+    assert len({len(a.token_ids) for a in answers}) > 3
+    own, others = [], []
+    for i, answer in enumerate(answers):
+        ids = np.array(answer.token_ids, np.int64)
+        contexts = windows(ids, 2)
+        new = first_occurrences(contexts)
+        for j, key in enumerate(keys):
+            prf = Prf.from_key(key)
+            hashes = prf.context_hashes(np.ascontiguousarray(contexts[new]))
+            scores = config.scheme.score(prf.words(hashes, ids[2:][new], 0)[None])
+            (own if i == j else others).extend(scores)
+    # Means of Exponential(1) under other keys; a hundred times as many of them.
+    assert np.mean(own) > 2 > 1.1 > np.mean(others)
+
+
 def test_what_cannot_be_sampled_is_refused(model: LlamaForCausalLM) -> None:
     with pytest.raises(GenerationError, match="empty"):
         sample_answers(model, [[1], []], Sampling(), end_ids=[2])
-    two = Marker(preset("default"), [KEY, SecretKey(bytes(32))])
-    with pytest.raises(GenerationError, match="one key"):
-        sample_answers(model, PROMPTS, Sampling(), end_ids=[2], marker=two)
+    many = Marker(preset("default"), [KEY] * (len(PROMPTS) + 1))
+    with pytest.raises(GenerationError, match="one for each"):
+        sample_answers(model, PROMPTS, Sampling(), end_ids=[2], marker=many)
     broken = LlamaForCausalLM(model.config).eval()
     torch.nn.init.constant_(broken.lm_head.weight, float("nan"))
     for marker in (None, Marker(preset("unigram"), KEY)):

@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 from watermark.errors import ModelError
-from watermark.models import check_model_folder, load_model, native_dtype, resolve_model
+from watermark.models import (
+    check_model_folder,
+    load_model,
+    native_device,
+    native_dtype,
+    resolve_model,
+)
 from watermark.tokens import load_tokenizer
 
 
@@ -89,5 +95,9 @@ def test_emulated_precision_is_avoided(
     capabilities: dict[str, bool], expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
     assert native_dtype() == getattr(torch, expected)
+    assert native_device().type == "cpu"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert (native_dtype(), native_device().type) == (torch.bfloat16, "cuda")

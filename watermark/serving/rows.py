@@ -15,6 +15,7 @@ from torch import Tensor
 from watermark.config import WatermarkConfig
 from watermark.kernels import torch_prf
 from watermark.marking import MarkedStep
+from watermark.serving.truncation import Truncation, cutoffs, stack_truncations
 
 __all__ = ["BAD_ROW", "Rows", "draw_tokens", "force_drawn", "tilt_logits", "warm_up"]
 
@@ -173,6 +174,7 @@ def warm_up(config: WatermarkConfig, vocabulary: int) -> None:
     )
     logits = torch.zeros((16, vocabulary))
     if config.scheme.always_samples:
-        force_drawn(config, rows, logits, torch.arange(16))
+        cut = stack_truncations([Truncation(top_p=0.9)] * 16, vocabulary)
+        force_drawn(config, rows, logits, torch.arange(16), cutoffs(logits, cut))
     else:
         tilt_logits(config, rows, logits, torch.ones(16))

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, final
 
+import numpy as np
 import torch
 from torch import Tensor
 
 __all__ = ["Truncation", "cutoffs", "stack_truncations"]
 
-# On a processor sorting a vocabulary is slow, and a nucleus mostly ends within so many tokens.
-_PREFIX = 256
+# Fewer logits are sorted before numba has been imported (0.5 s).
+_COMPILE_FROM = 500_000
 
 
 @final
@@ -56,75 +57,45 @@ def stack_truncations(
     return torch.tensor(cut, dtype=torch.float64, device=device).reshape(len(cut), 3)
 
 
-def cutoffs(logits: Tensor, cut: Tensor) -> Tensor:
+def cutoffs(logits: Tensor, cut: Tensor, rows: Tensor | None = None) -> Tensor:
     """Find the least logit of each row that stays.
 
     Args:
-        logits: float32 or float64, shape (B, V), temperature applied, no NaN, no +inf, something
+        logits: float32 or float64, shape (N, V), temperature applied, no NaN, no +inf, something
             finite in each row.
         cut: float64, shape (B, 3), from `stack_truncations`.
+        rows: int64, shape (B,), which rows are meant; None is all.
 
     Returns:
         The dtype of `logits`, shape (B,): tokens below it are cut; -inf where nothing is.
     """
-    least = logits.amax(dim=1) + cut[:, 2].log().to(logits.dtype)
-    # Processors may look at what is to be done; an accelerator would wait for the answer.
-    looks = logits.device.type == "cpu"
-    k, p = cut[:, 0].long(), cut[:, 1]
-    if looks and not (k < logits.shape[1]).any() and not (p < 1).any():
-        return least
-    # What min-p leaves in all matters only for a nucleus that no top-k has cut first.
-    left = _left(logits, least) if not looks or (p < 1).any() else least.double()
-    width = _first_width(k, p, logits.shape[1]) if looks else logits.shape[1]
-    if width < logits.shape[1]:
-        first = logits.topk(width, dim=1).values
-        if _closes(first, k, p, least, left, logits.shape[1]):
-            return _cut_sorted(first, k, p, least, left, logits.shape[1])
-    whole = logits.sort(dim=1, descending=True).values
-    return _cut_sorted(whole, k, p, least, left, logits.shape[1])
+    if _has_kernel(logits):
+        from watermark.kernels.numba_truncation import row_cutoffs
 
-
-def _first_width(k: Tensor, p: Tensor, vocabulary: int) -> int:
-    has_k = k < vocabulary
-    largest = int(k[has_k].max()) if has_k.any() else 0
-    alone = bool(((p < 1) & ~has_k).any())
-    return min(max(largest, _PREFIX if alone else 0), vocabulary)
-
-
-def _left(logits: Tensor, least: Tensor) -> Tensor:
-    """Sum what min-p leaves, relative to the likeliest token, shape (B,)."""
-    top = logits.amax(dim=1, keepdim=True)
-    return (logits - top).exp_().masked_fill_(logits < least[:, None], 0.0).sum(dim=1).double()
-
-
-def _after_top_k(first: Tensor, k: Tensor, least: Tensor, vocabulary: int) -> Tensor:
-    kth = first.gather(1, (k.clamp(max=first.shape[1]) - 1)[:, None]).squeeze(1)
-    return torch.where(k < vocabulary, torch.maximum(least, kth), least)
-
-
-def _before(first: Tensor, k: Tensor, least: Tensor, left: Tensor, vocabulary: int) -> Tensor:
-    """Sum what stands before each of the first tokens, as a share of what is left, float64."""
+        chosen = np.arange(len(logits)) if rows is None else rows.numpy()
+        return torch.from_numpy(row_cutoffs(logits.numpy(), chosen, cut.numpy()))
+    if rows is not None:
+        logits = logits[rows]
+    k, p, vocabulary = cut[:, 0].long(), cut[:, 1], logits.shape[1]
+    ordered = logits.sort(dim=1, descending=True).values
+    least = ordered[:, 0] + cut[:, 2].log().to(logits.dtype)
+    kth = ordered.gather(1, (k - 1)[:, None]).squeeze(1)
+    least = torch.where(k < vocabulary, torch.maximum(least, kth), least)
     # What is cut already must not count: it stands behind all that is left.
-    weights = (first - first[:, :1]).double().exp().masked_fill(first < least[:, None], 0.0)
-    total = torch.where(k < vocabulary, weights.sum(dim=1), left)
-    return (weights.cumsum(dim=1) - weights) / total[:, None]
-
-
-def _closes(
-    first: Tensor, k: Tensor, p: Tensor, least: Tensor, left: Tensor, vocabulary: int
-) -> bool:
-    """True if what is left of every row ends within the first tokens."""
-    after = _after_top_k(first, k, least, vocabulary)
-    before = _before(first, k, after, left, vocabulary)[:, -1]
-    return bool(((p >= 1) | (k < vocabulary) | (before >= p) | (first[:, -1] < after)).all())
-
-
-def _cut_sorted(
-    first: Tensor, k: Tensor, p: Tensor, least: Tensor, left: Tensor, vocabulary: int
-) -> Tensor:
-    least = _after_top_k(first, k, least, vocabulary)
-    stays = _before(first, k, least, left, vocabulary) < p[:, None]
+    weights = (ordered - ordered[:, :1]).double().exp()
+    weights = weights.masked_fill(ordered < least[:, None], 0.0)
+    before = weights.cumsum(dim=1) - weights
+    stays = before < (p * weights.sum(dim=1))[:, None]
     stays[:, 0] = True
     last = stays.sum(dim=1, keepdim=True) - 1
-    nucleus = first.gather(1, last).squeeze(1)
+    nucleus = ordered.gather(1, last).squeeze(1)
     return torch.where(p < 1, torch.maximum(least, nucleus), least)
+
+
+def _has_kernel(logits: Tensor) -> bool:
+    return (
+        logits.device.type == "cpu"
+        and logits.dtype == torch.float32
+        and logits.is_contiguous()
+        and logits.numel() >= _COMPILE_FROM
+    )

@@ -124,9 +124,8 @@ class RunnerV1:
         least = None
         if not all(request.truncation.keeps_all for request in requests):
             cut = [request.truncation for request in requests]
-            # Rows are in order: all of them need no copy.
-            chosen = logits if len(due) == len(logits) else logits[index]
-            least = cutoffs(chosen, stack_truncations(cut, logits.shape[1], logits.device))
+            cut_rows = stack_truncations(cut, logits.shape[1], logits.device)
+            least = cutoffs(logits, cut_rows, index)
         self._count_bad(force_drawn(self._config, rows, logits, index, least))
         return logits
 

@@ -103,8 +103,9 @@ class RunnerV2:
         Returns:
             float32, shape (N, V).
         """
-        slots_np = context.idx_mapping_np
-        if not self._is_marked[slots_np[slots_np >= 0]].any():
+        slots_np = context.idx_mapping_np[context.idx_mapping_np >= 0]
+        ours = slots_np[self._is_marked[slots_np]]
+        if not len(ours):
             return logits
         self.apply_staged_writes()
         assert self._on_device is not None
@@ -117,11 +118,14 @@ class RunnerV2:
         if not self._config.scheme.always_samples:
             tilted = tilt_logits(self._config, rows, logits, temperature)
             return torch.where(is_due[:, None], tilted, logits)
-        return self._forced(logits, rows, is_due, sampling[slots])
+        cuts = (self._sampling[ours, :3] != (logits.shape[1], 1.0, 0.0)).any()
+        cut = sampling[slots, :3] if cuts else None
+        return self._forced(logits / temperature[:, None], logits, rows, is_due, cut)
 
-    def _forced(self, logits: Tensor, rows: Rows, is_due: Tensor, sampling: Tensor) -> Tensor:
-        scaled = logits / sampling[:, 3:].float()
-        least = cutoffs(scaled, sampling[:, :3])
+    def _forced(
+        self, scaled: Tensor, logits: Tensor, rows: Rows, is_due: Tensor, cut: Tensor | None
+    ) -> Tensor:
+        least = None if cut is None else cutoffs(scaled, cut)
         tokens = draw_tokens(self._config, rows, scaled, least)
         is_due = is_due & (tokens >= 0)
         # Without an index of rows, which would have to be counted first.

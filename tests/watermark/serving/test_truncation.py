@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,6 +14,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from watermark.kernels.numba_truncation import row_cutoffs
 from watermark.serving import truncation
 from watermark.serving.truncation import Truncation, cutoffs, stack_truncations
 
@@ -45,7 +47,6 @@ def _warped(logits: torch.Tensor, cut: Truncation) -> torch.Tensor:
 def test_rows_keep_what_the_warpers_keep(
     cuts: list[Truncation], seed: int, spread: float, masked: bool
 ) -> None:
-    """The prefix of the sorted logits is enough, or all of them are sorted: the same either way."""
     vocabulary = 900
     generator = torch.Generator().manual_seed(seed)
     # float64, so that rounding at the edge of a nucleus does not decide.
@@ -61,14 +62,59 @@ def test_rows_keep_what_the_warpers_keep(
         assert torch.equal(kept[row], expected), cut
 
 
-def test_sorting_all_gets_the_same_as_sorting_what_is_near(monkeypatch: pytest.MonkeyPatch) -> None:
-    logits = torch.randn(6, 900, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    cuts = [Truncation(), Truncation(5), Truncation(0, 0.9), Truncation(40, 0.5, 0.01)]
-    cut = stack_truncations([*cuts, Truncation(0, 1.0, 0.3), Truncation(1)], 900)
-    near = cutoffs(logits, cut)
-    for width in (1, 3, 10_000):
-        monkeypatch.setattr(truncation, "_PREFIX", width)
-        assert torch.equal(near, cutoffs(logits, cut))
+@given(
+    cuts=st.lists(CUTS, min_size=1, max_size=4),
+    seed=st.integers(0, 10_000),
+    spread=st.sampled_from([0.0, 0.01, 1.0, 4.0, 60.0]),
+    masked=st.sampled_from([0.0, 0.7, 0.999]),
+    rounded=st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_the_kernel_cuts_where_sorting_cuts(
+    cuts: list[Truncation], seed: int, spread: float, masked: float, rounded: bool
+) -> None:
+    """Equal logits, few or none near the largest, a block's end within the row."""
+    n, vocabulary = len(cuts), 2500
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(n + 2, vocabulary, generator=generator) * spread
+    if rounded:
+        logits = logits.round()
+    hidden = torch.rand(logits.shape, generator=generator) < masked
+    hidden[:, 7] = False
+    logits = logits.masked_fill(hidden, -torch.inf)
+    cut = stack_truncations(cuts, vocabulary)
+    rows = torch.randperm(n + 2, generator=generator)[:n]
+    expected = cutoffs(logits, cut, rows)
+    found = torch.from_numpy(row_cutoffs(logits.numpy(), rows.numpy(), cut.numpy()))
+    for i, row in enumerate(rows.tolist()):
+        if not torch.equal(logits[row] >= expected[i], logits[row] >= found[i]):
+            # Sums in another order: the nucleus may end one token sooner or later.
+            low, high = sorted([float(expected[i]), float(found[i])])
+            uncut = stack_truncations([cuts[i]._replace(top_p=1.0)], vocabulary)
+            floor = float(cutoffs(logits, uncut, rows[i : i + 1]))
+            weights = (logits[row].double() - logits[row].max()).exp()
+            weights = weights.masked_fill(logits[row] < floor, 0.0)
+            share = float(weights[logits[row] >= high].sum() / weights.sum())
+            assert abs(share - cuts[i].top_p) < 1e-6
+            between = (logits[row] > low) & (logits[row] < high)
+            assert not between.any()
+
+
+def test_large_batches_take_the_kernel_and_keep_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = torch.randn(64, 8_000, generator=torch.Generator().manual_seed(5)) * 2
+    cut = stack_truncations([Truncation(0, 0.9), Truncation(40, 0.9, 0.01)] * 32, 8_000)
+    found = cutoffs(logits, cut)
+    monkeypatch.setattr(truncation, "_COMPILE_FROM", logits.numel() + 1)
+    assert torch.equal(found, cutoffs(logits, cut))
+
+
+def test_rows_that_cannot_be_cut_stop_nothing() -> None:
+    logits = torch.zeros(4, 100)
+    logits[1, 3], logits[2, 3] = torch.nan, torch.inf
+    logits[3] = -torch.inf
+    cut = stack_truncations([Truncation(5, 0.9, 0.1)] * 4, 100)
+    found = row_cutoffs(logits.numpy(), np.arange(4), cut.numpy())
+    assert found.tolist() == [0.0, -np.inf, -np.inf, -np.inf]
 
 
 def test_equal_logits_at_the_edge_all_stay() -> None:
