@@ -43,7 +43,6 @@ WIDE, OTHER = 151_936, 128_256
 BATCHES = (256, 32, 1)
 LAYERS = 30
 RED_GREEN = RedGreen(0.25, 2.0)
-_THRESHOLD = round(RED_GREEN.gamma * 2**32)
 _CUT = 12.0
 _WORKERS, _LONGEST = 8, 60
 
@@ -194,7 +193,12 @@ def _check_tilt(dtype: torch.dtype) -> str:
         expected = RED_GREEN.embed(step.logits.float(), words).to(dtype)
         for tiling in (TiltTiling(), TiltTiling(2048, 4, True)):
             found = tilt_green(
-                step.hashes(), step.streams, step.logits.clone(), _THRESHOLD, 2.0, tiling=tiling
+                step.hashes(),
+                step.streams,
+                step.logits.clone(),
+                RED_GREEN.first_red,
+                2.0,
+                tiling=tiling,
             )
             assert torch.equal(found, expected), (vocabulary, tiling)
     return "every logit equal"
@@ -221,7 +225,9 @@ def _check_tournament(dtype: torch.dtype) -> dict[str, float]:
 def _marks(step: Step, logits: Tensor) -> dict[str, Callable[[], Tensor]]:
     return {
         "gumbel": lambda: gumbel_winners(step.hashes(), step.streams, logits),
-        "red-green": lambda: tilt_green(step.hashes(), step.streams, logits, _THRESHOLD, 2.0),
+        "red-green": lambda: tilt_green(
+            step.hashes(), step.streams, logits, RED_GREEN.first_red, 2.0
+        ),
         "tournament": lambda: play_tournament(step.hashes(), step.streams, logits, LAYERS),
     }
 
@@ -334,7 +340,7 @@ def _variants(step: Step, n: int) -> dict[str, Callable[[], object]]:
     )
     for tilt in TILT_TILINGS if n > 1 else TILT_TILINGS[:2]:
         work[f"red-green {tuple(tilt)}"] = lambda t=tilt: tilt_green(  # type: ignore[misc]
-            step.hashes(), step.streams, scratch, _THRESHOLD, 1e-3, tiling=t
+            step.hashes(), step.streams, scratch, RED_GREEN.first_red, 1e-3, tiling=t
         )
     for game in TOURNAMENT_TILINGS[n]:
         work[f"tournament {tuple(game)}"] = lambda t=game: play_tournament(  # type: ignore[misc]

@@ -13,9 +13,9 @@ ROOT = Path(__file__).parents[1]
 ORDER = [
     "errors", "discovery", "keys", "key_files", "prf_reference", "kernels", "schemes",
     "word_sources", "prf", "contexts", "interop", "channels", "config", "engine_settings", "files",
-    "gguf_weights", "gguf_conversion", "models", "tokens", "borders", "due_rows", "marking",
-    "processor", "speculative_sampling", "speculative", "sampling", "generation", "answering",
-    "serving", "profiles", "deployment_options", "cli",
+    "gguf_weights", "gguf_conversion", "models", "tokens", "borders", "due_rows", "row_kernels",
+    "marking", "processor", "speculative_sampling", "speculative", "sampling", "generation",
+    "answering", "serving", "profiles", "deployment_options", "cli",
 ]  # fmt: skip
 HEAVY = ("torch", "transformers", "datasets", "pyarrow", "numba", "jinja2", "scipy.stats")
 

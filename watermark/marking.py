@@ -22,13 +22,12 @@ from watermark.kernels import torch_prf
 from watermark.kernels.torch_entropy import has_entropy
 from watermark.keys import Key
 from watermark.prf import NativePrf, words_by_row
+from watermark.row_kernels import find_winners, finds_winners, mark_rows, marks_rows
 
 __all__ = ["MarkedStep", "Marker", "markable_rows"]
 
 # Below this share of finite logits, gathering the candidates beats marking the whole vocabulary.
 _SPARSE_SHARE = 1 / 8
-# Fewer logits are marked before numba has been imported (0.5 s).
-_COMPILE_FROM = 500_000
 
 
 @final
@@ -102,6 +101,8 @@ class Marker:
             response_ids[rows, start:],
             self.config.scheme.route(coins[rows.cpu()]),
         )
+        if token_ids is None and step.marks_rows(logits):
+            return step.mark_rows(_copy(logits), rows)
         chosen = logits[rows].float()
         if token_ids is None:
             marked = step.mark_vocabulary(chosen)
@@ -182,6 +183,8 @@ class MarkedStep(NamedTuple):
             winners = self.winners(logits)[:, None]
             forced = torch.full_like(logits, -torch.inf)
             return forced.scatter(1, winners, logits.gather(1, winners))
+        if self.marks_rows(logits):
+            return self.mark_rows(_copy(logits))
         candidates = _candidates(logits)
         if candidates is None:
             return self.mark_densely(logits)
@@ -201,18 +204,24 @@ class MarkedStep(NamedTuple):
         Returns:
             float32, shape (B, V).
         """
+        if self.marks_rows(logits):
+            return self.mark_rows(_copy(logits))
         vocabulary = torch.arange(logits.shape[1], device=logits.device).expand_as(logits)
         return self.config.scheme.embed(logits, self.words(vocabulary))
 
+    def marks_rows(self, logits: Tensor) -> bool:
+        """True if `mark_rows` serves this scheme, this source and where the logits live."""
+        return marks_rows(self.config, logits)
+
+    def mark_rows(
+        self, logits: Tensor, rows: Tensor | None = None, scales: Tensor | None = None
+    ) -> Tensor:
+        """Mark rows of the whole vocabulary in place; see `watermark.row_kernels.mark_rows`."""
+        return mark_rows(self.config, self.keys, self.contexts, self.streams, logits, rows, scales)
+
     def finds_winners(self, logits: Tensor) -> bool:
         """True if `winners` serves this scheme, this source and where the logits live."""
-        return (
-            self.config.scheme.takes_gumbel_winner
-            and isinstance(self.config.source, NativePrf)
-            and logits.device.type == "cpu"
-            and logits.dtype == torch.float32
-            and logits.numel() >= _COMPILE_FROM
-        )
+        return finds_winners(self.config, logits)
 
     def winners(
         self,
@@ -225,7 +234,7 @@ class MarkedStep(NamedTuple):
         """Find the tokens that `force_gumbel_winner` would leave, without their noise.
 
         Args:
-            logits: float32, shape (N, V), on the processor.
+            logits: shape (N, V), see `finds_winners`.
             rows: int64, shape (B,), which rows are meant; None is all.
             least: float32, shape (B,): smaller logits are forbidden; None forbids none.
             forces: whether each row is left with its winner alone, at 0, in place.
@@ -233,19 +242,9 @@ class MarkedStep(NamedTuple):
         Returns:
             int64, shape (B,); -1 where a row has no largest finite logit.
         """
-        from watermark.kernels import numba_winners, numpy_prf
-
-        n = len(self.streams)
-        keys = _unsigned(self.keys)
-        found = numba_winners.gumbel_winners(
-            numpy_prf.context_hashes(keys[:, 0], keys[:, 1], self.contexts.numpy()),
-            _unsigned(self.streams),
-            (logits if forces else logits.contiguous()).numpy(),
-            np.arange(n) if rows is None else rows.numpy(),
-            np.full(n, -np.inf, np.float32) if least is None else least.float().numpy(),
-            forces=forces,
+        return find_winners(
+            self.keys, self.contexts, self.streams, logits, rows, least, forces=forces
         )
-        return torch.from_numpy(found)
 
     def _foreign_words(self, token_ids: Tensor) -> Tensor:
         """Ask a source without kernels of its own, row by row; rows may have keys of their own."""
@@ -260,6 +259,10 @@ class MarkedStep(NamedTuple):
 
     def __repr__(self) -> str:
         return f"MarkedStep({self.config.scheme.name}, {len(self.streams)} rows, keys hidden)"
+
+
+def _copy(logits: Tensor) -> Tensor:
+    return logits.clone(memory_format=torch.contiguous_format)
 
 
 def _unsigned(bits: Tensor) -> NDArray[np.uint64]:

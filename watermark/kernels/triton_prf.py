@@ -14,7 +14,6 @@ from torch import Tensor
 
 __all__ = [
     "context_hashes",
-    "n_blocks_a_part",
     "philox_blocks",
     "sip_round",
     "table_width",
@@ -23,8 +22,6 @@ __all__ = [
 
 _ROWS = 32
 _COLUMNS = 512
-# Enough to keep every multiprocessor busy to the end.
-_PROGRAMS = 4096
 
 
 @triton.jit
@@ -159,12 +156,6 @@ def words(hashes: Tensor, token_ids: Tensor, streams: Tensor) -> Tensor:
             hashes, streams, token_ids, token_ids.stride(0), out, k, COLUMNS=_COLUMNS
         )
     return out
-
-
-def n_blocks_a_part(n_rows: int, n_tokens: int, block: int) -> int:
-    """Say how many blocks of a row one program should take, one after the other: 1 to 16."""
-    n_blocks: int = n_rows * triton.cdiv(n_tokens, block)
-    return min(max(n_blocks // _PROGRAMS, 1), 16)
 
 
 def table_width(n_parts: int) -> int:

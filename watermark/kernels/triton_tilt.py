@@ -26,7 +26,7 @@ class TiltTiling(NamedTuple):
         strided: whether the four tokens of a Philox call are loaded by four strided loads.
     """
 
-    block: int = 2048
+    block: int = 1024
     n_warps: int = 4
     strided: bool = False
 

@@ -19,7 +19,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from watermark.kernels.triton_prf import n_blocks_a_part, philox_blocks, table_width
+from watermark.kernels.triton_prf import philox_blocks, table_width
 
 __all__ = ["LAYERS_A_PASS", "TournamentTiling", "play_tournament"]
 
@@ -44,12 +44,23 @@ class TournamentTiling(NamedTuple):
 
 
 @triton.jit(do_not_specialize=["n_parts", "span"])
-def _tops(logits, row_stride, tops, n_tokens, n_parts, span, STEP: tl.constexpr):
+def _tops(
+    logits,
+    row_stride,
+    rows,
+    tops,
+    n_tokens,
+    n_parts,
+    span,
+    HAS_ROWS: tl.constexpr,
+    STEP: tl.constexpr,
+):
     i, part = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    row = tl.load(rows + i) if HAS_ROWS else i
     top = tl.full([STEP], float("-inf"), tl.float32)
     for start in range(part * span, (part + 1) * span, STEP):
         ids = start + tl.arange(0, STEP)
-        here = tl.load(logits + i * row_stride + ids, mask=ids < n_tokens, other=float("-inf"))
+        here = tl.load(logits + row * row_stride + ids, mask=ids < n_tokens, other=float("-inf"))
         top = tl.maximum(top, here.to(tl.float32))
     tl.store(tops + i * n_parts + part, tl.max(top, axis=0))
 
@@ -69,6 +80,7 @@ def _factor(word, tables, DONE: tl.constexpr):
 def _masses(
     logits,
     row_stride,
+    rows,
     hashes,
     streams,
     tops,
@@ -78,12 +90,14 @@ def _masses(
     n_parts,
     n_blocks,
     n_passes,
+    HAS_ROWS: tl.constexpr,
     DONE: tl.constexpr,
     PARTS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     i, part = tl.program_id(0).to(tl.int64), tl.program_id(1)
-    base = logits + i * row_stride
+    row = tl.load(rows + i) if HAS_ROWS else i
+    base = logits + row * row_stride
     first, second = tl.load(hashes + 2 * i), tl.load(hashes + 2 * i + 1)
     stream = tl.load(streams + i)
     all_parts = tl.arange(0, PARTS)
@@ -144,31 +158,38 @@ def _layers(
         # The first table also carries the distribution's own normalisation.
         part = tl.arange(0, PARTS)
         found = tl.load(tops + i * n_parts + part, mask=part < n_parts, other=float("-inf"))
-        table -= tl.log2(total.to(tl.float32)) + tl.max(found, axis=0) * _LOG2_E
+        table -= tl.log2(total.to(tl.float32))
+        # Nobody needs more than the largest of them from here on.
+        tl.store(tops + i * n_parts, tl.max(found, axis=0))
     tl.store(tables + i * (32 * n_passes) + 32 * DONE + pattern, table)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_parts"])
 def _mark(
     logits,
     row_stride,
+    rows,
     hashes,
     streams,
+    tops,
     tables,
     n_tokens,
+    n_parts,
+    HAS_ROWS: tl.constexpr,
     PASSES: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     i = tl.program_id(0).to(tl.int64)
-    base = logits + i * row_stride
+    row = tl.load(rows + i) if HAS_ROWS else i
+    base = logits + row * row_stride
     first, second = tl.load(hashes + 2 * i), tl.load(hashes + 2 * i + 1)
     blocks = tl.program_id(1) * (BLOCK // 4) + tl.arange(0, BLOCK // 4)
     words = philox_blocks(first, second, tl.load(streams + i), blocks)
-    table = tables + i * (32 * PASSES)
+    table, top = tables + i * (32 * PASSES), tl.load(tops + i * n_parts)
     for lane in tl.static_range(4):
         ids = blocks * 4 + lane
         logit = tl.load(base + ids, mask=ids < n_tokens, other=0.0)
-        marked = logit.to(tl.float32) + _factor(words[lane], table, PASSES) * _LN_2
+        marked = (logit.to(tl.float32) - top) + _factor(words[lane], table, PASSES) * _LN_2
         tl.store(base + ids, marked.to(logit.dtype), mask=ids < n_tokens)
 
 
@@ -177,6 +198,7 @@ def play_tournament(
     streams: Tensor,
     logits: Tensor,
     n_layers: int,
+    rows: Tensor | None = None,
     *,
     tiling: TournamentTiling | None = None,
 ) -> Tensor:
@@ -185,15 +207,16 @@ def play_tournament(
     Args:
         hashes: int64, shape (B, 2), of the rows' contexts.
         streams: int64, shape (B,), which word stream each row takes.
-        logits: float32, bfloat16 or float16, shape (B, V), no gaps within a row, no NaN, no +inf,
-            something finite in each row. V below 2^31.
+        logits: float32, bfloat16 or float16, shape (N, V), no gaps within a row; no NaN, no +inf
+            and something finite in each row that is meant. V below 2^31.
         n_layers: m, 1 to 32.
+        rows: int64, shape (B,), distinct rows of `logits`; None is all, in order.
         tiling: how the work is shared; None chooses.
 
     Returns:
         `logits`.
     """
-    n, n_tokens = logits.shape
+    n, n_tokens = len(hashes), logits.shape[1]
     if not n:
         return logits
     tiling = _tiling(n, n_tokens) if tiling is None else tiling
@@ -203,12 +226,13 @@ def play_tournament(
     tops = logits.new_empty((n, n_parts), dtype=torch.float32)
     masses = logits.new_empty((n, n_parts, 32), dtype=torch.float32)
     tables = logits.new_empty((n, n_passes, 32), dtype=torch.float32)
-    row = (logits, logits.stride(0))
-    _tops[(n, n_parts)](*row, tops, n_tokens, n_parts, span, STEP=1024)
+    row = (logits, logits.stride(0), streams if rows is None else rows)
+    has = {"HAS_ROWS": rows is not None}
+    _tops[(n, n_parts)](*row, tops, n_tokens, n_parts, span, **has, STEP=1024)
     for done in range(n_passes):
         _masses[(n, n_parts)](
             *row, hashes, streams, tops, tables, masses, n_tokens, n_parts,
-            tiling.n_blocks, n_passes, DONE=done, PARTS=parts, BLOCK=tiling.block,
+            tiling.n_blocks, n_passes, **has, DONE=done, PARTS=parts, BLOCK=tiling.block,
             num_warps=tiling.n_warps,
         )  # fmt: skip
         _layers[(n,)](
@@ -216,10 +240,12 @@ def play_tournament(
             LAYERS=min(LAYERS_A_PASS, n_layers - LAYERS_A_PASS * done),
         )  # fmt: skip
     _mark[(n, triton.cdiv(n_tokens, 2048))](
-        *row, hashes, streams, tables, n_tokens, PASSES=n_passes, BLOCK=2048
+        *row, hashes, streams, tops, tables, n_tokens, n_parts, **has, PASSES=n_passes, BLOCK=2048
     )
     return logits
 
 
 def _tiling(n_rows: int, n_tokens: int) -> TournamentTiling:
-    return TournamentTiling(n_blocks=n_blocks_a_part(n_rows, n_tokens, 512))
+    """Choose what was fastest for 1, 32 and 256 rows (`benchmarks/gpu_step.py`)."""
+    n_blocks = n_rows * triton.cdiv(n_tokens, 512) // 512
+    return TournamentTiling(n_blocks=min(max(n_blocks, 4), 16))

@@ -17,9 +17,9 @@ import triton.language as tl
 from torch import Tensor
 from triton.language.extra import libdevice
 
-from watermark.kernels.triton_prf import n_blocks_a_part, philox_blocks, table_width
+from watermark.kernels.triton_prf import philox_blocks, table_width
 
-__all__ = ["Tiling", "gumbel_winners"]
+__all__ = ["Tiling", "gumbel_winners", "rough_values"]
 
 
 class Tiling(NamedTuple):
@@ -46,7 +46,7 @@ def _log2(x, FAST: tl.constexpr):
 
 @triton.jit
 def rough_value(logit, word, FAST: tl.constexpr):
-    """Compute (l + G) log2(e) in float32, to 5e-5 plus rounding of the sum."""
+    """Compute (l + G) log2(e), less a constant, in float32: to 5e-5 plus rounding of the sum."""
     is_low = word < 0x80000000
     x = tl.where(is_low, word, word ^ 0xFFFFFFFF).to(tl.float32) * 2.3283064365386963e-10
     x += 1.1641532182693481e-10
@@ -55,6 +55,29 @@ def rough_value(logit, word, FAST: tl.constexpr):
     series = x * (1.4426950408889634 + x * (0.7213475204444817 + x * 0.4808983469629878))
     rate = tl.where(word >= 0xF8000000, series, rate)
     return logit * 1.4426950408889634 - _log2(rate, FAST)
+
+
+@triton.jit
+def _rough_values(logits, words, out, n, FAST: tl.constexpr, BLOCK: tl.constexpr):
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    word = tl.load(words + at, mask=at < n, other=1).to(tl.uint32)
+    tl.store(out + at, rough_value(tl.load(logits + at, mask=at < n), word, FAST), mask=at < n)
+
+
+def rough_values(logits: Tensor, words: Tensor) -> Tensor:
+    """Compute l log2(e) - log2(-log2 u) as the search does, so that its error can be measured.
+
+    Args:
+        logits: float32, shape (n,).
+        words: int64, shape (n,).
+
+    Returns:
+        float32, shape (n,).
+    """
+    out = torch.empty_like(logits)
+    grid = (triton.cdiv(len(out), 256),)
+    _rough_values[grid](logits, words, out, len(out), FAST=logits.is_cuda, BLOCK=256)
+    return out
 
 
 @triton.jit
@@ -182,23 +205,25 @@ def _winners(
     exact = tl.max(value, axis=0)
     winner = tl.min(tl.where(value == exact, ids, 0x7FFFFFFF), axis=0)
     floor = tl.load(least + i).to(tl.float32) if HAS_LEAST else 0.0
-    for p in range(n_parts):
-        second = tl.load(values + 2 * (i * n_parts + p) + 1)
-        if (second >= limit) & (second > float("-inf")):
-            # A step may reach into the next part: its tokens are as good.
-            for start in range(p * span, (p + 1) * span, STEP):
-                token = start + tl.arange(0, STEP)
-                x = tl.load(base + token, mask=token < n_tokens, other=float("-inf"))
-                x = x.to(tl.float32)
-                d0, d1, d2, d3 = philox_blocks(first, second_half, stream, token >> 2)
-                v = exact_value(x, _lane(d0, d1, d2, d3, token))
-                if HAS_LEAST:
-                    v = tl.where(x < floor, float("-inf"), v)
-                here = tl.max(v, axis=0)
-                it = tl.min(tl.where(v == here, token, 0x7FFFFFFF), axis=0)
-                wins = (here > exact) | ((here == exact) & (it < winner))
-                winner = tl.where(wins, it, winner)
-                exact = tl.where(wins, here, exact)
+    seconds = tl.load(values + 2 * at + 1, mask=part < n_parts, other=float("-inf"))
+    if tl.max(seconds, axis=0) >= limit:
+        for p in range(n_parts):
+            second = tl.load(values + 2 * (i * n_parts + p) + 1)
+            if (second >= limit) & (second > float("-inf")):
+                # A step may reach into the next part: its tokens are as good.
+                for start in range(p * span, (p + 1) * span, STEP):
+                    token = start + tl.arange(0, STEP)
+                    x = tl.load(base + token, mask=token < n_tokens, other=float("-inf"))
+                    x = x.to(tl.float32)
+                    d0, d1, d2, d3 = philox_blocks(first, second_half, stream, token >> 2)
+                    v = exact_value(x, _lane(d0, d1, d2, d3, token))
+                    if HAS_LEAST:
+                        v = tl.where(x < floor, float("-inf"), v)
+                    here = tl.max(v, axis=0)
+                    it = tl.min(tl.where(v == here, token, 0x7FFFFFFF), axis=0)
+                    wins = (here > exact) | ((here == exact) & (it < winner))
+                    winner = tl.where(wins, it, winner)
+                    exact = tl.where(wins, here, exact)
     tl.store(out + i, tl.where(good, winner, -1).to(tl.int64))
 
 
@@ -272,4 +297,6 @@ def gumbel_winners(
 
 
 def _tiling(n_rows: int, n_tokens: int) -> Tiling:
-    return Tiling(1024, n_blocks_a_part(n_rows, n_tokens, 1024))
+    """Choose what was fastest for 1, 32 and 256 rows (`benchmarks/gpu_step.py`)."""
+    n_blocks = n_rows * triton.cdiv(n_tokens, 512) // 1024
+    return Tiling(2048, 1, 8) if n_blocks < 2 else Tiling(512, min(n_blocks, 16))

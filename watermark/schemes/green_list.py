@@ -56,17 +56,17 @@ class GreenList(Scheme):
             raise ConfigError(f"green-list: delta must be finite and > 0, got {self.delta}")
 
     @property
-    def _first_red(self) -> int:
+    def first_red(self) -> int:
         """The least word of the first red cell."""
         return -(-(self.n_green << 32) // self.n_cells)
 
     def embed(self, logits: Tensor, words: Tensor) -> Tensor:
         """Add delta to green logits; see `Scheme.embed`."""
-        return logits + self.delta * (words < self._first_red).to(logits.dtype)
+        return logits + self.delta * (words < self.first_red).to(logits.dtype)
 
     def score(self, words: NDArray[np.uint32]) -> NDArray[np.float64]:
         """Return 1 for green and 0 for red; see `Scheme.score`."""
-        green: NDArray[np.bool_] = words[0].astype(np.uint64) < np.uint64(self._first_red)
+        green: NDArray[np.bool_] = words[0].astype(np.uint64) < np.uint64(self.first_red)
         return green.astype(np.float64)
 
     @property

@@ -42,26 +42,26 @@ class RedGreen(Scheme):
     delta: float = 2.0
 
     def __post_init__(self) -> None:
-        if not 0 < self._threshold < 1 << 32:
+        if not 0 < self.first_red < 1 << 32:
             raise ConfigError(f"red-green: gamma must lie in (0, 1), got {self.gamma}")
         if not (self.delta > 0 and math.isfinite(self.delta)):
             raise ConfigError(f"red-green: delta must be finite and > 0, got {self.delta}")
 
     @property
-    def _threshold(self) -> int:
+    def first_red(self) -> int:
         """Words below it are green: the integer decides, so that no float comparison does."""
         return round(self.gamma * 2**32) if 0 < self.gamma < 1 else 0
 
     def embed(self, logits: Tensor, words: Tensor) -> Tensor:
         """Add delta to green logits; see `Scheme.embed`."""
-        return logits + self.delta * (words < self._threshold).to(logits.dtype)
+        return logits + self.delta * (words < self.first_red).to(logits.dtype)
 
     def score(self, words: NDArray[np.uint32]) -> NDArray[np.float64]:
         """Return 1 for green and 0 for red; see `Scheme.score`."""
-        green: NDArray[np.bool_] = words[0] < self._threshold
+        green: NDArray[np.bool_] = words[0] < self.first_red
         return green.astype(np.float64)
 
     @property
     def law(self) -> Bernoulli:
         """Bernoulli with the exact green probability of 32-bit words."""
-        return Bernoulli(self._threshold / 2**32)
+        return Bernoulli(self.first_red / 2**32)

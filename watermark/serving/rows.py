@@ -165,12 +165,15 @@ def tilt_logits(
         nothing finite come back unchanged, as do those that the gate leaves unmarked.
     """
     usable = torch.isfinite(logits.amax(dim=1))[:, None]
-    scale = temperatures[:, None]
-    scaled = torch.where(usable, logits, 0.0) / scale
-    marked = _marked(rows.step(config), scaled) * scale
+    step, scale = rows.step(config), temperatures[:, None]
     if config.min_entropy:
+        scaled = torch.where(usable, logits, 0.0) / scale
         least = None if cut is None else cutoffs(scaled, cut)
         usable = usable & has_entropy(scaled, config.min_entropy, least)[:, None]
+    if step.marks_rows(logits):
+        scales = torch.where(usable[:, 0], temperatures, 0.0)
+        return step.mark_rows(logits.clone(memory_format=torch.contiguous_format), scales=scales)
+    marked = _marked(step, torch.where(usable, logits, 0.0) / scale) * scale
     return torch.where(usable, marked, logits)
 
 
