@@ -1,0 +1,115 @@
+"""Marking the candidates that an engine has left of its vocabulary, one request at a time."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from watermark.config import WatermarkConfig
+from watermark.keys import Key
+from watermark.prf import NativePrf
+from watermark.serving.requests import MetContexts, Tally
+from watermark.serving.rows import Rows, warm_up
+
+__all__ = ["CandidateMarker", "CandidateRow"]
+
+
+@final
+class CandidateRow(NamedTuple):
+    """One response under way.
+
+    Attributes:
+        key: int64, shape (1, k), the bits of its key's integers.
+        coin_seed: its coins', in [0, 2^63).
+        met: its contexts.
+    """
+
+    key: Tensor
+    coin_seed: int
+    met: MetContexts
+
+    def __repr__(self) -> str:
+        return "CandidateRow(key hidden)"
+
+
+@final
+class CandidateMarker:
+    """Marks candidates in any order.
+
+    Args:
+        config: the deployment.
+        vocabulary: V; a whole vocabulary in its order is marked by a kernel, where there is one.
+    """
+
+    def __init__(self, config: WatermarkConfig, vocabulary: int) -> None:
+        self._config, self._vocabulary = config, vocabulary
+        self._has_kernel = config.scheme.takes_gumbel_winner and isinstance(
+            config.source, NativePrf
+        )
+        self.tally = Tally()
+        if self._has_kernel:
+            warm_up(config, vocabulary)
+
+    def start(self, key: Key, coin_seed: int) -> CandidateRow:
+        """Begin a response.
+
+        Args:
+            key: marks it.
+            coin_seed: in [0, 2^63); the same gives the same coins.
+
+        Returns:
+            The row.
+        """
+        source = self._config.source
+        bits = torch.from_numpy(source.key_of(key).view(np.int64))[None]
+        met = MetContexts(self._config.context_width, source.marks_repeats)
+        return CandidateRow(bits, coin_seed, met)
+
+    def mark(
+        self,
+        row: CandidateRow,
+        response: list[int],
+        token_ids: NDArray[np.int64],
+        logits: NDArray[np.float32],
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]] | None:
+        """Mark one step.
+
+        Args:
+            row: from `start`.
+            response: the tokens so far, without the prompt.
+            token_ids: int64, shape (K,), the candidates, distinct.
+            logits: float32, shape (K,), theirs, temperature and truncation done.
+
+        Returns:
+            Places of the candidates that are left, int64, and their logits, float32, both of
+            shape (K',); None where nothing is to be done: no context of its own, or logits
+            without a largest number, which must not stop a server.
+        """
+        if not row.met.is_new(response):
+            return None
+        if not len(logits) or not np.isfinite(logits.max()):
+            self.tally.add("bad logits", "logits without a largest number stay unmarked")
+            return None
+        h = self._config.context_width
+        step = Rows(
+            row.key,
+            torch.tensor([response[len(response) - h :]], dtype=torch.int64),
+            torch.tensor([row.coin_seed]),
+            torch.tensor([len(response)]),
+        ).step(self._config)
+        given = torch.from_numpy(logits)[None]
+        if self._has_kernel and self._is_whole(token_ids):
+            winner = step.winners(given).numpy()
+            return winner, logits[winner]
+        words = step.words(torch.from_numpy(token_ids)[None])
+        marked = self._config.scheme.embed(given, words)[0].numpy()
+        places = np.flatnonzero(marked > -np.inf)
+        return places, marked[places]
+
+    def _is_whole(self, token_ids: NDArray[np.int64]) -> bool:
+        n = self._vocabulary
+        return len(token_ids) == n and bool((token_ids == np.arange(n)).all())
