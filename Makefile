@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check lint types vectors install clean engines test-engines
+.PHONY: demo test check lint types vectors install clean engines engines-llama-cpp test-engines
 
 demo: install
 	$(BIN)/heirmark demo --output demo-run
@@ -40,8 +40,15 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 # Other systems' own code, each in its own environment: the oracles of tests/engines. NAME.nodeps
 # lists packages of which only a part is asked, without what the rest would need (CUDA builds).
 ENGINES := $(patsubst tests/engines/%.txt,.engines/%/.installed,$(wildcard tests/engines/*.txt))
+# Compiled from its source, which takes longer than all others together: only when asked for.
+LLAMA_CPP := .engines/llama_cpp/.installed
 
-engines: $(ENGINES)
+engines: $(filter-out $(LLAMA_CPP),$(ENGINES))
+
+engines-llama-cpp: $(LLAMA_CPP)
+
+# Without its image part, which is half of the work.
+$(LLAMA_CPP): export CMAKE_ARGS = -DLLAVA_BUILD=OFF
 
 .engines/%/.installed: tests/engines/%.txt
 	$(PYTHON) -m venv .engines/$*

@@ -87,6 +87,9 @@ def _refusals(llama: Llama, path: str, policy: Policy, foreign: str) -> dict[str
         "unknown key": said({"heirmark_key_id": "nobody"}),
         "own key": said({"heirmark_key": "31337"}),
         "opt out": said({"heirmark_opt_out": True}),
+        "nested": _refusal(
+            lambda: llama.create_completion("A", logits_processor=[_named("east")])  # type: ignore[arg-type, list-item]
+        ),
         "sample": _refusal(lambda: _sample_alone(path, policy)),
         "twice": _refusal(lambda: mark_llama(llama, policy)),
         "no llama": _refusal(lambda: mark_llama(object(), policy)),

@@ -151,6 +151,7 @@ def test_a_green_list_marks_greedy_decoding(
         ("unknown key", "RequestError", "names no key"),
         ("own key", "RequestError", "keys are chosen on the server"),
         ("opt out", "RequestError", "marks all of its text"),
+        ("nested", "RequestError", "not a processor among others"),
         ("sample", "GenerationError", "where the prompt ends"),
         ("twice", "GenerationError", "marked already"),
         ("no llama", "GenerationError", "no Llama"),

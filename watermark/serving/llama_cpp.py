@@ -157,7 +157,12 @@ class _Marking:
 
 
 def _terms(options: Mapping[str, Any]) -> RequestTerms:
-    processors = options.get("logits_processor")
+    processors = options.get("logits_processor") or ()
+    if any(isinstance(processor, RequestProcessors) for processor in processors):
+        raise RequestError(
+            "RequestProcessors is not a processor among others: give it as logits_processor, and "
+            "the others to it"
+        )
     arguments = processors.arguments if isinstance(processors, RequestProcessors) else {}
     temperature = options.get("temp", 1.0)
     is_greedy = 0 <= temperature < _GREEDY
