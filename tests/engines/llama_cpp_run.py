@@ -10,8 +10,9 @@ from typing import Any
 from llama_cpp import Llama
 from llama_cpp.llama_speculative import LlamaPromptLookupDecoding
 
-from watermark.config import preset
+from watermark.config import WatermarkConfig, preset
 from watermark.errors import WatermarkError
+from watermark.schemes.red_green import RedGreen
 from watermark.serving.llama_cpp import RequestProcessors, mark_llama
 from watermark.serving.policy import Policy, load_policy
 from watermark.tokens import load_tokenizer
@@ -150,7 +151,7 @@ def main() -> None:
     seeded = [_chat(llama, prompts[0], keys[0], seed=5, max_tokens=20)[0] for _ in range(2)]
     _, stopped = _chat(llama, prompts[2], keys[0], stop=["."])
     constrained = []
-    for seed in range(3):
+    for seed in range(2):
         form = {"type": "json_object", "schema": SCHEMA}
         _, reply = _chat(
             llama, "Describe a sailor.", keys[0], seed=seed, max_tokens=120, response_format=form
@@ -193,7 +194,7 @@ def _drafted(path: str, policy: Policy) -> list[int]:
 def _green(path: str, policy: Policy, prompt: str) -> list[int]:
     """Greedy decoding, which a red-green list marks as well."""
     llama = Llama(path, n_ctx=512, verbose=False)
-    mark_llama(llama, Policy(preset("red-green"), policy.keys, policy.default))
+    mark_llama(llama, Policy(WatermarkConfig(RedGreen(0.5, 4.0), 2), policy.keys, policy.default))
     reply: Any = llama.create_chat_completion(
         [{"role": "user", "content": prompt}], max_tokens=80, temperature=0.0
     )

@@ -17,6 +17,7 @@ from watermark.config import WatermarkConfig, preset
 from watermark.key_files import save_key
 from watermark.keys import SecretKey
 from watermark.models import find_smollm2_gguf, resolve_model
+from watermark.schemes.red_green import RedGreen
 from watermark.tokens import TextTokenizer, load_tokenizer
 
 pytestmark = [pytest.mark.model, pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -139,7 +140,8 @@ def test_drafted_text_is_marked(reply: dict[str, Any], tokenizer: TextTokenizer)
 def test_a_green_list_marks_greedy_decoding(
     reply: dict[str, Any], tokenizer: TextTokenizer
 ) -> None:
-    assert _log10_p(reply["greedy"], "north", tokenizer, preset("red-green")) < FOUND
+    config = WatermarkConfig(RedGreen(0.5, 4.0), 2)
+    assert _log10_p(reply["greedy"], "north", tokenizer, config) < FOUND
 
 
 @pytest.mark.parametrize(

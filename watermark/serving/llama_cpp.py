@@ -157,8 +157,8 @@ class _Marking:
 
 
 def _terms(options: Mapping[str, Any]) -> RequestTerms:
-    processors = options.get("logits_processor") or ()
-    if any(isinstance(processor, RequestProcessors) for processor in processors):
+    processors = options.get("logits_processor")
+    if any(isinstance(processor, RequestProcessors) for processor in processors or ()):
         raise RequestError(
             "RequestProcessors is not a processor among others: give it as logits_processor, and "
             "the others to it"
