@@ -83,8 +83,8 @@ def _running(folder: Path) -> Iterator[str]:
         "LITELLM_TELEMETRY": "False",
     }
     command = [
-        BIN / "litellm", "--config", folder / "config.yaml", "--host", "127.0.0.1", "--port",
-        str(port),
+        str(BIN / "litellm"), "--config", str(folder / "config.yaml"), "--host", "127.0.0.1",
+        "--port", str(port),
     ]  # fmt: skip
     with log.open("w") as out:
         server = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=environment)

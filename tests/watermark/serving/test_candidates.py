@@ -25,7 +25,8 @@ def _words(config: WatermarkConfig, ids: np.ndarray, stream: int) -> np.ndarray:
     words = config.source.under(KEY)
     h = config.context_width
     hashes = words.context_hashes(np.array([RESPONSE[len(RESPONSE) - h :]], dtype=np.int64))
-    return words.words(hashes, ids[None], stream)[0]
+    found: np.ndarray = words.words(hashes, ids[None], stream)[0]
+    return found
 
 
 @pytest.mark.parametrize("name", ["default", "gumbel"])

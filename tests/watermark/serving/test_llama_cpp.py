@@ -57,7 +57,7 @@ class _Chain:
         n = len(logits)
         # The library leaves them sorted where it has cut something.
         order = np.argsort(-logits)
-        memory = (_Candidate * n)(*[(int(i), float(logits[i]), 0.0) for i in order])
+        memory = (_Candidate * n)(*[_Candidate(int(i), float(logits[i]), 0.0) for i in order])
         array = _Array(memory, n, -1, True)
         for _, apply in self.samplers:
             if apply is not None:
