@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import NamedTuple, final
 
 import numpy as np
@@ -11,9 +12,10 @@ from torch import Tensor
 
 from watermark.config import WatermarkConfig
 from watermark.keys import Key
+from watermark.marking import MarkedStep
 from watermark.prf import NativePrf
 from watermark.serving.requests import MetContexts, Tally
-from watermark.serving.rows import Rows, warm_up
+from watermark.serving.rows import warm_up
 
 __all__ = ["CandidateMarker", "CandidateRow"]
 
@@ -95,15 +97,16 @@ class CandidateMarker:
             self.tally.add("bad logits", "logits without a largest number stay unmarked")
             return None
         h = self._config.context_width
-        step = Rows(
+        coin = torch.tensor([_coin(row.coin_seed, len(response))], dtype=torch.float64)
+        step = MarkedStep(
+            self._config,
             row.key,
             torch.tensor([response[len(response) - h :]], dtype=torch.int64),
-            torch.tensor([row.coin_seed]),
-            torch.tensor([len(response)]),
-        ).step(self._config)
+            self._config.scheme.route(coin),
+        )
         given = torch.from_numpy(logits)[None]
         if self._has_kernel and self._is_whole(token_ids):
-            winner = step.winners(given).numpy()
+            winner = _winner(step, given)
             return winner, logits[winner]
         words = step.words(torch.from_numpy(token_ids)[None])
         marked = self._config.scheme.embed(given, words)[0].numpy()
@@ -113,3 +116,26 @@ class CandidateMarker:
     def _is_whole(self, token_ids: NDArray[np.int64]) -> bool:
         n = self._vocabulary
         return len(token_ids) == n and bool((token_ids == np.arange(n)).all())
+
+
+def _coin(seed: int, position: int) -> float:
+    """Flip a coin in [0, 1), the same again for the same seed and position; no secret.
+
+    `Rows.coins` serves batches: for one row its many small operations would cost as much as
+    everything else here.
+    """
+    name = seed.to_bytes(8) + position.to_bytes(8)
+    return int.from_bytes(blake2b(name, digest_size=4, person=b"heirmark coin").digest()) / 2**32
+
+
+def _winner(step: MarkedStep, logits: Tensor) -> NDArray[np.int64]:
+    """Find the winner of one row by one thread: the others would only spin, and cost more."""
+    from numba import get_num_threads, set_num_threads
+
+    n_threads = get_num_threads()
+    set_num_threads(1)
+    try:
+        found: NDArray[np.int64] = step.winners(logits).numpy()
+    finally:
+        set_num_threads(n_threads)
+    return found
