@@ -40,14 +40,14 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 # Other systems' own code, each in its own environment: the oracles of tests/engines. NAME.nodeps
 # lists packages of which only a part is asked, without what the rest would need (CUDA builds).
 ENGINES := $(patsubst tests/engines/%.txt,.engines/%/.installed,$(wildcard tests/engines/*.txt))
-# Compiled from its source, which takes longer than all others together: only when asked for.
+# Compiled from its source, which takes minutes of all cores: only when asked for.
 LLAMA_CPP := .engines/llama_cpp/.installed
 
 engines: $(filter-out $(LLAMA_CPP),$(ENGINES))
 
 engines-llama-cpp: $(LLAMA_CPP)
 
-# Without its image part, which is half of the work.
+# Without its part for images, which nobody asks here.
 $(LLAMA_CPP): export CMAKE_ARGS = -DLLAVA_BUILD=OFF
 
 .engines/%/.installed: tests/engines/%.txt

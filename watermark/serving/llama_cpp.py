@@ -71,8 +71,8 @@ def mark_llama(llama: Any, policy: Policy, *, tokenizer: TextTokenizer | None = 
     Args:
         llama: a llama_cpp.Llama.
         policy: who is marked with which key.
-        tokenizer: that of the model, such as `load_tokenizer(model.gguf)`; it is compared with the
-            config's and with how `llama` cuts text.
+        tokenizer: that of the model, such as `load_tokenizer("tokenizer.json")`; it is compared
+            with the config's and with how `llama` cuts text.
 
     Raises:
         GenerationError: a Llama that was marked before, or a version that is built otherwise.
