@@ -4,7 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check lint types vectors install clean engines available-engines test-engines
+.PHONY: demo test check lint types vectors install clean engines available-engines \
+  engines-llama-cpp test-engines
 
 demo: install
 	$(BIN)/heirmark demo --output demo-run
@@ -40,8 +41,17 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 # Other systems' own code, each in its own environment: the oracles of tests/engines. NAME.nodeps
 # lists packages of which only a part is asked, without what the rest would need (CUDA builds).
 ENGINES := $(patsubst tests/engines/%.txt,.engines/%/.installed,$(wildcard tests/engines/*.txt))
+# Compiled from its source, which takes minutes of all cores: only when asked for.
+LLAMA_CPP := .engines/llama_cpp/.installed
 
-engines: $(ENGINES)
+QUICK := $(filter-out $(LLAMA_CPP),$(ENGINES))
+
+engines: $(QUICK)
+
+engines-llama-cpp: $(LLAMA_CPP)
+
+# Without its part for images, which nobody asks here.
+$(LLAMA_CPP): export CMAKE_ARGS = -DLLAVA_BUILD=OFF
 
 .engines/%/.installed: tests/engines/%.txt
 	$(PYTHON) -m venv .engines/$*
@@ -58,7 +68,7 @@ engines: $(ENGINES)
 # What cannot be built here is said, and its tests are skipped for that reason.
 available-engines:
 	@mkdir -p .engines
-	@for name in $(patsubst .engines/%/.installed,%,$(ENGINES)); do \
+	@for name in $(patsubst .engines/%/.installed,%,$(QUICK)); do \
 	  if $(MAKE) --no-print-directory .engines/$$name/.installed >.engines/$$name.log 2>&1; then \
 	    rm -f .engines/$$name.unavailable; \
 	  else \

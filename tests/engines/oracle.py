@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-__all__ = ["ask", "python_of"]
+__all__ = ["ENGINES", "ROOT", "ask", "python_of"]
 
-ENGINES = Path(__file__).parents[2] / ".engines"
+ROOT = Path(__file__).parents[2]
+ENGINES = ROOT / ".engines"
 
 
 def python_of(engine: str) -> Path:

@@ -17,8 +17,10 @@ or do not want to be marked: "refuse", or "unmarked", and then they are counted.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple, final
@@ -35,6 +37,7 @@ __all__ = [
     "Policy",
     "RequestTerms",
     "Ruling",
+    "current_policy",
     "load_policy",
 ]
 
@@ -201,6 +204,28 @@ def load_policy(path: str | Path) -> Policy:
         payload.get("greedy", "refuse"),
         payload.get("opt_out", "refuse"),
     )
+
+
+def current_policy() -> Policy:
+    """Read the policy that the environment variable HEIRMARK_POLICY names, once.
+
+    Returns:
+        The policy.
+
+    Raises:
+        ConfigError: no such variable; otherwise as `load_policy`.
+    """
+    path = os.environ.get(POLICY_VARIABLE)
+    if not path:
+        raise ConfigError(
+            f"the environment variable {POLICY_VARIABLE} must name the serving policy, a JSON file"
+        )
+    return _loaded(path)
+
+
+@cache
+def _loaded(path: str) -> Policy:
+    return load_policy(path)
 
 
 def _read(path: Path) -> dict[str, Any]:
