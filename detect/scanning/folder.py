@@ -103,7 +103,8 @@ class _Totals(NamedTuple):
 
 @contextmanager
 def _open(path: Path) -> Iterator[Any]:
-    with np.load(path, allow_pickle=False) as stored:
+    # Opened here: numpy leaves a damaged file open.
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
         yield stored
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
@@ -108,7 +109,7 @@ def open_binary(source: str) -> IO[bytes]:
     try:
         if not is_url(source):
             return Path(source).open("rb")
-        store, path = import_extra("fsspec.core").url_to_fs(source)
+        store, path = _kept_store(source)
         return cast(IO[bytes], store.open(path, "rb"))
     except FileNotFoundError:
         raise DocumentError(
@@ -118,6 +119,13 @@ def open_binary(source: str) -> IO[bytes]:
         ) from None
     except Exception as error:
         raise _unreachable(source, error) from None
+
+
+@lru_cache(maxsize=64)
+def _kept_store(source: str) -> tuple[Any, str]:
+    """An archive (zip://) closes its open files when nobody holds it any more."""
+    store, path = import_extra("fsspec.core").url_to_fs(source)
+    return store, path
 
 
 def _stamp(info: dict[str, Any]) -> str:
