@@ -144,7 +144,9 @@ def _compiled(
 
     def take(which: NDArray[np.int64]) -> Pairs:
         at = places[which]
-        return Pairs(ids[at[:, None] + np.arange(-h, 0)], ids[at])
+        # A token that is scored has all of its context before it.
+        contexts = np.lib.stride_tricks.sliding_window_view(ids, max(h, 1))[at - h, :h]
+        return Pairs(contexts, ids[at])
 
     return ScoredBatch(
         n_tokens,

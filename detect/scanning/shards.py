@@ -19,7 +19,7 @@ __all__ = ["NextPart", "Progress", "ShardReader"]
 
 # Tokenised together: enough for the compiled kernels, little enough for the memory.
 _BATCH_CHARACTERS: Final = 1 << 20
-_BATCH_IDS: Final = 1 << 18
+_BATCH_IDS: Final = 1 << 20
 _BATCH_DOCUMENTS: Final = 4096
 # A part is stored when it holds so many pairs: what a kill can lose, and what is held in memory.
 _PART_PAIRS: Final = 1 << 22
