@@ -122,13 +122,8 @@ def _order(
         # Before hours of work, not after them.
         import_extra("pyarrow")
     n_sampled = sample_size(config, n_decoys)
-    scan = ScanPlan(
-        config,
-        config.source.key_of(key),
-        score,
-        seed,
-        min(sample or n_sampled, n_sampled and 1 << 62),
-    )
+    n_sampled = (sample or n_sampled) if n_sampled else 0
+    scan = ScanPlan(config, config.source.key_of(key), score, seed, n_sampled)
     plan = Plan(config, key, alpha, DIRECT_EFFECT, n_decoys, seed, scan.scorer)
     return ScanOrder(source, columns, plan, scan, tokenizer, skip_bad, table)
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -26,67 +24,69 @@ ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AUTH_MODE": "disabled",
 }
-Command = Callable[..., list[str | Path]]
 
 
 @pytest.fixture
-def command(tokenizer_folder: Path, tmp_path: Path) -> Command:
-    """A scan of four files with copies and a bad line; its results go to OUT.json, OUT.parquet."""
+def corpus(tmp_path: Path) -> Path:
+    """Four files with copies, an empty text and ids."""
     if not RAY.exists():
         pytest.skip("the environment of ray is not built; run: make engines")
-    save_key(SecretKey(bytes(range(32))), tmp_path / "k.json")
-    (tmp_path / "corpus").mkdir()
-    words, rng = PARAGRAPH.split(), np.random.default_rng(1)
+    folder, words = tmp_path / "corpus", PARAGRAPH.split()
+    folder.mkdir()
+    rng = np.random.default_rng(1)
     for i in range(4):
-        texts = [" ".join(rng.choice(words, 80)) for _ in range(300)]
-        lines = [json.dumps({"id": f"{i}-{j}", "text": text}) for j, text in enumerate(texts)]
-        (tmp_path / "corpus" / f"{i}.jsonl").write_text("\n".join([*lines, lines[0], "{bad"]))
-
-    def arguments(python: str | Path, out: str, *options: str) -> list[str | Path]:
-        return [
-            python, "-m", "detect", "scan", tmp_path / "corpus", "--key", tmp_path / "k.json",
-            "--tokenizer", tokenizer_folder, "--skip-bad", "--decoys", "99", "--workers", "2",
-            "--output", tmp_path / f"{out}.json", "--documents", tmp_path / f"{out}.parquet",
-            *options,
-        ]  # fmt: skip
-
-    return arguments
+        rows: list[dict[str, object]] = [
+            {"id": f"{i}-{j}", "text": " ".join(rng.choice(words, 60))} for j in range(60)
+        ]
+        rows += [rows[0], {"text": ""}, {"token_ids": rng.integers(2, 400, 90).tolist()}]
+        (folder / f"{i}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return folder
 
 
-def _run(arguments: list[str | Path]) -> None:
-    done = subprocess.run(arguments, env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
+def _command(corpus: Path, tokenizer: Path, out: Path, crew: str) -> list[str | Path]:
+    return [
+        RAY if crew == "ray" else sys.executable, "-m", "tests.detect.scanning.scan_command",
+        corpus, tokenizer, out / "parts", out / "r.json", out / "d.parquet", crew,
+    ]  # fmt: skip
 
 
-def test_ray_gives_the_bytes_of_one_machine(command: Command, tmp_path: Path) -> None:
-    _run(command(sys.executable, "here"))
-    _run(command(RAY, "ray", "--ray"))
-    for kind in ("json", "parquet"):
-        here = (tmp_path / f"here.{kind}").read_bytes()
-        assert here == (tmp_path / f"ray.{kind}").read_bytes(), kind
-    assert json.loads((tmp_path / "ray.json").read_text())["n_documents"] == 4 * 301
-    assert not (tmp_path / "ray.json.scan").exists()
+def _run(command: list[str | Path], code: int = 0) -> str:
+    done = subprocess.run(command, env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == code, done.stderr[-2000:]
+    return done.stderr
 
 
-def test_killed_on_ray_it_goes_on(command: Command, tmp_path: Path) -> None:
-    """On this machine even: a cluster that is gone need not come back."""
-    _run(command(sys.executable, "here"))
-    with subprocess.Popen(command(RAY, "ray", "--ray"), env=ENVIRONMENT, cwd=ROOT) as process:
-        while not list((tmp_path / "ray.json.scan").glob("*.npz")):
+def _bytes(out: Path) -> tuple[bytes, bytes]:
+    return (out / "r.json").read_bytes(), (out / "d.parquet").read_bytes()
+
+
+def test_ray_gives_the_bytes_of_one_process_also_after_a_kill(
+    corpus: Path, tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    here, ray = tmp_path / "here", tmp_path / "ray"
+    _run(_command(corpus, tokenizer_folder, here, "1"))
+    command = _command(corpus, tokenizer_folder, ray, "ray")
+    with subprocess.Popen(command, env=ENVIRONMENT, cwd=ROOT) as process:
+        while not list((ray / "parts").glob("*.npz")):
             assert process.poll() is None
             time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-    _run(command(sys.executable, "ray"))
-    assert (tmp_path / "here.json").read_bytes() == (tmp_path / "ray.json").read_bytes()
+        process.kill()
+    _run(command)
+    assert _bytes(here) == _bytes(ray)
 
 
-def test_a_bad_document_and_an_absent_cluster_are_told(command: Command) -> None:
-    arguments = command(RAY, "ray", "--ray")
-    arguments.remove("--skip-bad")
-    for extra, message in (([], "line 302: not JSON"), (["127.0.0.1:1"], "no Ray cluster")):
-        done = subprocess.run(
-            [*arguments, *extra], env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True
-        )
-        assert done.returncode == 1, done.stderr[-2000:]
-        assert message in done.stderr
-        assert "Traceback" not in done.stderr
+def test_the_command_scans_on_ray_and_tells_what_is_wrong(
+    corpus: Path, tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    save_key(SecretKey(bytes(range(32))), tmp_path / "k.json")
+    command = [
+        RAY, "-m", "detect", "scan", corpus, "--key", tmp_path / "k.json", "--decoys", "0",
+        "--tokenizer", tokenizer_folder, "--output", tmp_path / "r.json", "--workers", "2", "--ray",
+    ]  # fmt: skip
+    _run([*command])
+    assert json.loads((tmp_path / "r.json").read_text())["n_documents"] == 4 * 63
+    assert "no Ray cluster" in _run([*command, "127.0.0.1:1"], code=1)
+    (corpus / "0.jsonl").write_text('{"text": "x"}\n{bad')
+    said = _run(command, code=1)
+    assert "0.jsonl, line 2: not JSON" in said
+    assert "Traceback" not in said

@@ -1,6 +1,8 @@
 """A scan in a process of its own, in shards and parts so small that it can be killed anywhere.
 
-python -m tests.detect.scanning.scan_command CORPUS TOKENIZER FOLDER RESULT TABLE WORKERS
+    python -m tests.detect.scanning.scan_command CORPUS TOKENIZER FOLDER RESULT TABLE CREW
+
+CREW: 1 is this process, another number so many, "ray" two Ray tasks.
 """
 
 from __future__ import annotations
@@ -45,6 +47,14 @@ def order_for(
     )
 
 
+def _crew(name: str) -> Any:
+    if name == "ray":
+        from detect.scanning.on_ray import RayCrew
+
+        return RayCrew(None, 2)
+    return contextlib.nullcontext(OneProcess()) if name == "1" else Processes(int(name))
+
+
 def main() -> int:
     source, tokenizer, folder, result, table, workers = sys.argv[1:]
     order = order_for(source, load_tokenizer(tokenizer), table=Path(table))
@@ -53,12 +63,10 @@ def main() -> int:
         return ShardReader(*fields, part_pairs=300)
 
     running.ShardReader = small  # type: ignore[assignment, misc]
-    crew: Any = OneProcess() if workers == "1" else Processes(int(workers))
+    crew = _crew(workers)
     try:
-        with contextlib.ExitStack() as stack:
-            if workers != "1":
-                stack.enter_context(crew)
-            found = run_scan(order, Path(folder), crew, Quiet())
+        with crew as hands:
+            found = run_scan(order, Path(folder), hands, Quiet())
             with atomic_writer(result) as file:
                 file.write(dump_json(found.to_dict()))
     except WatermarkError as error:
