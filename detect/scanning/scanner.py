@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detect.scanning.batches import ScoredBatch, score_batch
+from detect.scanning.encoding import encode_texts
 from detect.scanning.parts import (
     Bad,
     DocumentColumns,
@@ -82,9 +83,8 @@ class Scanner:
         Returns:
             Their part.
         """
-        encoded = iter(
-            self.tokenizer.encode_many([d.text for d in documents if d.text is not None])
-        )
+        written = [d.text for d in documents if d.text is not None]
+        encoded = iter(encode_texts(self.tokenizer, written))
         texts: list[NDArray[np.int64]] = []
         kept: list[Located] = []
         bad: list[Bad] = []

@@ -38,7 +38,7 @@ def corpus(tmp_path: Path) -> Path:
         rows: list[dict[str, object]] = [
             {"id": f"{i}-{j}", "text": " ".join(rng.choice(words, 60))} for j in range(60)
         ]
-        rows += [rows[0], {"text": ""}, {"token_ids": rng.integers(2, 400, 90).tolist()}]
+        rows += [rows[0], {"text": ""}, {"token_ids": rng.integers(2, 300, 90).tolist()}]
         (folder / f"{i}.jsonl").write_text("\n".join(map(json.dumps, rows)))
     return folder
 
