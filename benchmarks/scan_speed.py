@@ -146,6 +146,27 @@ def _text(folder: Path, key: Path, megabytes: int, repeats: int, seed: int) -> d
     }
 
 
+def _phases(folder: Path, megabytes: int, repeats: int, seed: int) -> dict[str, Any]:
+    """What scanning costs by phase, beside its tokenizer in the same process."""
+    path = folder / "phases.jsonl"
+    _write_text(path, megabytes * 10**6, seed)
+    os.environ["RAYON_NUM_THREADS"] = "1"
+    runs = [_ask("phases", path) for _ in range(repeats)]
+
+    def ratio(run: dict[str, Any], *phases: str) -> float:
+        alone = float(run["tokenizer_alone"]["processor_s"])
+        return alone / sum(run[phase]["processor_s"] for phase in phases)
+
+    growing = ("scanning", "adding_up")
+    return {
+        "megabytes": megabytes,
+        "runs": runs,
+        "median_speed_ratio_of_scanning": median(ratio(run, "scanning") for run in runs),
+        "median_speed_ratio_of_what_grows": median(ratio(run, *growing) for run in runs),
+        "median_speed_ratio_of_all": median(ratio(run, *growing, "finalising") for run in runs),
+    }
+
+
 def _ids(repeats: int) -> dict[str, Any]:
     """Detection where ids are given, one core, one key."""
     rounds = []
@@ -194,7 +215,9 @@ def _ray(folder: Path, megabytes: int, repeats: int, seed: int) -> dict[str, Any
 
 
 @click.command()
-@click.option("--case", type=click.Choice(["text", "ids", "memory", "ray"]), required=True)
+@click.option(
+    "--case", type=click.Choice(["text", "phases", "ids", "memory", "ray"]), required=True
+)
 @click.option("--megabytes", default=64, help="Of text.")
 @click.option("--sizes", default="100,300,1000", help="Megabytes of ids, for --case memory.")
 @click.option("--repeats", default=3)
@@ -208,6 +231,8 @@ def main(case: str, megabytes: int, sizes: str, repeats: int, seed: int) -> None
         match case:
             case "text":
                 measured = _text(folder, folder / "k.json", megabytes, repeats, seed)
+            case "phases":
+                measured = _phases(folder, megabytes, repeats, seed)
             case "ids":
                 measured = _ids(repeats)
             case "memory":

@@ -46,6 +46,79 @@ def encoding(path: str) -> dict[str, Any]:
     return {**found, "tokens": n_tokens}
 
 
+def phases(path: str) -> dict[str, Any]:
+    """Processor seconds of a scan by phase, and of the tokenizer alone, in one process."""
+    import tempfile
+    from collections import Counter
+
+    from detect.documents import Columns
+    from detect.finding import Plan
+    from detect.scanning.folder import PartFolder
+    from detect.scanning.pieces import cut_corpus
+    from detect.scanning.plans import ScanPlan
+    from detect.scanning.pool import add_pools, pool_groups
+    from detect.scanning.running import _Named
+    from detect.scanning.scanner import Scanner
+    from detect.scanning.shards import ShardReader
+    from detect.scanning.summary import finalise
+    from detect.text import DIRECT_EFFECT
+    from watermark.config import preset
+    from watermark.keys import SecretKey
+    from watermark.tokens import load_tokenizer
+
+    config, key = preset("default"), SecretKey(bytes(range(32)))
+    scan = ScanPlan(config, config.source.key_of(key))
+    plan = Plan(config, key, 1e-6, DIRECT_EFFECT, 0, 0, scan.scorer)
+    corpus, tokenizer = cut_corpus(path, Columns()), load_tokenizer("smollm2")
+    reader = ShardReader(Scanner(scan, tokenizer), corpus.pieces, Columns(), skips_bad=False)
+    n = len(corpus.shards)
+    # Compiled or loaded before the clock runs.
+    rng = np.random.default_rng(0)
+    ids = [rng.integers(2, _VOCABULARY, _DOCUMENT) for _ in range(600)]
+    score_and_add(scan, ids)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = PartFolder(Path(temporary))
+
+        def scanned() -> None:
+            for number, shard in enumerate(corpus.shards):
+                reader.scan_into(folder, number, shard)
+
+        found = {"scanning": _timed(0, scanned)}
+        pools = [part.pool for part in folder.parts(n)]
+        sums: Any = None
+
+        def added() -> None:
+            nonlocal sums
+            sums = add_pools(pools, pool_groups(pools))
+
+        found["adding_up"] = _timed(0, added)
+
+        def named(lines: Counter[int]) -> _Named:
+            return _Named(corpus.pieces, [0] * len(corpus.pieces))
+
+        parts = folder.parts(n)
+        result: Any = None
+
+        def finalised() -> None:
+            nonlocal result
+            result = finalise(parts, sums, plan=plan, scan=scan, naming=named)
+
+        found["finalising"] = _timed(0, finalised)
+    found["tokenizer_alone"] = encoding(path)
+    return {"tokens": result.n_tokens, "documents": result.n_documents, **found}
+
+
+def score_and_add(scan: Any, ids: Any) -> None:
+    """Run every kernel once."""
+    from detect.scanning.batches import score_batch
+    from detect.scanning.parts import PoolColumns
+    from detect.scanning.pool import add_pools, in_buckets, pool_groups
+
+    batch = score_batch(ids, scan, [0, 1], _VOCABULARY)
+    pool = in_buckets(PoolColumns(batch.hashes, batch.ranks, batch.units))
+    add_pools([pool], pool_groups([pool]))
+
+
 def ids(name: str, n_tokens: int = 12_000_000) -> dict[str, Any]:
     """Our detection: which tokens are scored, each document's sum, and one p-value of all."""
     from detect.scanning.batches import score_batch
@@ -136,7 +209,8 @@ def ray(path: str, n_workers: str) -> dict[str, Any]:
 def main() -> None:
     case, *arguments = sys.argv[1:]
     cases: dict[str, Callable[..., dict[str, Any]]] = {
-        "encoding": encoding, "ids": ids, "transformers": transformers, "vllm": vllm, "ray": ray,
+        "encoding": encoding, "phases": phases, "ids": ids, "ray": ray,
+        "transformers": transformers, "vllm": vllm,
     }  # fmt: skip
     print(json.dumps(cases[case](*arguments)))
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, final
+from typing import Any, Final, NamedTuple, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,8 @@ from watermark.errors import ConfigError, DocumentError
 from watermark.files import atomic_binary_writer, atomic_writer, dump_json, read_json
 
 __all__ = ["PartFolder", "Position", "StoredPart"]
+
+_PARTS: Final = "[0-9][0-9][0-9][0-9][0-9]-[0-9][0-9][0-9]*.np[yz]"
 
 
 class Position(NamedTuple):
@@ -134,6 +136,9 @@ class PartFolder:
         if described.exists():
             self._check(read_json(described), manifest)
         else:
+            # Of a scan whose folder was being cleared away: whose parts they are nobody knows.
+            for part in self.path.glob(_PARTS):
+                part.unlink()
             with atomic_writer(described) as file:
                 file.write(dump_json(manifest))
         for left in self.path.glob(".*.tmp"):

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol, final
 
@@ -65,6 +66,7 @@ class ScanOrder:
         """Name all that decides the parts; no secret."""
         return {
             "format": _FORMAT,
+            "version": version("heirmark"),
             "source": self.source,
             "files": [list(stamp) for stamp in corpus.stamps],
             "pieces": [list(piece) for piece in corpus.pieces],

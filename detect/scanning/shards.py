@@ -107,6 +107,7 @@ class ShardReader:
         """
         first, start = folder.resume(number, shard)
         if start is None:
+            report(Progress(sum(p.size for p in self.pieces[shard.first : shard.end]), 0, 0))
             return
         for index, (part, following) in enumerate(self.parts(shard, start, report), first):
             folder.store(number, index, part, following)

@@ -167,6 +167,20 @@ def test_another_scan_does_not_go_on_from_here(
     assert str(order.scan.key_integers[0]) not in saved
 
 
+def test_parts_of_nobody_knows_which_scan_are_not_taken(
+    corpus: Path, tokenizer: TextTokenizer, tmp_path: Path
+) -> None:
+    """Killed while its folder was cleared away, a scan leaves parts without a description."""
+    order = order_for(str(corpus), tokenizer)
+    own = run_scan(order, tmp_path / "own", OneProcess(), Quiet()).to_dict()
+    other = replace(order, plan=replace(order.plan, key=SecretKey(bytes(32))))
+    integers = order.plan.config.source.key_of(other.plan.key)
+    other = replace(other, scan=replace(order.scan, key_integers=integers))
+    run_scan(other, tmp_path / "left", OneProcess(), Quiet())
+    (tmp_path / "left" / "scan.json").unlink()
+    assert run_scan(order, tmp_path / "left", OneProcess(), Quiet()).to_dict() == own
+
+
 def test_a_changed_file_is_another_corpus(tokenizer: TextTokenizer, tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("one two three four five six")
