@@ -6,7 +6,9 @@ which needs no folder that the nodes share; killed there, the same command goes 
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from importlib import import_module
 from typing import Any, Final, final
 
@@ -69,7 +71,7 @@ class RayCrew:
         """Scan every shard that is not done; see `Crew`."""
         n = self._n or int(self._ray.cluster_resources().get("CPU", 1))
         task = self._ray.remote(num_returns="streaming", runtime_env=_ONE_THREAD)(_parts)
-        shared = self._ray.put(reader)
+        shared = self._ray.put(pickle.dumps(reader))
         todo = iter(enumerate(corpus.shards))
         running: dict[Any, int] = {}
         indices: dict[int, int] = {}
@@ -110,13 +112,21 @@ _ONE_THREAD: Final = {
 }
 
 
-def _parts(
-    reader: ShardReader, shard: Shard, start: Position
-) -> Iterator[tuple[NextPart, Progress]]:
-    done: list[Progress] = []
-    for part in reader.parts(shard, start, done.append):
+@lru_cache(maxsize=1)
+def _reader_of(pickled: bytes) -> ShardReader:
+    """Ray would make the tokenizer anew for each task, which takes a second."""
+    reader: ShardReader = pickle.loads(pickled)  # noqa: S301  (from our own process)
+    return reader
+
+
+def _parts(pickled: bytes, shard: Shard, start: Position) -> Iterator[tuple[NextPart, Progress]]:
+    done = [_NOTHING]
+    for part in _reader_of(pickled).parts(shard, start, done.append):
         yield part, Progress(*(sum(column) for column in zip(*done, strict=True)))
-        done.clear()
+        done[:] = [_NOTHING]
+
+
+_NOTHING: Final = Progress(0, 0, 0)
 
 
 def _own_error(error: Any) -> Exception:
