@@ -21,23 +21,22 @@ from detect.commands.options import (
     PATH,
     Stopped,
     assessment_options,
-    corpus_options,
     profile_summary,
     show,
 )
 from detect.commands.power import power
 from detect.commands.probe import probe
 from detect.commands.profile import profile
+from detect.commands.scan import scan
 from detect.commands.watch import watch
 from detect.interrupts import run_interruptible
-from watermark.cli import FiniteRange, chosen_config, heirmark, progress
+from watermark.cli import FiniteRange, chosen_config, heirmark
 from watermark.errors import ConfigError, ResultError
 from watermark.files import atomic_writer, dump_json, read_json, read_text_file
 from watermark.key_files import load_key
 from watermark.schemes.laws import Exponential
 
 if TYPE_CHECKING:
-    from detect.documents import Columns
     from detect.profiles import ProfileSearch
 
 __all__ = ["main"]
@@ -141,44 +140,6 @@ def _search(written: str, folder: Path, **assessment: Any) -> ProfileSearch:
 
 
 @heirmark.command()
-@click.argument("source")
-@assessment_options
-@corpus_options
-def scan(
-    source: str,
-    key_path: Path,
-    preset_name: str | None,
-    config_path: Path | None,
-    tokenizer: str,
-    alpha: float,
-    n_decoys: int,
-    seed: int,
-    score: str | None,
-    as_json: bool,
-    output: Path | None,
-    columns: Columns,
-) -> None:
-    """Test a corpus: JSONL(.gz, .zst), Parquet, .txt, a folder, or datasets:NAME[:split]."""
-    from detect.corpus import scan_corpus
-    from detect.documents import read_documents
-    from watermark.tokens import load_tokenizer
-
-    with progress(None, "scanning", "tok") as bar:
-        result = scan_corpus(
-            read_documents(source, columns),
-            tokenizer=load_tokenizer(tokenizer),
-            config=chosen_config(preset_name, config_path),
-            key=load_key(key_path),
-            alpha=alpha,
-            n_decoys=n_decoys,
-            seed=seed,
-            score=score,
-            on_document=bar.update,
-        )
-    show(result.to_dict(), as_json, output)
-
-
-@heirmark.command()
 @click.argument("result", type=PATH)
 @click.option("--output", "-o", type=PATH, help="HTML file.  [default: RESULT with .html]")
 def report(result: Path, output: Path | None) -> None:
@@ -232,7 +193,7 @@ def demo(output: Path, model: str, quick: bool, as_json: bool) -> None:
 
 
 _COMMANDS = (
-    probe, locate, fraction, watch, power, calibrate, counterfactuals, config, profile,
+    scan, probe, locate, fraction, watch, power, calibrate, counterfactuals, config, profile,
 )  # fmt: skip
 for _command in _COMMANDS:
     heirmark.add_command(_command)

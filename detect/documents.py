@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,11 +16,25 @@ from typing import IO, Any, Final, NamedTuple, cast, final
 from watermark.errors import DocumentError, MissingExtraError
 from watermark.files import read_text_file
 
-__all__ = ["Columns", "Document", "read_documents"]
+__all__ = [
+    "COMPRESSED",
+    "DATASETS",
+    "JSONL",
+    "Columns",
+    "Document",
+    "check_columns",
+    "document_of",
+    "import_extra",
+    "open_stream",
+    "parse_line",
+    "read_documents",
+]
 
-_JSONL: Final = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson")
-_DATASETS: Final = "datasets:"
-_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+JSONL: Final = (
+    ".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson", ".ndjson.gz", ".ndjson.zst"
+)  # fmt: skip
+COMPRESSED: Final = (".gz", ".zst")
+DATASETS: Final = "datasets:"
 
 
 @final
@@ -65,8 +78,8 @@ def read_documents(source: str | Path, columns: Columns = Columns()) -> Iterator
         DocumentError: missing or damaged; names file and line, row or byte.
         MissingExtraError: Parquet or `datasets` without the extra "corpus".
     """
-    if str(source).startswith(_DATASETS):
-        yield from _from_datasets(str(source).removeprefix(_DATASETS), columns)
+    if str(source).startswith(DATASETS):
+        yield from _from_datasets(str(source).removeprefix(DATASETS), columns)
         return
     path = Path(source)
     if not path.exists():
@@ -79,11 +92,11 @@ def read_documents(source: str | Path, columns: Columns = Columns()) -> Iterator
 
 
 def _is_corpus(path: Path) -> bool:
-    return path.is_file() and path.name.endswith((*_JSONL, ".parquet", ".txt"))
+    return path.is_file() and path.name.endswith((*JSONL, ".parquet", ".txt"))
 
 
 def _from_file(path: Path, columns: Columns) -> Iterator[Document]:
-    if path.name.endswith(_JSONL):
+    if path.name.endswith(JSONL):
         return _from_jsonl(path, columns)
     if path.suffix == ".parquet":
         return _from_parquet(path, columns)
@@ -95,37 +108,66 @@ def _from_file(path: Path, columns: Columns) -> Iterator[Document]:
 def _from_jsonl(path: Path, columns: Columns) -> Iterator[Document]:
     number = 0
     try:
-        with _open(path) as file:
+        with open_stream(path.open("rb"), path.name) as file:
             for raw in file:
                 number += 1
                 if raw.strip():
-                    yield _document(_parsed(raw, path, number), columns, f"{path}, line {number}")
+                    source = f"{path}, line {number}"
+                    yield document_of(parse_line(raw, source), columns, source)
     except (EOFError, zlib.error, OSError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise DocumentError(f"{path}, after line {number}: cannot be read: {reason}") from None
 
 
-def _open(path: Path) -> IO[bytes]:
-    if path.suffix == ".gz":
-        return cast(IO[bytes], gzip.open(path, "rb"))
-    if path.suffix == ".zst":
-        pyarrow = _import("pyarrow")
-        return cast(IO[bytes], _Lines(pyarrow.CompressedInputStream(str(path), "zstd")))
-    return path.open("rb")
+def open_stream(file: IO[bytes], name: str) -> IO[bytes]:
+    """Read a file's lines, unpacked.
+
+    Args:
+        file: the file as it stands, open for reading; closed with what is returned.
+        name: its name, whose ending says how it is packed.
+
+    Returns:
+        A file of bytes to iterate over, as a context manager.
+
+    Raises:
+        MissingExtraError: zstd without the extra "corpus".
+    """
+    if name.endswith(".gz"):
+        return cast(IO[bytes], _Closing(gzip.GzipFile(fileobj=file), file))
+    if name.endswith(".zst"):
+        pyarrow = import_extra("pyarrow")
+        return cast(IO[bytes], _Lines(pyarrow.CompressedInputStream(file, "zstd"), file))
+    return file
+
+
+@final
+class _Closing:
+    """A gzip file that closes what it reads from."""
+
+    def __init__(self, unpacked: gzip.GzipFile, file: IO[bytes]) -> None:
+        self._unpacked, self._file = unpacked, file
+
+    def __enter__(self) -> gzip.GzipFile:
+        return self._unpacked
+
+    def __exit__(self, *exception: object) -> None:
+        self._unpacked.close()
+        self._file.close()
 
 
 @final
 class _Lines:
     """Lines of a pyarrow stream, which knows only blocks."""
 
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
+    def __init__(self, stream: Any, file: IO[bytes]) -> None:
+        self._stream, self._file = stream, file
 
     def __enter__(self) -> _Lines:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._stream.close()
+        self._file.close()
 
     def __iter__(self) -> Iterator[bytes]:
         rest = b""
@@ -136,33 +178,45 @@ class _Lines:
             yield rest
 
 
-def _parsed(raw: bytes, path: Path, number: int) -> dict[str, Any]:
+def parse_line(raw: bytes, source: str) -> dict[str, Any]:
+    """Parse a line of JSONL.
+
+    Args:
+        raw: the line.
+        source: where it stands.
+
+    Returns:
+        The object.
+
+    Raises:
+        DocumentError: not UTF-8, not JSON, not an object.
+    """
     try:
         record = json.loads(raw.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise DocumentError(
-            f"{path}, line {number}: not UTF-8 at byte {error.start} of the line"
+            f"{source}: not UTF-8 at byte {error.start} of the line", reason="not_utf8"
         ) from None
     except (ValueError, RecursionError) as error:
-        raise DocumentError(f"{path}, line {number}: not JSON: {error}") from None
+        raise DocumentError(f"{source}: not JSON: {error}", reason="not_json") from None
     if not isinstance(record, dict):
         raise DocumentError(
-            f"{path}, line {number}: expected a JSON object, got {type(record).__name__}"
+            f"{source}: expected a JSON object, got {type(record).__name__}", reason="not_an_object"
         )
     return record
 
 
 def _from_parquet(path: Path, columns: Columns) -> Iterator[Document]:
-    pyarrow, parquet = _import("pyarrow"), _import("pyarrow.parquet")
+    pyarrow, parquet = import_extra("pyarrow"), import_extra("pyarrow.parquet")
     row = 0
     try:
         with parquet.ParquetFile(path) as file:
             wanted = [c for c in columns if c in file.schema_arrow.names]
-            _check_columns(set(file.schema_arrow.names), columns, str(path))
+            check_columns(set(file.schema_arrow.names), columns, str(path))
             for batch in file.iter_batches(batch_size=1024, columns=wanted):
                 for record in batch.to_pylist():
                     row += 1
-                    yield _document(record, columns, f"{path}, row {row}")
+                    yield document_of(record, columns, f"{path}, row {row}")
     except DocumentError:
         raise
     except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
@@ -172,7 +226,7 @@ def _from_parquet(path: Path, columns: Columns) -> Iterator[Document]:
 
 
 def _from_datasets(name: str, columns: Columns) -> Iterator[Document]:
-    datasets = _import("datasets")
+    datasets = import_extra("datasets")
     name, _, split = name.partition(":")
     load = datasets.load_from_disk if (Path(name) / "state.json").exists() else None
     try:
@@ -182,7 +236,7 @@ def _from_datasets(name: str, columns: Columns) -> Iterator[Document]:
             else datasets.load_dataset(name, split=split or "train", streaming=True)
         )
         for number, record in enumerate(rows):
-            yield _document(record, columns, f"datasets:{name}, row {number}")
+            yield document_of(record, columns, f"datasets:{name}, row {number}")
     except DocumentError:
         raise
     except Exception as error:
@@ -192,14 +246,30 @@ def _from_datasets(name: str, columns: Columns) -> Iterator[Document]:
         ) from None
 
 
-def _document(record: dict[str, Any], columns: Columns, source: str) -> Document:
-    _check_columns(set(record), columns, source)
+def document_of(record: dict[str, Any], columns: Columns, source: str) -> Document:
+    """Take a record's text or ids.
+
+    Args:
+        record: fields by name.
+        columns: names of the fields that are read.
+        source: where it stands; also its name, if the record has none.
+
+    Returns:
+        The document.
+
+    Raises:
+        DocumentError: neither text nor ids.
+    """
+    check_columns(set(record), columns, source)
     name = record.get(columns.id)
     name = str(name) if name is not None else source.rpartition("/")[2]
     text = record.get(columns.text)
     if isinstance(text, str):
-        if not text.isascii() and _SURROGATE.search(text):
-            raise DocumentError(f"{source}: not valid Unicode: a lone surrogate in the text")
+        if not text.isascii() and not _is_unicode(text):
+            raise DocumentError(
+                f"{source}: not valid Unicode: a lone surrogate in the text",
+                reason="invalid_unicode",
+            )
         return Document(name, source, text)
     ids = record.get(columns.token_ids)
     if text is None and ids is not None and _are_ids(ids):
@@ -207,23 +277,54 @@ def _document(record: dict[str, Any], columns: Columns, source: str) -> Document
     found = type(text).__name__ if text is not None else type(ids).__name__
     raise DocumentError(
         f"{source}: expected text in {columns.text!r} or a list of ids in "
-        f"{columns.token_ids!r}, got {found}"
+        f"{columns.token_ids!r}, got {found}",
+        reason="no_text_and_no_ids",
     )
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _are_ids(ids: Any) -> bool:
     return isinstance(ids, list) and all(type(i) is int and 0 <= i < 1 << 32 for i in ids)
 
 
-def _check_columns(present: set[str], columns: Columns, source: str) -> None:
+def check_columns(present: set[str], columns: Columns, source: str) -> None:
+    """Refuse a record, or a table, that has neither field.
+
+    Args:
+        present: names of its fields.
+        columns: names of the fields that are read.
+        source: where it stands.
+
+    Raises:
+        DocumentError: lists the fields that there are.
+    """
     if not present & {columns.text, columns.token_ids}:
         raise DocumentError(
             f"{source}: no field {columns.text!r} and no {columns.token_ids!r}; it has: "
-            f"{', '.join(sorted(present)) or 'none'}. Name the field with --text-field"
+            f"{', '.join(sorted(present)) or 'none'}. Name the field with --text-field",
+            reason="no_text_and_no_ids",
         )
 
 
-def _import(name: str) -> Any:
+def import_extra(name: str) -> Any:
+    """Import a module of the extra "corpus".
+
+    Args:
+        name: its full name.
+
+    Returns:
+        The module.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
     from importlib import import_module
 
     try:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,12 @@ __all__ = [
     "Curve",
     "Finding",
     "Plan",
+    "Sums",
     "assess_scores",
+    "conclude",
+    "curve_of",
+    "curve_points",
+    "decoys_of",
     "mark_strength",
     "null_tail",
     "settle",
@@ -38,6 +43,8 @@ __all__ = [
 _CURVE_POINTS = 200
 # Each point of a table's curve is a convolution of its own.
 _TABLE_CURVE_POINTS = 60
+# A convolution of so many scores takes up to half a second.
+_LONG, _LONG_CURVE_POINTS = 300_000, 15
 
 
 @final
@@ -189,32 +196,78 @@ def assess_scores(
     Returns:
         The finding.
     """
-    law, n = plan.scoring.law, len(scores)
     statistic = float(scores.sum())
     null = null_tail(plan, contexts, tokens, statistic)
-    decoys = None
+    decoys = decoys_of(plan, Pairs(contexts, tokens), statistic)
+    return conclude(plan, Sums(len(scores), statistic, null), decoys, _curve(plan, scores))
+
+
+class Sums(NamedTuple):
+    """Scored pairs, the sum of their scores, and its tail under the null."""
+
+    n_scored: int
+    statistic: float
+    null: Tail
+
+
+def decoys_of(plan: Plan, pairs: Pairs, statistic: float) -> DecoyResult | None:
+    """Rank a sum of scores among decoy keys, where these were asked for or alone tell.
+
+    Args:
+        plan: what was fixed beforehand.
+        pairs: the scored pairs, distinct.
+        statistic: the sum of their scores.
+
+    Returns:
+        The rank, or None.
+    """
+    n = len(pairs.tokens)
+    n_decoys = plan.n_decoys or (AUTOMATIC if plan.config.source.null == "decoys" else 0)
+    if not n_decoys or not n:
+        return None
+    return run_decoys(
+        plan.scoring,
+        pairs.contexts,
+        pairs.tokens,
+        statistic - n * plan.scoring.law.mean,
+        n_decoys=n_decoys,
+        seed=plan.seed,
+        source=plan.config.source,
+    )
+
+
+def conclude(
+    plan: Plan,
+    sums: Sums,
+    decoys: DecoyResult | None,
+    curve: Curve | None,
+    *,
+    decoys_null: Tail | None = None,
+) -> Finding:
+    """Put a finding together; see `assess_scores`.
+
+    Args:
+        plan: what was fixed beforehand.
+        sums: the statistic and its tail.
+        decoys: the decoys' word, if there were any.
+        curve: evidence against tokens scored.
+        decoys_null: tail of the pairs that the decoys ranked, where they are a sample.
+
+    Returns:
+        The finding.
+    """
+    n, statistic, null = sums
     by_decoys = plan.config.source.null == "decoys"
-    n_decoys = plan.n_decoys or (AUTOMATIC if by_decoys else 0)
-    if n_decoys and n:
-        decoys = run_decoys(
-            plan.scoring,
-            contexts,
-            tokens,
-            statistic - n * law.mean,
-            n_decoys=n_decoys,
-            seed=plan.seed,
-            source=plan.config.source,
-        )
     if by_decoys and decoys:
         null = _ranked(null, decoys)
-    verdict, warnings = settle(plan, null, decoys, n)
+    verdict, warnings = settle(plan, null, decoys, n, decoys_null)
     if by_decoys and decoys and decoys.is_best and decoys.p_value > plan.alpha:
         warnings += (
             f"The words of {plan.config.source.name} depend on each other, so that only decoy keys "
             f"give a p-value, and {decoys.n_decoys} of them none below {decoys.p_value:.1g}; for "
             f"the level {plan.alpha:g} ask for {math.ceil(1 / plan.alpha)}.",
         )
-    return Finding(plan, statistic, n, null, decoys, verdict, _curve(plan, scores), warnings)
+    return Finding(plan, statistic, n, null, decoys, verdict, curve, warnings)
 
 
 def _ranked(null: Tail, decoys: DecoyResult) -> Tail:
@@ -246,7 +299,11 @@ def null_tail(
 
 
 def settle(
-    plan: Plan, null: Tail, decoys: DecoyResult | None, n_scored: int
+    plan: Plan,
+    null: Tail,
+    decoys: DecoyResult | None,
+    n_scored: int,
+    decoys_null: Tail | None = None,
 ) -> tuple[Verdict, tuple[str, ...]]:
     """Decide, unless the decoys contradict the parametric p-value: then they win.
 
@@ -255,12 +312,13 @@ def settle(
         null: the tail.
         decoys: the decoys' word, if there were any.
         n_scored: pairs in the statistic.
+        decoys_null: tail of the pairs that the decoys ranked, where they are a sample.
 
     Returns:
         The verdict, and warnings.
     """
     verdict = decide(null, n_scored, alpha=plan.alpha, n_powered=plan.n_powered)
-    if decoys and decoys.contradicts(null.log10_p):
+    if decoys and decoys.contradicts((decoys_null or null).log10_p):
         return Verdict.INCONCLUSIVE, (
             f"{decoys.n_at_least} of {decoys.n_decoys} decoy keys reach the statistic, which the "
             "parametric p-value rules out: some pairs are not independent. The decoys' p-value "
@@ -270,13 +328,41 @@ def settle(
 
 
 def _curve(plan: Plan, scores: NDArray[np.float64]) -> Curve | None:
-    n = len(scores)
+    n_points = curve_points(plan, len(scores))
+    if not n_points:
+        return None
+    ends = np.unique(np.linspace(1, len(scores), n_points).round().astype(np.int64))
+    return curve_of(plan, ends, np.cumsum(scores)[ends - 1])
+
+
+def curve_points(plan: Plan, n_scored: int) -> int:
+    """Choose how many points a curve has; 0 where there is none.
+
+    Args:
+        plan: what was fixed beforehand.
+        n_scored: pairs in the statistic.
+
+    Returns:
+        At most `n_scored`.
+    """
     # Sums of scores with laws of their own have no prefixes here; nor have dependent words.
-    if n == 0 or isinstance(plan.scoring.law, MixedLaw):
-        return None
-    if plan.config.source.null != "independent":
-        return None
-    n_points = _TABLE_CURVE_POINTS if isinstance(plan.scoring.law, Tabulated) else _CURVE_POINTS
-    ends = np.unique(np.linspace(1, n, min(n, n_points)).round().astype(np.int64))
-    logs = log_tails(plan.scoring.law, np.cumsum(scores)[ends - 1], ends) / math.log(10)
+    if isinstance(plan.scoring.law, MixedLaw) or plan.config.source.null != "independent":
+        return 0
+    if not isinstance(plan.scoring.law, Tabulated):
+        return min(n_scored, _CURVE_POINTS)
+    return min(n_scored, _TABLE_CURVE_POINTS if n_scored < _LONG else _LONG_CURVE_POINTS)
+
+
+def curve_of(plan: Plan, ends: NDArray[np.int64], statistics: NDArray[np.float64]) -> Curve:
+    """Compute the evidence of growing numbers of pairs.
+
+    Args:
+        plan: what was fixed beforehand.
+        ends: int64, numbers of pairs, ascending.
+        statistics: float64, their sums of scores.
+
+    Returns:
+        The curve.
+    """
+    logs = log_tails(plan.scoring.law, statistics, ends) / math.log(10)
     return Curve(tuple(ends.tolist()), tuple(np.round(logs, 4).tolist()))

@@ -88,7 +88,7 @@ def holm(log10_ps: NDArray[np.float64]) -> NDArray[np.float64]:
     """
     m = len(log10_ps)
     order = np.argsort(log10_ps, kind="stable")
-    steps = log10_ps[order] + np.array([math.log10(m - i) for i in range(m)])
+    steps = log10_ps[order] + np.log10(np.arange(m, 0, -1))
     adjusted = np.empty(m)
     adjusted[order] = np.minimum(np.maximum.accumulate(steps), 0.0)
     return adjusted

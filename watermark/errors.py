@@ -36,7 +36,15 @@ class FingerprintError(WatermarkError, ValueError):
 
 
 class DocumentError(WatermarkError, ValueError):
-    """An input document or corpus that cannot be read; names file and line."""
+    """An input document or corpus that cannot be read; names file and line.
+
+    Attributes:
+        reason: one word for it, by which a scan counts such documents.
+    """
+
+    def __init__(self, message: str, *, reason: str = "unreadable") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class GenerationError(WatermarkError):

@@ -9,11 +9,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any, BinaryIO, TextIO, cast
 
 from watermark.errors import DocumentError, ResultError
 
 __all__ = [
+    "atomic_binary_writer",
     "atomic_writer",
     "dump_json",
     "read_json",
@@ -43,19 +44,46 @@ def atomic_writer(path: str | Path) -> Iterator[TextIO]:
         with path.open("w", encoding="utf-8", newline="\n") as device:
             yield device
         return
+    with _replacing(path, "w") as file:
+        yield cast(TextIO, file)
+
+
+@contextmanager
+def atomic_binary_writer(path: str | Path) -> Iterator[BinaryIO]:
+    """Write a binary file whole or not at all, and onto the disk before it takes its place.
+
+    Args:
+        path: where it will stand; its folder is made if needed.
+
+    Yields:
+        A binary file; see `atomic_writer`.
+
+    Raises:
+        DocumentError: the place cannot be written.
+    """
+    with _replacing(Path(path), "wb") as file:
+        yield cast(BinaryIO, file)
+        # Otherwise a power cut may leave the new name on an empty file.
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def _replacing(path: Path, mode: str) -> Iterator[IO[Any]]:
     path = path.resolve()
     if _is_key_file(path):
         raise DocumentError(
             f"{path} is a key file, which cannot be made again; write to another place"
         )
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    text = {"encoding": "utf-8", "newline": "\n"} if mode == "w" else {}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
+        with temporary.open(mode, **text) as file:  # type: ignore[call-overload]
             yield file
         os.replace(temporary, path)
     except OSError as error:
-        raise DocumentError(f"cannot write {path}: {error.strerror}") from None
+        raise DocumentError(f"cannot write {path}: {error.strerror or error}") from None
     finally:
         # Where the folder itself could not be made there is nothing to clear away.
         with suppress(OSError):

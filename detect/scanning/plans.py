@@ -1,0 +1,127 @@
+"""What a scan does to every text, without the secret: it is sent to worker processes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detect.scoring.score_tables import Scorer, ScoreTable
+from detect.scoring.scorers import choose_scorer
+from watermark.config import WatermarkConfig
+from watermark.prf import NativePrf
+from watermark.schemes.laws import Exponential, Tabulated
+from watermark.word_sources import WordSource
+
+__all__ = ["ScanPlan", "sample_size", "score_step"]
+
+# Pairs that decoy keys are tried on: 999 keys take seconds. Where words depend on each other the
+# test rests on them, so that there are more.
+_SAMPLED: Final = 1 << 16
+_SAMPLED_OF_DEPENDENT: Final = 1 << 20
+
+# Scores off a lattice are rounded down to one: a sum of integers is the same in any order.
+_FINE_STEP: Final = 2.0**-32
+
+
+@final
+@dataclass(frozen=True)
+class ScanPlan:
+    """Deployment, integers of the key, score: all that scoring a text needs.
+
+    Attributes:
+        config: the deployment.
+        key_integers: uint64, shape (n_key_integers,), from `WordSource.key_of`. Secret: they reach
+            every worker, the master secret does not.
+        score: name of the score; None is the default.
+        seed: of what is drawn for a null of layers.
+        n_sampled: pairs of the sample for decoy keys; 0 for none.
+    """
+
+    config: WatermarkConfig
+    key_integers: NDArray[np.uint64]
+    score: str | None = None
+    seed: int = 0
+    n_sampled: int = 0
+
+    def __repr__(self) -> str:
+        return f"ScanPlan({self.config.source.name}, key hidden)"
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        """What scores words."""
+        return choose_scorer(self.score, self.config.scheme, "direct")
+
+    @cached_property
+    def step(self) -> float:
+        """A score is so many steps: `score_step`."""
+        return score_step(self.scorer)
+
+    @property
+    def is_native(self) -> bool:
+        """True if words are our own PRF's."""
+        return isinstance(self.config.source, NativePrf)
+
+    @property
+    def drops_contexts(self) -> bool:
+        """True if a context counts once in a text, not only a pair."""
+        return self.config.context_width > 0 and not self.config.source.marks_repeats
+
+    @property
+    def keeps_pairs(self) -> bool:
+        """True if every pair is evidence of itself, so that nothing has to be renamed."""
+        source = type(self.config.source)
+        renames = source.canonical is not WordSource.canonical
+        return not renames and source.evidence is WordSource.evidence
+
+    def units(self, words: NDArray[np.uint32]) -> NDArray[np.signedinteger]:
+        """Score words in steps, rounded down.
+
+        Args:
+            words: uint32, shape (n_streams, n).
+
+        Returns:
+            int32 where the score is on a lattice, else int64; shape (n,).
+        """
+        if isinstance(self.scorer, ScoreTable):
+            return self.scorer.units_of(words).astype(np.int32)
+        units = np.floor(self.scorer.score(words) / self.step)
+        return units.astype(np.int64 if self.step == _FINE_STEP else np.int32)
+
+    @property
+    def units_dtype(self) -> np.dtype[np.signedinteger]:
+        """Of `units`."""
+        return np.dtype(np.int64 if self.step == _FINE_STEP else np.int32)
+
+
+def score_step(scorer: Scorer) -> float:
+    """Tell of what the scores are multiples.
+
+    Args:
+        scorer: the score.
+
+    Returns:
+        The lattice's step; for scores of a continuous law 2^-32, to which they are rounded down: a
+        p-value can only grow by that.
+    """
+    if isinstance(scorer.law, Tabulated):
+        return scorer.law.step
+    return _FINE_STEP if isinstance(scorer.law, Exponential) else 1.0
+
+
+def sample_size(config: WatermarkConfig, n_decoys: int) -> int:
+    """Choose how many pairs are kept by themselves, for decoy keys and nulls of dependent words.
+
+    Args:
+        config: the deployment.
+        n_decoys: decoy keys; 0 for none.
+
+    Returns:
+        The number; 0 if nobody needs them.
+    """
+    if config.source.null != "independent":
+        return _SAMPLED_OF_DEPENDENT
+    return _SAMPLED if n_decoys else 0
