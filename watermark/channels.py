@@ -10,7 +10,7 @@ begin, or an end of what was not begun; reasoning that is not ended goes on to t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple, Self, final
 
 import numpy as np
@@ -107,6 +107,24 @@ class ReasoningChannel:
         starts = np.maximum(begun, ended)
         in_reasoning = np.where(starts > 0, begun > ended, self.starts_open)
         return Places(starts, in_reasoning, np.cumsum(covered)[:n] > 0)
+
+    def as_read(self, token_ids: NDArray[np.int64]) -> Self:
+        """Return the channel by which a text is read that may have lost its beginning.
+
+        Readers mostly see the answer alone, without the reasoning that a prompt has begun and the
+        border that ended it: only a text whose first border is an end began in reasoning.
+
+        Args:
+            token_ids: int64, shape (T,), the text.
+
+        Returns:
+            The channel, open at its start only if the text shows it.
+        """
+        if not self.starts_open:
+            return self
+        begins, ends = _ends(token_ids, self.begin_ids), _ends(token_ids, self.end_ids)
+        is_whole = len(ends) > 0 and (not len(begins) or ends[0] < begins[0])
+        return self if is_whole else replace(self, starts_open=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values that `from_dict` reads back."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -156,7 +155,7 @@ class WatermarkConfig:
 
 def _check_min_entropy(value: Any) -> None:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not (math.isfinite(value) and 0 <= value <= _MAX_MIN_ENTROPY):
+    if not is_number or not 0 <= value <= _MAX_MIN_ENTROPY:
         raise ConfigError(
             f"min_entropy must lie in 0 to {_MAX_MIN_ENTROPY:g} nats, got {value!r}; 0 marks all "
             "tokens"

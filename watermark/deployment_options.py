@@ -77,6 +77,13 @@ def deployed(config: WatermarkConfig, spared: Spared, tokenizer: str | None) -> 
         ConfigError: a value out of range, borders that cannot be used, or no tokenizer for them.
         FingerprintError: the config is bound to another tokenizer.
     """
+    config = _deployed(config, spared, tokenizer)
+    if config.leaves:
+        click.echo(f"note: {config.leaves} stay unmarked", err=True)
+    return config
+
+
+def _deployed(config: WatermarkConfig, spared: Spared, tokenizer: str | None) -> WatermarkConfig:
     if spared.min_entropy is not None:
         config = replace(config, min_entropy=spared.min_entropy)
     if spared.reasoning is None:
@@ -93,15 +100,22 @@ def deployed(config: WatermarkConfig, spared: Spared, tokenizer: str | None) -> 
         is_marked=not spared.reasoning_unmarked,
         starts_open=spared.reasoning_open,
     )
-    _warn(tokens, spared.reasoning)
+    _check_borders(tokens, spared)
     return replace(config, reasoning=channel).bound_to(tokens.fingerprint)
 
 
-def _warn(tokenizer: TextTokenizer, borders: tuple[str, str]) -> None:
-    for border in borders:
-        if not is_kept_whole(tokenizer, border):
-            click.echo(
-                f"note: {border!r} is no token of its own here, and is joined with its neighbours "
-                "in some places; there it is not seen as a border",
-                err=True,
+def _check_borders(tokenizer: TextTokenizer, spared: Spared) -> None:
+    for border in spared.reasoning or ():
+        if is_kept_whole(tokenizer, border):
+            continue
+        said = (
+            f"{border!r} is no token of its own here, and is joined with its neighbours in some "
+            "places; there it is not seen as a border"
+        )
+        if spared.reasoning_unmarked:
+            # An end that is not seen would leave the answer unmarked as well.
+            raise ConfigError(
+                f"{said}, and all that follows would stay unmarked: mark reasoning (leave out "
+                "--reasoning-unmarked), or give borders that are tokens of their own"
             )
+        click.echo(f"note: {said}", err=True)

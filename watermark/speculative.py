@@ -87,7 +87,7 @@ def speculate(
         int64, shape (1, P + T), prompt and response.
 
     Raises:
-        ConfigError: n_drafts below 1.
+        ConfigError: n_drafts below 1, or borders that are not in the vocabulary.
         GenerationError: models or inputs with which this does not work, or bad logits.
     """
     if n_drafts < 1:
@@ -100,6 +100,8 @@ def speculate(
     if stops.max_length is None:
         raise GenerationError("the stopping criteria hold no MaxLengthCriteria; add one")
     _check_models(target, draft)
+    if marker is not None and marker.config.reasoning is not None:
+        marker.config.reasoning.check_vocabulary(target.config.get_text_config().vocab_size)
     run = _Run(_Reader(target), _Reader(draft), marker, processors, stops, n_drafts, generator)
     return run.finish(prompt_ids, on_round)
 

@@ -125,7 +125,7 @@ def select_pairs(
     reasons = np.zeros(len(token_ids), np.int8)
     starts = np.zeros(len(tokens), np.int64)
     if reasoning is not None:
-        places = reasoning.place(token_ids)
+        places = reasoning.as_read(token_ids).place(token_ids)
         starts = places.starts[h:-1]
         _drop(reasons, places.on_border, Reason.BORDER)
         if not reasoning.is_marked:

@@ -32,7 +32,7 @@ GATEWAY: dict[str, Any] = {
         "metadata.tenant": {"m1": "west"},
     },
     "default": None,
-    "models": ["smollm2", "hosted"],
+    "unmarked_models": ["other"],
 }
 
 
@@ -176,18 +176,22 @@ def test_what_a_client_says_about_marks_is_dropped(
     assert not gone & set(asked)
 
 
-def test_a_fallback_is_marked_as_well(upstream: ChatServer, proxy: str) -> None:
-    """What a client has the proxy try next brings settings of its own."""
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"fallbacks": ["hosted"]},
+        {"fallbacks": [{"model": "hosted", "extra_body": {}}]},
+        {"user_config": {"model_list": []}},
+    ],
+)
+def test_a_way_around_the_model_is_refused(
+    upstream: ChatServer, proxy: str, more: dict[str, Any]
+) -> None:
     upstream.reset()
-    upstream.faults.append(lambda handler: handler.reply(500, b"{}"))
-    other = {"vllm_xargs": {"heirmark_key_id": "west"}}
-    status, text = _post(
-        proxy, "sk-north", fallbacks=[{"model": "hosted", "extra_body": other}], num_retries=0
-    )
-    assert status == 200, text
-    assert len(upstream.requests) > 1
-    for _, asked in upstream.requests:
-        assert asked["vllm_xargs"] == {"heirmark_key_id": "north"}
+    for model in ("smollm2", "other"):
+        status, text = _post(proxy, "sk-north", model=model, **more)
+        assert status == 400, text
+    assert not upstream.requests
 
 
 def test_text_completions_and_streams_carry_the_key(upstream: ChatServer, proxy: str) -> None:

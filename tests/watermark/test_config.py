@@ -57,6 +57,12 @@ def test_what_is_spared_is_written_only_where_it_is_set(tmp_path: Path) -> None:
     assert spared.leaves == "tokens of less than 0.5 nats and reasoning"
 
 
+@pytest.mark.parametrize("value", [-0.1, 5.1, 10**400, float("nan"), float("inf"), True, "1", None])
+def test_a_gate_is_a_number_of_nats(value: object) -> None:
+    with pytest.raises(ConfigError, match="min_entropy must lie in"):
+        WatermarkConfig.from_dict({**preset("default").to_dict(), "min_entropy": value})
+
+
 @pytest.mark.parametrize("width", [-1, 0, 17])
 def test_context_width_has_limits(width: int) -> None:
     with pytest.raises(ConfigError, match="context_width"):

@@ -46,6 +46,9 @@ class CandidateMarker:
     Args:
         config: the deployment.
         vocabulary: V; a whole vocabulary in its order is marked by a kernel, where there is one.
+
+    Raises:
+        ConfigError: the config's borders are not in the vocabulary.
     """
 
     def __init__(self, config: WatermarkConfig, vocabulary: int) -> None:
@@ -54,6 +57,8 @@ class CandidateMarker:
             config.source, NativePrf
         )
         self.tally = Tally()
+        if config.reasoning is not None:
+            config.reasoning.check_vocabulary(vocabulary)
         if self._has_kernel:
             warm_up(config, vocabulary)
 

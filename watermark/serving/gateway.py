@@ -4,18 +4,19 @@
      "engine": "vllm",
      "tenants": {"team_id": {"research": "tenant-a"}, "user_id": {"u-17": "tenant-b"}},
      "default": null,
-     "models": ["smollm2"]}
+     "unmarked_models": ["embeddings-small", "another-vendors"]}
 
-The file names keys; the keys themselves lie with the engine (`watermark.serving.policy`). Tenants
-are told apart by what the gateway itself knows of who asks, in the order of the file, never by a
-field of the request.
+Every model is the marked engine's, unless the file says that it may answer without a mark: a name
+that is spelled otherwise, or a list of names, is not let through. The file names keys; the keys
+themselves lie with the engine (`watermark.serving.policy`). Tenants are told apart by what the
+gateway itself knows of who asks, in the order of the file, never by a field of the request.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, final, get_args
@@ -29,17 +30,19 @@ GATEWAY_VARIABLE: Final = "HEIRMARK_GATEWAY"
 Engine = Literal["vllm", "sglang", "own"]
 
 _FORMAT: Final = "heirmark-gateway-1"
-_FIELDS: Final = ("format", "engine", "tenants", "default", "models", "processor")
-_OPTIONAL: Final = frozenset({"models", "processor"})
+_FIELDS: Final = ("format", "engine", "tenants", "default", "unmarked_models", "processor")
+_OPTIONAL: Final = frozenset({"unmarked_models", "processor"})
 _ATTRIBUTES: Final = re.compile(r"team_id|user_id|org_id|key_alias|(team_)?metadata\.\w+")
 _PREFIX: Final = "heirmark"
 # vLLM's and SGLang's own marks, and code that SGLang would run.
 _CLIENTS_NEVER_SET: Final = ("watermarking", "watermark", "custom_logit_processor")
 _ARGUMENTS: Final = {"vllm": "vllm_xargs", "sglang": "custom_params"}
-# A fallback is another request, with settings of its own; and what is named here would be dropped
-# on the way.
-_FALLBACKS: Final = ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks")
+# What is named here would be dropped on the way.
 _DROPS: Final = "additional_drop_params"
+# Other ways to name a model, with settings of its own, that the key would not reach.
+_ROUTES: Final = (
+    "fallbacks", "context_window_fallbacks", "content_policy_fallbacks", "user_config",
+)  # fmt: skip
 _TEXT: Final = frozenset({"completion", "acompletion", "text_completion", "atext_completion"})
 _WITHOUT_TEXT: Final = re.compile(
     r"a?(embedding|image_\w+|moderation|transcription|speech|rerank|search|ocr|vector_store\w*)"
@@ -59,14 +62,14 @@ class Gateway:
         tenants: by what they are told apart (team_id, user_id, org_id, key_alias, metadata.NAME,
             team_metadata.NAME), then from its value to the name of a key.
         default: the key of everybody else; None refuses them.
-        models: the gateway's names of the models that the engine serves; None is all.
+        unmarked_models: the gateway's names of models that answer without a mark.
         processor: for "sglang", `HeirmarkLogitProcessor.to_str()`.
     """
 
     engine: Engine
     tenants: Mapping[str, Mapping[str, str]]
     default: str | None
-    models: frozenset[str] | None = None
+    unmarked_models: frozenset[str] = frozenset()
     processor: str | None = None
 
     def __post_init__(self) -> None:
@@ -108,26 +111,25 @@ class Gateway:
             RequestError: a tenant without a key, or a way to answer that carries no key. Nothing
                 of what the client sent is repeated.
         """
-        removed = [name for part in _parts(body) for name in _strip(part)]
-        served = [
-            part for part in _parts(body) if self._serves(part.get("model", body.get("model")))
-        ]
-        if not served or self.engine == "own" or _WITHOUT_TEXT.fullmatch(call_type):
+        removed = _strip(body)
+        model = body.get("model")
+        may_be_unmarked = isinstance(model, str) and model in self.unmarked_models
+        if self.engine == "own" or _WITHOUT_TEXT.fullmatch(call_type):
+            return removed
+        if routes := [name for name in _ROUTES if body.get(name)]:
+            raise RequestError(
+                f'the field "{routes[0]}" would lead to a model that no key reaches; fallbacks '
+                "belong to the proxy's own configuration"
+            )
+        if may_be_unmarked:
             return removed
         if call_type not in _TEXT:
             raise RequestError(
                 f"calls of the kind {call_type} do not carry a key to the engine, so that their "
                 "text would be unmarked; use /chat/completions or /completions"
             )
-        key = self._key(who)
-        for part in served:
-            # A fallback without arguments of its own has those of the request.
-            if part is body or body not in served or "extra_body" in part or self._field in part:
-                self._place(part, key)
+        self._place(body, self._key(who))
         return removed
-
-    def _serves(self, model: object) -> bool:
-        return self.models is None or (isinstance(model, str) and model in self.models)
 
     @property
     def _field(self) -> str:
@@ -149,15 +151,6 @@ class Gateway:
         extra[field] = {**extra.get(field, {}), **part.pop(field, {}), KEY_ARGUMENT: key}
         if self.processor is not None:
             extra["custom_logit_processor"] = self.processor
-
-
-def _parts(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Go through a request and the fallbacks that it brings along."""
-    yield body
-    for name in _FALLBACKS:
-        for fallback in body.get(name) or ():
-            if isinstance(fallback, dict):
-                yield from _parts(fallback)
 
 
 def _strip(part: dict[str, Any]) -> list[str]:
@@ -223,26 +216,25 @@ def load_gateway(path: str | Path) -> Gateway:
     if missing := sorted(set(_FIELDS) - _OPTIONAL - set(payload)):
         raise ConfigError(f"{path}: the file lacks {', '.join(missing)}")
     _check_types(path, payload)
-    models = payload.get("models")
     return Gateway(
         payload["engine"],
         payload["tenants"],
         payload["default"],
-        None if models is None else frozenset(models),
+        frozenset(payload.get("unmarked_models", ())),
         payload.get("processor"),
     )
 
 
 def _check_types(path: Path, payload: dict[str, Any]) -> None:
-    tenants, models = payload["tenants"], payload.get("models")
+    tenants, models = payload["tenants"], payload.get("unmarked_models", [])
     tables = tenants.values() if isinstance(tenants, dict) else [None]
     if not all(isinstance(t, dict) and _all_text(t.values()) for t in tables):
         raise ConfigError(f'{path}: "tenants" must map attributes to tables of names of keys')
     for name in ("default", "processor"):
         if not (payload.get(name) is None or isinstance(payload[name], str)):
             raise ConfigError(f'{path}: "{name}" must be a text or null')
-    if not (models is None or (isinstance(models, list) and _all_text(models))):
-        raise ConfigError(f'{path}: "models" must be a list of names')
+    if not (isinstance(models, list) and _all_text(models)):
+        raise ConfigError(f'{path}: "unmarked_models" must be a list of names')
 
 
 def _all_text(values: Any) -> bool:

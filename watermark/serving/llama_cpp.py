@@ -86,6 +86,8 @@ def mark_llama(llama: Any, policy: Policy, *, tokenizer: TextTokenizer | None = 
     if "_init_sampler" in vars(llama):
         raise GenerationError("this Llama is marked already; load it anew for another policy")
     _check_tokenizer(llama, policy, tokenizer)
+    if policy.config.leaves:
+        _LOGGER.warning("heirmark: the config leaves %s unmarked", policy.config.leaves)
     marking = _Marking(llama, policy)
     llama.generate = marking.generate
     llama._init_sampler = marking.init_sampler

@@ -120,6 +120,13 @@ class Policy:
                 raise ConfigError(
                     f'policy field "{name}" must be "refuse" or "unmarked", got {value!r}'
                 )
+        reasoning = self.config.reasoning
+        if reasoning is not None and not reasoning.is_marked and self.opt_out == "refuse":
+            raise ConfigError(
+                "the config leaves reasoning unmarked, and a client can keep a whole answer inside "
+                "of it (a prompt, or a template's option, by which it never ends): mark reasoning, "
+                'or let the policy say "opt_out": "unmarked"'
+            )
         ids = {key.key_id for key in self.keys.values()}
         for name, key in self.keys.items():
             if name in ids and key.key_id != name:

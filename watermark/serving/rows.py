@@ -148,7 +148,6 @@ def tilt_logits(
     rows: Rows,
     logits: Tensor,
     temperatures: Tensor,
-    cut: Tensor | None = None,
 ) -> Tensor:
     """Tilt logits before the engine divides them by the temperature.
 
@@ -157,8 +156,6 @@ def tilt_logits(
         rows: what the marks depend on.
         logits: float32, shape (B, V), not yet scaled.
         temperatures: float32, shape (B,), what the engine will divide by; 1 where it is greedy.
-        cut: float64, shape (B, 3), from `stack_truncations`, what the engine will cut afterwards;
-            None cuts nothing. Only a config with an entropy gate looks at it.
 
     Returns:
         float32, shape (B, V): after the division, the marked logits. Rows with NaN, +inf or
@@ -167,9 +164,9 @@ def tilt_logits(
     usable = torch.isfinite(logits.amax(dim=1))[:, None]
     step, scale = rows.step(config), temperatures[:, None]
     if config.min_entropy:
-        scaled = torch.where(usable, logits, 0.0) / scale
-        least = None if cut is None else cutoffs(scaled, cut)
-        usable = usable & has_entropy(scaled, config.min_entropy, least)[:, None]
+        # As the model has it: a client's temperature or truncation must not switch the mark off.
+        open_rows = has_entropy(torch.where(usable, logits, 0.0), config.min_entropy)
+        usable = usable & open_rows[:, None]
     if step.marks_rows(logits):
         scales = torch.where(usable[:, 0], temperatures, 0.0)
         return step.mark_rows(logits.clone(memory_format=torch.contiguous_format), scales=scales)

@@ -17,7 +17,6 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Final, NamedTuple, final
 
 import numpy as np
@@ -25,7 +24,7 @@ import torch
 from sglang.srt.sampling.custom_logit_processor import CustomLogitProcessor
 from torch import Tensor
 
-from watermark.errors import RequestError, WatermarkError
+from watermark.errors import ConfigError, RequestError, WatermarkError
 from watermark.kernels.torch_entropy import has_entropy
 from watermark.serving.metrics import count_request
 from watermark.serving.policy import Policy, RequestTerms, current_policy
@@ -111,6 +110,13 @@ def mark_rows(policy: Policy, logits: Tensor, requests: Sequence[Any]) -> Tensor
         float32, shape (N, V).
     """
     logits = _without_unknown(logits.float(), requests)
+    try:
+        if policy.config.reasoning is not None:
+            policy.config.reasoning.check_vocabulary(logits.shape[1])
+    except ConfigError as error:
+        for request in requests:
+            _refuse(request, str(error))
+        return logits
     due = []
     for row, request in enumerate(requests):
         state = None if request is None else _state(policy, request)
@@ -135,25 +141,19 @@ def _marked(
     )
     params = [request.sampling_params for _, request, _ in due]
     temperatures = torch.tensor([p.temperature for p in params], device=logits.device)
-    # SGLang divides greedy requests by 1.
-    scaled = logits[index] / temperatures[:, None]
-    least = None
-    if config.scheme.always_samples or config.min_entropy:
-        least = _least(scaled, params)
-    if config.min_entropy:
-        kept = has_entropy(scaled, config.min_entropy, least)
-        rows, index, scaled = rows.only(kept), index[kept], scaled[kept]
-        temperatures, least = temperatures[kept], None if least is None else least[kept]
-        # What is left has passed the gate, on what SGLang itself would leave.
-        config = replace(config, min_entropy=0.0)
-    if not len(index):
-        return logits
     if not config.scheme.always_samples:
+        # SGLang divides greedy requests by 1.
         logits[index] = tilt_logits(config, rows, logits[index], temperatures)
         return logits
-    tokens = force_drawn(
-        config, rows, scaled, torch.arange(len(index), device=logits.device), least
-    )
+    scaled = logits[index] / temperatures[:, None]
+    least = _least(scaled, params)
+    if config.min_entropy:
+        kept = has_entropy(scaled, config.min_entropy, least)
+        rows, index, scaled, least = rows.only(kept), index[kept], scaled[kept], least[kept]
+    if not len(index):
+        return logits
+    every = torch.arange(len(index), device=logits.device)
+    tokens = force_drawn(config, rows, scaled, every, least)
     good = tokens != BAD_ROW
     logits[index[good]] = scaled[good]
     if n_bad := int((~good).sum()):

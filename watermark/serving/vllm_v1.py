@@ -43,6 +43,9 @@ class _Request(NamedTuple):
     response: list[int]
     met: MetContexts
 
+    def __repr__(self) -> str:
+        return "_Request(key hidden)"
+
 
 def request_terms(sampling_params: Any, unmarkable: str = "") -> RequestTerms:
     """Read what the policy needs from vLLM's SamplingParams, of either runner.
@@ -118,9 +121,8 @@ class RunnerV1:
         index = torch.tensor([i for i, _ in due], device=logits.device)
         if not self._draws:
             temperatures = torch.tensor([r.temperature or 1.0 for r in requests])
-            after = self._cut(requests, logits) if self._config.min_entropy else None
             logits[index] = tilt_logits(
-                self._config, rows, logits[index], temperatures.to(logits.device), after
+                self._config, rows, logits[index], temperatures.to(logits.device)
             )
             return logits
         least = None
@@ -147,12 +149,8 @@ class RunnerV1:
         return _Request(
             torch.from_numpy(self._config.source.key_of(key).view(np.int64)),
             int(self._rng.integers(_SEEDS)) if seed is None else seed % _SEEDS,
-            # The engine has applied min-p before a scheme that draws, and does so after the others.
-            Truncation(
-                sampling_params.top_k,
-                sampling_params.top_p,
-                0.0 if self._draws else sampling_params.min_p,
-            ),
+            # The engine has applied min-p before us.
+            Truncation(sampling_params.top_k, sampling_params.top_p),
             0.0 if sampling_params.temperature < 1e-5 else sampling_params.temperature,
             response,
             MetContexts(

@@ -118,8 +118,7 @@ class RunnerV2:
         rows = Rows(table[slots, :-1], contexts, table[slots, -1], positions)
         temperature = sampling[slots, 3].float()
         if not self._config.scheme.always_samples:
-            cut = sampling[slots, :3] if self._config.min_entropy else None
-            tilted = tilt_logits(self._config, rows, logits, temperature, cut)
+            tilted = tilt_logits(self._config, rows, logits, temperature)
             return torch.where(is_due[:, None], tilted, logits)
         cuts = (self._sampling[ours, :3] != (logits.shape[1], 1.0, 0.0)).any()
         cut = sampling[slots, :3] if cuts else None

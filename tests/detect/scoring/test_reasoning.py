@@ -86,6 +86,7 @@ def test_the_selection_is_what_the_rules_say(
         drop_repeated_contexts=direct,
         reasoning=channel,
     )
+    channel = channel.as_read(np.array(ids, np.int64))
     on_border = channel.place(np.array(ids, np.int64)).on_border
     met: set[tuple[int, tuple[int, ...]]] = set()
     pairs: list[tuple[tuple[int, ...], int]] = []
@@ -115,6 +116,20 @@ def test_the_selection_is_what_the_rules_say(
     scored = zip(selection.contexts.tolist(), selection.tokens.tolist(), strict=True)
     assert [(tuple(context), token) for context, token in scored] == pairs
     assert sum(selection.reason_counts().values()) == len(ids) - len(pairs)
+
+
+def test_an_answer_alone_is_read_where_the_prompt_has_begun_the_reasoning() -> None:
+    """Broken, nothing of an answer would be scored: it does not show where reasoning ended."""
+    channel = ReasoningChannel(BEGIN, END, is_marked=False, starts_open=True)
+    config = replace(preset("default"), reasoning=channel)
+    answer = np.arange(100, 140)
+    whole = np.concatenate([np.arange(40), END, answer])
+    alone, inside = _selected(config, answer), _selected(config, whole)
+    assert alone.n_scored == inside.n_scored == len(answer) - config.context_width
+    assert np.array_equal(alone.contexts, inside.contexts)
+    assert (inside.reasons[:40] == Reason.UNMARKED_CHANNEL).all()
+    reopened = np.concatenate([answer, BEGIN, np.arange(40), END])
+    assert _selected(config, reopened).n_scored == alone.n_scored
 
 
 @given(ids=st.lists(st.integers(0, 3), max_size=25), h=st.integers(0, 3), direct=st.booleans())

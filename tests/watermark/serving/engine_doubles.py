@@ -50,6 +50,8 @@ class Params:
 
 
 def policy_of(config: WatermarkConfig, **more: Any) -> Policy:
+    if config.reasoning is not None and not config.reasoning.is_marked:
+        more = {"opt_out": "unmarked", **more}
     return Policy(config, KEYS, "k0", frozenset(KEYS), **more)
 
 

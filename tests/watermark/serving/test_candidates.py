@@ -10,6 +10,7 @@ import pytest
 from tests.watermark.serving.engine_doubles import KEYS
 from watermark.channels import ReasoningChannel
 from watermark.config import WatermarkConfig, preset
+from watermark.errors import ConfigError
 from watermark.serving.candidates import CandidateMarker
 
 VOCABULARY = 600
@@ -85,6 +86,12 @@ def test_what_the_config_leaves_unmarked_is_left() -> None:
     # After its end contexts begin anew: one token is no context of two.
     assert _marked(config, ids, flat, [300, *RESPONSE, 301, 4]) is None
     assert _marked(config, ids, flat, [300, *RESPONSE, 301, 5, 9]) is not None
+
+
+def test_borders_beyond_the_vocabulary_are_refused() -> None:
+    channel = ReasoningChannel((VOCABULARY,), (1,))
+    with pytest.raises(ConfigError, match="would never be found"):
+        CandidateMarker(replace(preset("default"), reasoning=channel), VOCABULARY)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from watermark.channels import ReasoningChannel
 from watermark.config import preset
 from watermark.errors import ConfigError, FingerprintError, KeyFileError, RequestError
 from watermark.key_files import save_key
@@ -173,3 +175,13 @@ def test_missing_files_and_open_keys_are_refused(tmp_path: Path) -> None:
     (tmp_path / "shared.json").chmod(0o644)
     with pytest.raises(KeyFileError, match="can be read by others"):
         load_policy(path)
+
+
+def test_unmarked_reasoning_is_a_way_to_opt_out() -> None:
+    """A client whose reasoning never ends would have an answer without a mark, called marked."""
+    reasoning = ReasoningChannel((7,), (8,), is_marked=False)
+    config = replace(preset("default"), reasoning=reasoning)
+    with pytest.raises(ConfigError, match="opt_out"):
+        _policy(config=config)
+    assert _policy(config=config, opt_out="unmarked").config is config
+    assert _policy(config=replace(config, reasoning=replace(reasoning, is_marked=True)))

@@ -117,8 +117,12 @@ def test_top_k_and_top_p_are_applied_before_the_draw() -> None:
 
 
 @pytest.mark.parametrize("name", ["gumbel", "red-green"])
-def test_the_gate_sees_what_the_engine_would_leave(name: str) -> None:
-    """Flat rows, of which the request cuts all but a few tokens, or draws at a low temperature."""
+def test_the_gate_is_no_switch_for_clients(name: str) -> None:
+    """Flat rows, of which the request cuts all but a few tokens, or draws at a low temperature.
+
+    A scheme that draws has no choice left there. One that tilts marks whatever is asked for, by
+    what the model has: broken, `top_k=1` would be greedy text without a mark.
+    """
     cuts = [
         (Params("k1"), True),
         (Params("k1", top_k=2), False),
@@ -137,8 +141,16 @@ def test_the_gate_sees_what_the_engine_would_leave(name: str) -> None:
         given[4] /= 0.001
         given[5, : V - 2] = -torch.inf
     marked = runner.apply(given.clone())
-    for row, (_, is_marked) in enumerate(cuts):
+    for row, (_, leaves_choice) in enumerate(cuts):
+        is_marked = leaves_choice or not runner.runs_last
         assert torch.equal(marked[row], given[row]) != is_marked, cuts[row]
+
+
+def test_no_request_shows_its_key() -> None:
+    runner = RunnerV1(policy_of(preset("default")), 0)
+    runner.update(BatchUpdate(1, added=[_added(0, Params("k1"), [3, 4])]))
+    assert "key hidden" in repr(runner._rows)
+    assert "tensor" not in repr(runner._rows)
 
 
 def test_a_gate_leaves_bad_rows_to_be_counted() -> None:
