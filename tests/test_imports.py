@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ORDER = [
-    "errors", "discovery", "keys", "key_files", "prf_reference", "kernels", "schemes",
+    "errors", "version", "discovery", "keys", "key_files", "prf_reference", "kernels", "schemes",
     "word_sources", "prf", "contexts", "interop", "channels", "config", "engine_settings", "files",
     "gguf_weights", "gguf_conversion", "models", "tokens", "borders", "due_rows", "row_kernels",
     "marking", "processor", "speculative_sampling", "speculative", "sampling", "generation",
