@@ -306,7 +306,7 @@ def test_borders_outside_the_vocabulary_are_refused(
     reasoning = ReasoningChannel((tokenizer.vocab_size + 1,), (tokenizer.vocab_size + 2,))
     config = replace(order.plan.config, reasoning=reasoning)
     order = replace(order, plan=replace(order.plan, config=config))
-    with pytest.raises(ConfigError, match="vocabulary"):
+    with pytest.raises(ConfigError, match="border of the reasoning channel"):
         run_scan(order, tmp_path / "parts", OneProcess(), Quiet())
 
 
