@@ -25,12 +25,13 @@ __all__ = [
 
 
 @contextmanager
-def atomic_writer(path: str | Path) -> Iterator[TextIO]:
+def atomic_writer(path: str | Path, *, private: bool = False) -> Iterator[TextIO]:
     """Write a text file whole or not at all.
 
     Args:
         path: where it will stand; its folder is made if needed. A device or pipe is written to
             as it is; of a symbolic link, the target is replaced.
+        private: whether only the owner may read it (mode 0600).
 
     Yields:
         A UTF-8 file. It takes its place when the block ends, unless by an exception or Ctrl-C.
@@ -44,16 +45,17 @@ def atomic_writer(path: str | Path) -> Iterator[TextIO]:
         with path.open("w", encoding="utf-8", newline="\n") as device:
             yield device
         return
-    with _replacing(path, "w") as file:
+    with _replacing(path, "w", private) as file:
         yield cast(TextIO, file)
 
 
 @contextmanager
-def atomic_binary_writer(path: str | Path) -> Iterator[BinaryIO]:
+def atomic_binary_writer(path: str | Path, *, private: bool = False) -> Iterator[BinaryIO]:
     """Write a binary file whole or not at all, and onto the disk before it takes its place.
 
     Args:
         path: where it will stand; its folder is made if needed.
+        private: whether only the owner may read it (mode 0600).
 
     Yields:
         A binary file; see `atomic_writer`.
@@ -61,7 +63,7 @@ def atomic_binary_writer(path: str | Path) -> Iterator[BinaryIO]:
     Raises:
         DocumentError: the place cannot be written.
     """
-    with _replacing(Path(path), "wb") as file:
+    with _replacing(Path(path), "wb", private) as file:
         yield cast(BinaryIO, file)
         # Otherwise a power cut may leave the new name on an empty file.
         file.flush()
@@ -69,7 +71,7 @@ def atomic_binary_writer(path: str | Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def _replacing(path: Path, mode: str) -> Iterator[IO[Any]]:
+def _replacing(path: Path, mode: str, private: bool) -> Iterator[IO[Any]]:
     path = path.resolve()
     if _is_key_file(path):
         raise DocumentError(
@@ -79,7 +81,9 @@ def _replacing(path: Path, mode: str) -> Iterator[IO[Any]]:
     text = {"encoding": "utf-8", "newline": "\n"} if mode == "w" else {}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open(mode, **text) as file:  # type: ignore[call-overload]
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        handle = os.open(temporary, flags, 0o600 if private else 0o666)
+        with os.fdopen(handle, mode, **text) as file:  # type: ignore[call-overload]
             yield file
         os.replace(temporary, path)
     except OSError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -83,10 +82,15 @@ def scan(
 
     config, key = chosen_config(preset_name, config_path), load_key(key_path)
     order = _order(source, config, key, load_tokenizer(tokenizer), **options)
-    with _folder(work, output) as folder, _crew(workers, address, order) as crew:
+    with _folder(work, output, order.table) as folder, _crew(workers, address, order) as crew:
         try:
             with _Bars() as bars:
-                result = run_scan(order, folder, crew, bars)
+
+                def write(result: CorpusResult) -> None:
+                    bars.close()
+                    _finish(result, as_json, output)
+
+                run_scan(order, folder, crew, bars, write)
         except KeyboardInterrupt:
             if not (work or output):
                 raise
@@ -94,7 +98,6 @@ def scan(
                 f"stopped; what is done is kept in {folder}. Run the same command to go on from "
                 "there"
             ) from None
-        _finish(result, as_json, output)
 
 
 def _order(
@@ -129,8 +132,10 @@ def _order(
 
 
 @contextmanager
-def _folder(work: Path | None, output: Path | None) -> Iterator[Path]:
-    """Keep the parts until the result is written, whatever happens; then clear them away."""
+def _folder(work: Path | None, output: Path | None, table: Path | None) -> Iterator[Path]:
+    """Choose where the parts are kept until the result is written, whatever happens."""
+    from detect.scanning.work import is_own
+
     if work is None and output is None:
         with tempfile.TemporaryDirectory(prefix="heirmark-scan-") as temporary:
             yield Path(temporary)
@@ -138,9 +143,10 @@ def _folder(work: Path | None, output: Path | None) -> Iterator[Path]:
     folder = work or Path(f"{output}.scan")
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file; --work needs a folder")
+    for path in (output, table):
+        if path and is_own(path.name) and path.resolve().parent == folder.resolve():
+            raise ConfigError(f"{path} would be cleared away with the parts; choose another name")
     yield folder
-    if work is None:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -178,6 +184,20 @@ def _finish(result: CorpusResult, as_json: bool, output: Path | None) -> None:
     if left_out["n_documents"] and not as_json:
         reasons = ", ".join(f"{n:,} {reason}" for reason, n in left_out["reasons"].items())
         click.echo(f"left out  {left_out['n_documents']:,} documents: {reasons}")
+    if (n_damaged := left_out["n_damaged_files"]) and not as_json:
+        # The first of the examples is one.
+        click.echo(
+            f"damaged   {n_damaged:,} file{_s(n_damaged)} not read to the end: "
+            f"{left_out['examples'][0]}"
+        )
+    unread = payload["files_not_read"]
+    if n := unread["n"]:
+        names = ", ".join(unread["examples"]) + (", ..." if n > len(unread["examples"]) else "")
+        click.echo(f"{n:,} file{_s(n)} not read (unknown ending): {names}", err=True)
+
+
+def _s(n: int) -> str:
+    return "" if n == 1 else "s"
 
 
 @final
@@ -190,6 +210,10 @@ class _Bars:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take the bar away."""
         if self._bar is not None:
             self._bar.close()
 

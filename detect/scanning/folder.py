@@ -1,8 +1,10 @@
 """Parts of a scan on disk: each stands there whole or not at all, so that a kill loses the last.
 
-scan.json                  what is scanned, and how; another scan may not go on from here
+heirmark-scan.json         what is scanned, and how; another scan may not go on from here
 00012-003-hashes.npy       pairs of part 3 of shard 12, by bucket; also -units, -ranks
 00012-003.npz              the rest of the part; written last, it says that the part is there
+
+Scores of pairs give the key away: the folder is as secret as the key (`detect.scanning.work`).
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import json
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple, final
@@ -22,12 +24,14 @@ from numpy.typing import NDArray
 from detect.scanning.parts import Bad, DocumentColumns, Part, PoolColumns, Sample
 from detect.scanning.pieces import Shard
 from detect.scanning.pool import BucketedPool, in_buckets
+from detect.scanning.work import MANIFEST, own_files
 from watermark.errors import ConfigError, DocumentError
 from watermark.files import atomic_binary_writer, atomic_writer, dump_json, read_json
 
 __all__ = ["PartFolder", "Position", "StoredPart"]
 
-_PARTS: Final = "[0-9][0-9][0-9][0-9][0-9]-[0-9][0-9][0-9]*.np[yz]"
+# How a damaged file shows itself when it is read.
+_DAMAGE: Final = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 
 
 class Position(NamedTuple):
@@ -80,6 +84,18 @@ class StoredPart:
         column: NDArray[Any] = np.load(path, mmap_mode="r" if path.stat().st_size > 128 else None)
         return column
 
+    def check(self) -> None:
+        """Look whether all files are there with all pairs.
+
+        Raises:
+            OSError: one is missing.
+            ValueError: one is cut off, or of another part.
+        """
+        starts, columns = self.pool
+        n = int(starts[-1])
+        if not (len(columns.hashes) == len(columns.units) == n and len(columns.ranks) in (0, n)):
+            raise ValueError(f"{self.path}: expected {n} pairs in each file beside it")
+
     def totals(self) -> _Totals:
         """Its counts."""
         with _open(self.path) as stored:
@@ -131,19 +147,15 @@ class PartFolder:
             ConfigError: another scan was begun here; says what differs.
             DocumentError: the folder cannot be written.
         """
-        described = self.path / "scan.json"
+        described = self.path / MANIFEST
         manifest = json.loads(json.dumps(manifest))
         if described.exists():
             self._check(read_json(described), manifest)
         else:
-            # Of a scan whose folder was being cleared away: whose parts they are nobody knows.
-            for part in self.path.glob(_PARTS):
-                part.unlink()
-            with atomic_writer(described) as file:
+            with atomic_writer(described, private=True) as file:
                 file.write(dump_json(manifest))
-        for left in self.path.glob(".*.tmp"):
-            with suppress(OSError):
-                left.unlink()
+        for left in own_files(self.path, temporary=True):
+            left.unlink(missing_ok=True)
 
     def _check(self, before: Any, manifest: dict[str, Any]) -> None:
         before = before if isinstance(before, dict) else {}
@@ -166,9 +178,11 @@ class PartFolder:
         """
         index, position = 0, Position(shard.first, 0)
         while (path := self._path(shard_number, index)).exists():
+            part = StoredPart(path)
             try:
-                at = StoredPart(path).totals().fields["next"]
-            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+                at = part.totals().fields["next"]
+                part.check()
+            except _DAMAGE:
                 # Damaged after it was written: it is made again.
                 break
             index += 1
@@ -191,7 +205,8 @@ class PartFolder:
         """
         path, pool = self._path(shard_number, index), in_buckets(part.pool)
         for name, column in zip(PoolColumns._fields, pool.columns, strict=True):
-            with atomic_binary_writer(path.with_name(f"{path.stem}-{name}.npy")) as file:
+            beside = path.with_name(f"{path.stem}-{name}.npy")
+            with atomic_binary_writer(beside, private=True) as file:
                 _save(file, column)
         totals = {
             "next": following,
@@ -199,7 +214,7 @@ class PartFolder:
             "examples": part.examples,
             "lines": part.lines,
         }
-        with atomic_binary_writer(path) as file:
+        with atomic_binary_writer(path, private=True) as file:
             np.savez(
                 file,
                 starts=pool.starts,

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from detect.scoring.scores import Reason
 
 __all__ = [
+    "DAMAGED",
     "MAX_EXAMPLES",
     "Bad",
     "DocumentColumns",
@@ -25,6 +26,7 @@ __all__ = [
     "PoolColumns",
     "Sample",
     "empty_part",
+    "first_bad",
     "least_places",
     "merged",
     "sampled",
@@ -32,6 +34,8 @@ __all__ = [
 
 # Bad documents that are named; all are counted.
 MAX_EXAMPLES: Final = 20
+# The reason of what is no document: a file's rest that cannot be read.
+DAMAGED: Final = "damaged_file"
 
 
 class DocumentColumns(NamedTuple):
@@ -155,9 +159,22 @@ def merged(parts: Sequence[Part], n_sampled: int) -> Part:
         sampled(_stacked(Sample, (part.sample for part in parts)), n_sampled),
         np.sum([part.reasons for part in parts], axis=0),
         sum((part.bad for part in parts), Counter[str]()),
-        tuple(sorted(bad for part in parts for bad in part.examples)[:MAX_EXAMPLES]),
+        first_bad(bad for part in parts for bad in part.examples),
         sum((part.lines for part in parts), Counter[int]()),
     )
+
+
+def first_bad(every: Iterable[Bad]) -> tuple[Bad, ...]:
+    """Choose what is named: damaged files, which hide any number of documents, before all else.
+
+    Args:
+        every: in any order.
+
+    Returns:
+        At most `MAX_EXAMPLES`; the same if some were chosen by this before.
+    """
+    ordered = sorted(every, key=lambda bad: (bad.reason != DAMAGED, bad))
+    return tuple(ordered[:MAX_EXAMPLES])
 
 
 def _stacked(kind: Any, columns: Iterable[tuple[NDArray[Any], ...]]) -> Any:

@@ -11,10 +11,25 @@ from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
 from detect.documents import COMPRESSED, DATASETS, JSONL, Columns, check_columns, import_extra
-from detect.scanning.stores import StoredFile, is_url, list_files, open_binary, stat_file
+from detect.scanning.stores import (
+    StoredFile,
+    changed,
+    is_url,
+    list_files,
+    open_binary,
+    stat_file,
+)
 from watermark.errors import DocumentError, WatermarkError
 
-__all__ = ["SHARD_BYTES", "Corpus", "Piece", "Shard", "cut_corpus", "load_dataset"]
+__all__ = [
+    "SHARD_BYTES",
+    "Corpus",
+    "Piece",
+    "Shard",
+    "check_unchanged",
+    "cut_corpus",
+    "load_dataset",
+]
 
 SHARD_BYTES: Final = 16 << 20
 Kind = Literal["jsonl", "parquet", "text", "rows", "stream"]
@@ -53,16 +68,23 @@ class Corpus(NamedTuple):
         pieces: in order.
         shards: in order; they share the pieces out.
         stamps: what changes when a file does: source, size, stamp.
+        not_read: files of the folder whose endings are none of a corpus.
     """
 
     pieces: tuple[Piece, ...]
     shards: tuple[Shard, ...]
     stamps: tuple[StoredFile, ...]
+    not_read: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
         """Bytes; 0 if unknown."""
         return sum(piece.size for piece in self.pieces)
+
+    @property
+    def is_stamped(self) -> bool:
+        """Whether a change of any part of it would show."""
+        return bool(self.stamps) and all(file.stamp for file in self.stamps)
 
 
 def cut_corpus(source: str, columns: Columns, shard_bytes: int = SHARD_BYTES) -> Corpus:
@@ -81,19 +103,49 @@ def cut_corpus(source: str, columns: Columns, shard_bytes: int = SHARD_BYTES) ->
         MissingExtraError: the extra "corpus" is needed.
     """
     if source.startswith(DATASETS):
-        return _sharded(_cut_dataset(source.removeprefix(DATASETS), shard_bytes), (), 0)
+        name = source.removeprefix(DATASETS)
+        rows = load_dataset(name)
+        stamps = _dataset_stamps(name, rows)
+        return _sharded(_cut_dataset(name, rows, shard_bytes), stamps, 0)
+    files, others = _files_of(source)
+    if not files:
+        raise DocumentError(f"the folder {source} holds no .jsonl, .parquet or .txt file")
+    pieces = [piece for file in files for piece in _cut_file(file, columns, shard_bytes)]
+    return _sharded(pieces, files, shard_bytes)._replace(not_read=others)
+
+
+def check_unchanged(source: str, corpus: Corpus) -> None:
+    """Look whether a corpus is still what was cut.
+
+    Args:
+        source: as in `cut_corpus`.
+        corpus: what that gave.
+
+    Raises:
+        DocumentError: a file has changed, has come or is gone; names it.
+    """
+    if source.startswith(DATASETS):
+        name = source.removeprefix(DATASETS)
+        now = _dataset_stamps(name, load_dataset(name))
+    else:
+        now, _ = _files_of(source)
+    if differing := sorted(set(now) ^ set(corpus.stamps)):
+        raise changed(differing[0].source)
+
+
+def _files_of(source: str) -> tuple[tuple[StoredFile, ...], tuple[str, ...]]:
+    """Files of a corpus, and the names of those beside them that are none."""
     files = list_files(source)
     if files is None:
-        files = [stat_file(source)]
         if not _is_corpus(source):
             raise DocumentError(
                 f"{source}: expected .jsonl, .jsonl.gz, .jsonl.zst, .parquet or .txt"
             )
-    files = [file for file in files if _is_corpus(file.source)]
-    if not files:
-        raise DocumentError(f"the folder {source} holds no .jsonl, .parquet or .txt file")
-    pieces = [piece for file in files for piece in _cut_file(file, columns, shard_bytes)]
-    return _sharded(pieces, tuple(files), shard_bytes)
+        return (stat_file(source),), ()
+    return (
+        tuple(file for file in files if _is_corpus(file.source)),
+        tuple(file.source for file in files if not _is_corpus(file.source)),
+    )
 
 
 def _is_corpus(source: str) -> bool:
@@ -101,8 +153,8 @@ def _is_corpus(source: str) -> bool:
 
 
 def _name(source: str) -> str:
-    # Of a chained URL the inner file's.
-    return source.partition("::")[0] if is_url(source) else source
+    # Of a chained URL the inner file's; its ending in either case.
+    return (source.partition("::")[0] if is_url(source) else source).lower()
 
 
 def _cut_file(file: StoredFile, columns: Columns, shard_bytes: int) -> list[Piece]:
@@ -140,8 +192,16 @@ def _cut_parquet(file: StoredFile, columns: Columns, shard_bytes: int) -> list[P
     return pieces
 
 
-def _cut_dataset(name: str, shard_bytes: int) -> list[Piece]:
-    rows = load_dataset(name)
+def _dataset_stamps(name: str, rows: Any) -> tuple[StoredFile, ...]:
+    """Of a data set on this disk its files and fingerprint; a hub's tells nothing."""
+    if hasattr(rows, "num_rows"):
+        files = [stat_file(cached["filename"]) for cached in rows.cache_files]
+        return StoredFile(DATASETS + name, rows.num_rows, str(rows._fingerprint)), *files
+    path = name.partition(":")[0]
+    return tuple(list_files(path) or ()) if Path(path).is_dir() else ()
+
+
+def _cut_dataset(name: str, rows: Any, shard_bytes: int) -> list[Piece]:
     if not hasattr(rows, "num_rows"):
         n = max(int(rows.num_shards), 1)
         return [Piece(name, "stream", i, n, 0) for i in range(n)]

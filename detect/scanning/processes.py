@@ -57,6 +57,8 @@ class Processes:
             self._pool.shutdown(wait=kind is None, cancel_futures=True)
             for worker in workers if kind is not None else ():
                 worker.kill()
+                # One that still lives would report into a closed pipe, and say so.
+                worker.join()
         self._reports.close()
         self._reports.cancel_join_thread()
 

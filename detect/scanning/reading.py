@@ -19,14 +19,12 @@ from detect.documents import (
     open_stream,
     parse_line,
 )
+from detect.scanning.parts import DAMAGED
 from detect.scanning.pieces import Piece, load_dataset
-from detect.scanning.stores import open_binary
+from detect.scanning.stores import changed, open_binary
 from watermark.errors import DocumentError, WatermarkError
 
 __all__ = ["Failure", "Mark", "Record", "read_piece", "where"]
-
-# The rest of a file cannot be read: not a document's fault alone.
-DAMAGED: Final = "damaged_file"
 
 
 class Record(NamedTuple):
@@ -132,13 +130,14 @@ def _read_lines(piece: Piece, columns: Columns, skip: int) -> Iterator[Record | 
         reason = getattr(error, "strerror", None) or str(error)
         yield Failure(
             place + 1,
-            DocumentError(f"{piece.source}: cannot be read to its end: {reason}", reason=DAMAGED),
+            DocumentError(f"{_UNPLACED}: not read from here to its end: {reason}", reason=DAMAGED),
         )
 
 
 def _lines(piece: Piece) -> Iterator[bytes]:
     """Lines that begin in the piece."""
-    with open_stream(open_binary(piece.source), piece.source.partition("::")[0]) as file:
+    name = piece.source.partition("::")[0].lower()
+    with open_stream(open_binary(piece.source), name) as file:
         if piece.stop < 0:
             yield from file
             return
@@ -147,7 +146,9 @@ def _lines(piece: Piece) -> Iterator[bytes]:
             # What began before belongs to the piece before.
             file.seek(at - 1)
             at += len(file.readline()) - 1
-        while at < piece.stop and (raw := file.readline()):
+        while at < piece.stop:
+            if not (raw := file.readline()):
+                raise changed(piece.source)
             at += len(raw)
             yield raw
 
@@ -192,7 +193,11 @@ def _read_parquet(piece: Piece, columns: Columns, skip: int) -> Iterator[Record 
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
         yield Failure(
             place + 1,
-            DocumentError(f"{piece.source}: damaged Parquet: {first_line}", reason=DAMAGED),
+            DocumentError(
+                f"{_UNPLACED}: damaged Parquet, not read from here to the end of row group "
+                f"{piece.stop - 1}: {first_line}",
+                reason=DAMAGED,
+            ),
         )
 
 

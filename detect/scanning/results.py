@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, final
+from typing import Any, Final, NamedTuple, final
 
 from detect.finding import Finding
 from detect.results import Verdict, json_p
+from detect.scanning.parts import DAMAGED
 
 __all__ = ["CorpusResult", "Deduplication", "DocumentResult", "LeftOut"]
 
@@ -76,17 +77,26 @@ class Deduplication(NamedTuple):
         }
 
 
+# Files not read that are named; all are counted.
+_N_NAMED: Final = 5
+
+
 class LeftOut(NamedTuple):
-    """Documents that could not be read: numbers by reason, and the messages of the first."""
+    """What could not be read: numbers by reason, and the messages of the first.
+
+    A file that is damaged is none of the documents: how many it has beyond the damage nobody knows.
+    """
 
     reasons: Mapping[str, int]
     examples: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values."""
+        reasons = {name: n for name, n in sorted(self.reasons.items()) if name != DAMAGED}
         return {
-            "n_documents": sum(self.reasons.values()),
-            "reasons": dict(sorted(self.reasons.items())),
+            "n_documents": sum(reasons.values()),
+            "reasons": reasons,
+            "n_damaged_files": self.reasons.get(DAMAGED, 0),
             "examples": list(self.examples),
         }
 
@@ -105,6 +115,7 @@ class CorpusResult:
         reasons: unscored tokens of the pool by reason.
         deduplication: of the pool.
         left_out: documents that could not be read.
+        files_not_read: files of the folder whose endings are none of a corpus.
         limits: what the result does not show.
     """
 
@@ -117,6 +128,7 @@ class CorpusResult:
     deduplication: Deduplication
     left_out: LeftOut = field(default_factory=lambda: LeftOut({}, ()))
     limits: tuple[str, ...] = ()
+    files_not_read: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON result."""
@@ -129,6 +141,10 @@ class CorpusResult:
             "reasons": self.reasons,
             "deduplication": self.deduplication.to_dict(),
             "left_out": self.left_out.to_dict(),
+            "files_not_read": {
+                "n": len(self.files_not_read),
+                "examples": list(self.files_not_read[:_N_NAMED]),
+            },
             "documents": [d.to_dict() for d in self.documents],
             "limits": list(self.limits),
         }

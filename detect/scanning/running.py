@@ -5,12 +5,9 @@ Everything but `run_shards` is the same on one machine and on many.
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol, final
@@ -20,15 +17,17 @@ from detect.finding import Plan
 from detect.scanning.folder import PartFolder
 from detect.scanning.naming import first_lines, with_place
 from detect.scanning.parts import Bad
-from detect.scanning.pieces import SHARD_BYTES, Corpus, Piece, cut_corpus
+from detect.scanning.pieces import SHARD_BYTES, Corpus, Piece, check_unchanged, cut_corpus
 from detect.scanning.plans import ScanPlan
 from detect.scanning.pool import PoolSums, add_pools, joined, pool_groups
 from detect.scanning.reading import where
 from detect.scanning.results import CorpusResult
 from detect.scanning.scanner import Scanner
 from detect.scanning.shards import Progress, ShardReader
+from detect.scanning.stores import is_url
 from detect.scanning.summary import Spread, finalise
 from detect.scanning.table import written_to
+from detect.scanning.work import MANIFEST, clear, working_in
 from watermark.errors import ConfigError
 from watermark.tokens import TextTokenizer, check_fingerprint
 
@@ -153,33 +152,50 @@ class _Named(NamedTuple):
         return with_place(bad.message, self.pieces[bad.piece], place)
 
 
-def run_scan(order: ScanOrder, folder: Path, crew: Crew, listener: Listener) -> CorpusResult:
+def run_scan(
+    order: ScanOrder,
+    folder: Path,
+    crew: Crew,
+    listener: Listener,
+    write: Callable[[CorpusResult], object] | None = None,
+) -> CorpusResult:
     """Scan a corpus; what an earlier run left in the folder is not done again.
 
     Args:
         order: what and how.
-        folder: for parts; it stays when the scan is done.
+        folder: for parts; as secret as the key, since it holds the scores of pairs.
         crew: who does it.
         listener: is told how far it is.
+        write: writes the result down, after which the folder is cleared; without it the parts stay.
 
     Returns:
         The result: the same bit for bit whoever did it, and however often it was interrupted.
 
     Raises:
-        ConfigError: the folder belongs to another scan, or one is running in it.
-        DocumentError: the corpus cannot be read, a document cannot (unless these are counted), or
-            the disk is full.
+        ConfigError: the folder belongs to another scan, or one is running in it, or others can
+            read it; the config's borders are not in the vocabulary.
+        DocumentError: the corpus cannot be read or has changed meanwhile, a document cannot be read
+            (unless these are counted), or the disk is full.
         FingerprintError: the config is bound to another tokenizer.
     """
     check_fingerprint(order.tokenizer, order.plan.config.tokenizer)
+    if order.plan.config.reasoning is not None:
+        order.plan.config.reasoning.check_vocabulary(order.tokenizer.vocab_size)
     corpus = cut_corpus(order.source, order.columns, order.shard_bytes)
-    with _locked(folder):
+    with working_in(folder):
         parts_folder = PartFolder(folder)
+        if not corpus.is_stamped and (folder / MANIFEST).exists():
+            raise ConfigError(
+                f"{order.source} does not tell whether it has changed since the scan in {folder} "
+                "was begun, so that it cannot be resumed; delete that folder and start anew, or "
+                "scan a copy on this disk"
+            )
         parts_folder.open(order.manifest(corpus))
         listener.begin(corpus)
         scanner = Scanner(order.scan, order.tokenizer)
         reader = ShardReader(scanner, corpus.pieces, order.columns, order.skips_bad)
         crew.run_shards(reader, corpus, parts_folder, listener.progress)
+        check_unchanged(order.source, corpus)
         parts = parts_folder.parts(len(corpus.shards))
         pool = _add(parts_folder, len(corpus.shards), crew.spread, listener.adding)
 
@@ -187,7 +203,7 @@ def run_scan(order: ScanOrder, folder: Path, crew: Crew, listener: Listener) -> 
             return _Named(corpus.pieces, first_lines(corpus.pieces, lines))
 
         with written_to(order.table) as on_documents:
-            return finalise(
+            result = finalise(
                 parts,
                 pool,
                 plan=order.plan,
@@ -196,6 +212,16 @@ def run_scan(order: ScanOrder, folder: Path, crew: Crew, listener: Listener) -> 
                 on_documents=on_documents,
                 spread=crew.spread,
             )
+        unread = tuple(name for name in corpus.not_read if not _is_in(name, folder))
+        result = replace(result, files_not_read=unread)
+        if write is not None:
+            write(result)
+            clear(folder)
+    return result
+
+
+def _is_in(name: str, folder: Path) -> bool:
+    return not is_url(name) and Path(name).resolve().is_relative_to(folder.resolve())
 
 
 def _add(
@@ -224,21 +250,3 @@ class _Adding(NamedTuple):
 
 def _add_some(task: _Adding) -> PoolSums:
     return add_pools([part.pool for part in task.folder.parts(task.n_shards)], task.groups)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Let one scan at a time work in a folder; the lock goes when its process does."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / "lock", os.O_CREAT | os.O_RDWR, 0o644)
-    except OSError as error:
-        raise ConfigError(f"cannot work in {folder}: {error.strerror}") from None
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ConfigError(f"another scan is running in {folder}; wait for it to end") from None
-        yield
-    finally:
-        os.close(handle)

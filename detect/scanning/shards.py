@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, final
 
 from detect.documents import Columns
 from detect.scanning.folder import PartFolder, Position
-from detect.scanning.parts import MAX_EXAMPLES, Bad, Part
+from detect.scanning.parts import Bad, Part, first_bad
 from detect.scanning.pieces import Piece, Shard
 from detect.scanning.reading import Failure, Mark, Record, read_piece
 from detect.scanning.scanner import Located, Scanner
@@ -142,7 +142,7 @@ class ShardReader:
         return replace(
             part,
             bad=part.bad + counts,
-            examples=tuple(sorted([*part.examples, *failed])[:MAX_EXAMPLES]),
+            examples=first_bad([*part.examples, *failed]),
             lines=batch.lines,
         )
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any, NamedTuple, cast
+from typing import IO, Any, Final, NamedTuple, cast
 
 from detect.documents import import_extra
 from watermark.errors import DocumentError
 
-__all__ = ["StoredFile", "is_url", "list_files", "open_binary", "stat_file"]
+__all__ = ["StoredFile", "changed", "is_url", "list_files", "open_binary", "stat_file"]
 
 
 class StoredFile(NamedTuple):
@@ -26,7 +28,7 @@ def is_url(source: str) -> bool:
 
 
 def list_files(source: str) -> list[StoredFile] | None:
-    """List a folder's files, at any depth.
+    """List a folder's files, at any depth and behind links.
 
     Args:
         source: path or URL.
@@ -35,7 +37,7 @@ def list_files(source: str) -> list[StoredFile] | None:
         The files by name, or None if the source is itself a file.
 
     Raises:
-        DocumentError: there is nothing, or it cannot be reached.
+        DocumentError: there is nothing, or some of it cannot be reached.
         MissingExtraError: a URL without the extra "corpus".
     """
     if is_url(source):
@@ -45,12 +47,40 @@ def list_files(source: str) -> list[StoredFile] | None:
         raise DocumentError(f"there is no file or folder {path}")
     if not path.is_dir():
         return None
-    return [stat_file(str(p)) for p in sorted(path.rglob("*")) if p.is_file()]
+    return [stat_file(name) for name in _walk(str(path), ())]
+
+
+def _walk(folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
+    """Paths in order of their parts; `above` are device and number of the folders around."""
+    try:
+        status = os.stat(folder)
+        own = (status.st_dev, status.st_ino)
+        if own in above:
+            # A link back: its files have been listed, or will be.
+            return
+        with os.scandir(folder) as entries:
+            found = sorted(entries, key=lambda entry: entry.name)
+        kinds = [
+            (entry.path, entry.is_dir(), entry.is_file(), entry.is_symlink()) for entry in found
+        ]
+    except OSError as error:
+        raise DocumentError(f"cannot list {error.filename or folder}: {error.strerror}") from None
+    for path, is_folder, is_file, is_link in kinds:
+        if is_folder:
+            yield from _walk(path, (*above, own))
+        elif is_file:
+            yield path
+        elif is_link:
+            raise DocumentError(
+                f"{path} is a link to {os.readlink(path)}, which is not there; mend or remove it"
+            )
 
 
 def _list_url(source: str) -> list[StoredFile] | None:
     try:
         store, path = import_extra("fsspec.core").url_to_fs(source)
+        # What was listed before may have changed.
+        store.invalidate_cache()
         if store.isfile(path):
             return None
         found = store.find(path, detail=True)
@@ -88,6 +118,7 @@ def stat_file(source: str) -> StoredFile:
         return StoredFile(source, status.st_size, str(status.st_mtime_ns))
     try:
         store, path = import_extra("fsspec.core").url_to_fs(source)
+        store.invalidate_cache()
         info = store.info(path)
     except Exception as error:
         raise _unreachable(source, error) from None
@@ -130,10 +161,24 @@ def _kept_store(source: str) -> tuple[Any, str]:
 
 def _stamp(info: dict[str, Any]) -> str:
     """What the store says of the file's content, if it says anything."""
-    for name in ("ETag", "etag", "sha256", "md5Hash", "mtime", "LastModified", "updated", "CRC"):
+    for name in _STAMPS:
         if info.get(name) is not None:
             return str(info[name])
     return ""
+
+
+_STAMPS: Final = (
+    "ETag", "etag", "sha256", "md5Hash", "blob_id", "mtime", "LastModified", "updated", "CRC",
+)  # fmt: skip
+
+
+def changed(source: str) -> DocumentError:
+    """Make the error for a file that changed during the scan."""
+    return DocumentError(
+        f"{source} has changed since the scan began, so that what was read of it may belong to "
+        "either state; delete the scan's folder of parts and start anew",
+        reason="file_changed",
+    )
 
 
 def _unreachable(source: str, error: Exception) -> DocumentError:

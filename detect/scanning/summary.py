@@ -20,7 +20,7 @@ from detect.finding import Finding, Plan, Sums, conclude, curve_of, curve_points
 from detect.finding import null_tail as tail_of_pairs
 from detect.multiplicity import holm
 from detect.results import Tail, Verdict, decide
-from detect.scanning.parts import Bad, DocumentColumns, Part, Sample, sampled
+from detect.scanning.parts import Bad, DocumentColumns, Part, Sample, first_bad, sampled
 from detect.scanning.plans import ScanPlan
 from detect.scanning.pool import BucketedPool, PoolSums, in_buckets
 from detect.scanning.results import CorpusResult, Deduplication, DocumentResult, LeftOut
@@ -163,7 +163,7 @@ def finalise(
         n_significant += row.verdict == Verdict.SIGNAL
         if is_listed:
             documents.append(row)
-    examples = sorted(bad for t in totals for bad in t.examples)[:_N_EXAMPLES]
+    examples = first_bad(bad for t in totals for bad in t.examples)
     return CorpusResult(
         finding,
         tuple(documents),
@@ -178,9 +178,6 @@ def finalise(
         ),
         (*_LIMITS, *binding_limits(plan.config)),
     )
-
-
-_N_EXAMPLES: Final = 20
 
 
 def _reasons(totals: Sequence[Totals], pool: PoolSums) -> dict[str, int]:

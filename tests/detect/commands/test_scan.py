@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,9 @@ import pytest
 from click.testing import CliRunner
 
 from detect.cli import heirmark
+from detect.scanning.work import clear, working_in
 from tests.conftest import PARAGRAPH
+from watermark.errors import ConfigError
 from watermark.key_files import save_key
 from watermark.keys import SecretKey
 
@@ -29,8 +33,8 @@ def scan(tmp_path: Path, tokenizer_folder: Path) -> Any:
     (tmp_path / "a.jsonl").write_text("\n".join([*lines, "{bad"]))
     given = ["--key", tmp_path / "k.json", "--tokenizer", tokenizer_folder, "--decoys", "19"]
 
-    def run(*options: object) -> Any:
-        arguments = ["scan", tmp_path / "a.jsonl", *given, *options]
+    def run(*options: object, source: Path = tmp_path / "a.jsonl") -> Any:
+        arguments = ["scan", source, *given, *options]
         return CliRunner().invoke(heirmark, [str(x) for x in arguments])
 
     return run
@@ -60,12 +64,84 @@ def test_a_bad_document_keeps_what_is_done_and_names_the_way_on(scan: Any, tmp_p
     assert "begun with another files" in scan("--output", out).output
 
 
-def test_a_work_folder_of_ones_own_stays(scan: Any, tmp_path: Path) -> None:
-    assert scan("--skip-bad", "--work", tmp_path / "w").exit_code == 0
-    assert sorted(p.suffix for p in (tmp_path / "w").iterdir()) == [
-        "", ".json", ".npy", ".npy", ".npy", ".npz",
-    ]  # fmt: skip
+def test_a_work_folder_is_cleared_of_what_is_ours(scan: Any, tmp_path: Path) -> None:
+    work = tmp_path / "w"
+    assert scan("--work", work).exit_code == 1
+    names = {p.name for p in work.iterdir()}
+    assert names == {"heirmark-scan.json", "heirmark-scan.lock"}
+    (work / "notes.tmp").write_text("mine")
+    (work / ".x.tmp").write_text("mine")
+    (work / ".00000-000.npz.0123abcd.tmp").write_text("left by a kill")
+    (work / "123456-000.npz").write_text("ours")
+    assert scan("--work", work).exit_code == 1
+    assert not (work / ".00000-000.npz.0123abcd.tmp").exists()
+    (tmp_path / "a.jsonl").write_text('{"text": "x"}')
+    done = scan("--work", tmp_path / "v", "-o", tmp_path / "v" / "scan.json")
+    assert done.exit_code == 0, done.output
+    assert [p.name for p in (tmp_path / "v").iterdir()] == ["scan.json"]
+    clear(work)
+    assert sorted(p.name for p in work.iterdir()) == [".x.tmp", "notes.tmp"]
+    assert scan("--work", tmp_path / "new").exit_code == 0
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_work_folder_is_as_secret_as_the_key(scan: Any, tmp_path: Path) -> None:
+    work = tmp_path / "w"
+    assert scan("--work", work, "--skip-bad", "-o", tmp_path).exit_code == 1
+    found = list(work.iterdir())
+    assert len(found) == 6
+    assert {stat.S_IMODE(path.stat().st_mode) for path in found} == {0o600}
+    assert stat.S_IMODE(work.stat().st_mode) == 0o700
+    work.chmod(0o750)
+    assert "as secret as the key; run: chmod 700" in " ".join(
+        scan("--work", work, "--skip-bad").output.split()
+    )
+
+
+def test_a_foreign_folder_is_no_work_folder(scan: Any, tmp_path: Path) -> None:
+    for name in ("00000-000.npz", "scan.json", "notes.tmp"):
+        work = tmp_path / f"of-{name}"
+        work.mkdir(mode=0o700)
+        (work / name).write_text("mine")
+        done = scan("--skip-bad", "--work", work)
+        assert done.exit_code == 1
+        assert "but no scan" in done.output
+        assert [path.read_text() for path in work.iterdir()] == ["mine"]
     assert scan("--skip-bad", "--work", tmp_path / "a.jsonl").exit_code == 1
+    done = scan("--skip-bad", "--work", tmp_path / "w", "-o", tmp_path / "w" / "00000-000.npz")
+    assert "would be cleared away" in done.output
+
+
+def test_the_folder_is_cleared_while_the_scan_holds_it(
+    scan: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = []
+
+    def clearing(folder: Path) -> None:
+        with pytest.raises(ConfigError, match="another scan is running"), working_in(folder):
+            pass
+        held.append(folder)
+
+    monkeypatch.setattr("detect.scanning.running.clear", clearing)
+    assert scan("--skip-bad", "--work", tmp_path / "w").exit_code == 0
+    assert held == [tmp_path / "w"]
+
+
+def test_what_was_not_read_is_said(tmp_path: Path, tokenizer_folder: Path, scan: Any) -> None:
+    corpus, out = tmp_path / "corpus", tmp_path / "r.json"
+    corpus.mkdir()
+    packed = gzip.compress(b'{"text": "one two three four"}\n')
+    (corpus / "a.jsonl.gz").write_bytes(packed[:-4])
+    (corpus / "b.csv").write_text("x")
+    done = scan("--skip-bad", "-o", out, source=corpus)
+    assert done.exit_code == 0, done.output
+    payload = json.loads(out.read_text())
+    assert payload["left_out"]["n_documents"] == 0
+    assert payload["left_out"]["n_damaged_files"] == 1
+    assert "a.jsonl.gz, line 2: not read from here to its end" in payload["left_out"]["examples"][0]
+    assert "1 file not read to the end" in done.stdout
+    assert payload["files_not_read"] == {"n": 1, "examples": [str(corpus / "b.csv")]}
+    assert "1 file not read (unknown ending)" in done.stderr
 
 
 def test_without_ray_the_extra_is_named(scan: Any, monkeypatch: pytest.MonkeyPatch) -> None:

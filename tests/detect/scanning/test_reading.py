@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import zipfile
 from collections import Counter
 from pathlib import Path
@@ -173,7 +174,8 @@ def test_a_truncated_file_gives_what_can_be_read_and_says_so(tmp_path: Path) -> 
         *records, last = _read(cut_corpus(str(path), COLUMNS))
         assert isinstance(last, Failure), path
         assert last.error.reason == "damaged_file"
-        assert path.name in str(last.error)
+        assert "not read from here to" in str(last.error)
+        assert last.place > len(records)
         assert [r.text for r in records if isinstance(r, Record)] == TEXTS[: len(records)]
 
 
@@ -197,6 +199,53 @@ def test_a_file_that_went_away_is_no_silent_gap(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").unlink()
     with pytest.raises(DocumentError, match="gone; it was there when the scan began"):
         list(read_piece(piece, COLUMNS))
+
+
+def test_a_file_that_shrank_is_no_silent_gap(tmp_path: Path) -> None:
+    pieces = cut_corpus(str(_write(tmp_path / "a.jsonl", JSONL)), COLUMNS, 300).pieces
+    _write(tmp_path / "a.jsonl", JSONL[:100])
+    for piece in (pieces[0], pieces[2]):
+        with pytest.raises(DocumentError, match="has changed since the scan began"):
+            list(read_piece(piece, COLUMNS))
+
+
+def test_links_are_followed_and_what_cannot_be_listed_is_told(tmp_path: Path) -> None:
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "beside" / "inner").mkdir(parents=True)
+    _write(tmp_path / "beside" / "inner" / "a.txt", b"linked")
+    (tmp_path / "corpus" / "to").symlink_to(tmp_path / "beside")
+    (tmp_path / "beside" / "back").symlink_to(tmp_path / "corpus")
+    assert _texts(tmp_path / "corpus") == ["linked"]
+    (tmp_path / "corpus" / "z.txt").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(DocumentError, match=r"z\.txt is a link to .*nowhere, which is not there"):
+        cut_corpus(str(tmp_path / "corpus"), COLUMNS)
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root may list any folder, so that a refusal is played."""
+    (tmp_path / "closed").mkdir()
+    _write(tmp_path / "a.txt", b"x")
+    listed = os.scandir
+
+    def refusing(folder: Any) -> Any:
+        if str(folder).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(folder))
+        return listed(folder)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(DocumentError, match=r"cannot list .*closed: Permission denied"):
+        cut_corpus(str(tmp_path), COLUMNS)
+
+
+def test_endings_count_in_either_case_and_other_files_are_named(tmp_path: Path) -> None:
+    _write(tmp_path / "A.JSONL", JSONL)
+    _write(tmp_path / "B.Jsonl.GZ", gzip.compress(JSONL))
+    _write(tmp_path / "c.csv", b"x")
+    corpus = cut_corpus(str(tmp_path), COLUMNS)
+    assert len(_read(corpus)) == 2 * len(TEXTS)
+    assert corpus.not_read == (str(tmp_path / "c.csv"),)
 
 
 def test_where_a_document_stands() -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,9 +23,11 @@ import pytest
 from detect.documents import Columns
 from detect.scanning.processes import Processes
 from detect.scanning.running import OneProcess, run_scan
+from detect.scanning.work import MANIFEST
 from tests.conftest import PARAGRAPH
 from tests.detect.scanning.scan_command import Quiet, order_for
 from tests.detect.synthetic import marked_ids
+from watermark.channels import ReasoningChannel
 from watermark.config import preset
 from watermark.errors import ConfigError, DocumentError
 from watermark.keys import SecretKey
@@ -162,7 +165,7 @@ def test_another_scan_does_not_go_on_from_here(
     ):
         with pytest.raises(ConfigError, match=f"begun with another {name}"):
             run_scan(other, tmp_path / "parts", OneProcess(), Quiet())
-    saved = (tmp_path / "parts" / "scan.json").read_text()
+    saved = (tmp_path / "parts" / MANIFEST).read_text()
     assert order.plan.key.key_id in saved
     assert str(order.scan.key_integers[0]) not in saved
 
@@ -170,15 +173,13 @@ def test_another_scan_does_not_go_on_from_here(
 def test_parts_of_nobody_knows_which_scan_are_not_taken(
     corpus: Path, tokenizer: TextTokenizer, tmp_path: Path
 ) -> None:
-    """Killed while its folder was cleared away, a scan leaves parts without a description."""
     order = order_for(str(corpus), tokenizer)
-    own = run_scan(order, tmp_path / "own", OneProcess(), Quiet()).to_dict()
-    other = replace(order, plan=replace(order.plan, key=SecretKey(bytes(32))))
-    integers = order.plan.config.source.key_of(other.plan.key)
-    other = replace(other, scan=replace(order.scan, key_integers=integers))
-    run_scan(other, tmp_path / "left", OneProcess(), Quiet())
-    (tmp_path / "left" / "scan.json").unlink()
-    assert run_scan(order, tmp_path / "left", OneProcess(), Quiet()).to_dict() == own
+    run_scan(order, tmp_path, OneProcess(), Quiet())
+    (tmp_path / MANIFEST).unlink()
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(ConfigError, match="but no scan"):
+        run_scan(order, tmp_path, OneProcess(), Quiet())
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_a_changed_file_is_another_corpus(tokenizer: TextTokenizer, tmp_path: Path) -> None:
@@ -250,6 +251,85 @@ def test_a_damaged_part_is_made_again(
     for i, path in enumerate(sorted((tmp_path / "parts").glob("*.npz"))[:3]):
         path.write_bytes(path.read_bytes()[: 100 * i])
     assert run_scan(order, tmp_path / "parts", OneProcess(), Quiet()).to_dict() == whole
+    hashes = sorted((tmp_path / "parts").glob("*-hashes.npy"))
+    hashes[0].unlink()
+    hashes[1].write_bytes(hashes[1].read_bytes()[:-8])
+    hashes[2].write_bytes(b"")
+    shutil.copy(hashes[4], hashes[3])
+    assert run_scan(order, tmp_path / "parts", OneProcess(), Quiet()).to_dict() == whole
+
+
+def test_a_file_that_changes_during_the_scan_ends_it(
+    tokenizer: TextTokenizer, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "one two three"}\n' * 9)
+
+    class Changing(Quiet):
+        def progress(self, done: Any) -> None:
+            with path.open("a") as file:
+                file.write("\n")
+
+    order = order_for(str(path), tokenizer)
+    with pytest.raises(DocumentError, match=r"a\.jsonl has changed since the scan began"):
+        run_scan(order, tmp_path / "parts", OneProcess(), Changing())
+
+
+def test_a_source_without_stamps_is_not_resumed(
+    tokenizer: TextTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.txt").write_text("one two three")
+    monkeypatch.setattr("detect.scanning.stores._STAMPS", ())
+    order = order_for(f"file://{tmp_path}/a.txt", tokenizer)
+    run_scan(order, tmp_path / "parts", OneProcess(), Quiet())
+    with pytest.raises(ConfigError, match="cannot be resumed"):
+        run_scan(order, tmp_path / "parts", OneProcess(), Quiet())
+
+
+def test_a_changed_dataset_is_another_corpus(tokenizer: TextTokenizer, tmp_path: Path) -> None:
+    import datasets
+
+    order = order_for(f"datasets:{tmp_path / 'set'}", tokenizer)
+    for text in ("one two three", "one two eight"):
+        shutil.rmtree(tmp_path / "set", ignore_errors=True)
+        datasets.Dataset.from_list([{"text": text}]).save_to_disk(str(tmp_path / "set"))
+        if text.endswith("three"):
+            run_scan(order, tmp_path / "parts", OneProcess(), Quiet())
+    with pytest.raises(ConfigError, match="begun with another files"):
+        run_scan(order, tmp_path / "parts", OneProcess(), Quiet())
+
+
+def test_borders_outside_the_vocabulary_are_refused(
+    corpus: Path, tokenizer: TextTokenizer, tmp_path: Path
+) -> None:
+    order = order_for(str(corpus), tokenizer)
+    reasoning = ReasoningChannel((tokenizer.vocab_size + 1,), (tokenizer.vocab_size + 2,))
+    config = replace(order.plan.config, reasoning=reasoning)
+    order = replace(order, plan=replace(order.plan, config=config))
+    with pytest.raises(ConfigError, match="border of the reasoning channel"):
+        run_scan(order, tmp_path / "parts", OneProcess(), Quiet())
+
+
+def test_workers_are_dead_before_their_reports_have_no_reader() -> None:
+    calls: list[str] = []
+
+    class Recorder:
+        def __init__(self, name: str) -> None:
+            self._name, self._processes = name, {}
+
+        def __getattr__(self, called: str) -> Any:
+            return lambda **options: calls.append(f"{self._name}.{called}")
+
+    crew = Processes(1)
+    crew._reports.close()
+    pool: Any = Recorder("pool")
+    pool._processes = {1: Recorder("worker")}
+    crew._pool, crew._reports = pool, Recorder("reports")
+    crew.__exit__(KeyboardInterrupt)
+    assert calls == [
+        "pool.shutdown", "worker.kill", "worker.join",
+        "reports.close", "reports.cancel_join_thread",
+    ]  # fmt: skip
 
 
 def _small_files_only() -> None:
