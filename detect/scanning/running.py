@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol, final
 
@@ -30,6 +29,7 @@ from detect.scanning.table import written_to
 from detect.scanning.work import MANIFEST, clear, working_in
 from watermark.errors import ConfigError
 from watermark.tokens import TextTokenizer, check_fingerprint
+from watermark.version import own_version
 
 __all__ = ["Crew", "OneProcess", "ScanOrder", "run_scan"]
 
@@ -65,7 +65,7 @@ class ScanOrder:
         """Name all that decides the parts; no secret."""
         return {
             "format": _FORMAT,
-            "version": version("heirmark"),
+            "version": own_version(),
             "source": self.source,
             "files": [list(stamp) for stamp in corpus.stamps],
             "pieces": [list(piece) for piece in corpus.pieces],
