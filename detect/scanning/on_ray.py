@@ -10,6 +10,7 @@ import pickle
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from importlib import import_module
+from socket import create_connection
 from typing import Any, Final, final
 
 from detect.scanning.folder import PartFolder, Position
@@ -20,6 +21,7 @@ from watermark.errors import ConfigError, MissingExtraError, WatermarkError
 
 __all__ = ["RayCrew"]
 
+_SECONDS: Final = 10
 # Shards in flight for each core: enough to keep it busy, few enough to hold.
 _AHEAD: Final = 2
 
@@ -51,8 +53,10 @@ class RayCrew:
         elif self._n:
             options["num_cpus"] = self._n
         try:
+            if self._address:
+                _knock(self._address)
             self._ray.init(configure_logging=False, **options)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             raise ConfigError(
                 f"no Ray cluster at {self._address or 'this machine'}: {error}"
             ) from None
@@ -133,3 +137,10 @@ def _own_error(error: Any) -> Exception:
     """Take our own error out of Ray's, which quotes the task's stack."""
     cause = error.cause
     return cause if isinstance(cause, WatermarkError) else error
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nobody listens: Ray itself would try again for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        create_connection((host.strip("[]"), int(port)), _SECONDS).close()
