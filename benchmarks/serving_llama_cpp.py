@@ -19,12 +19,12 @@ import click
 import numpy as np
 
 from benchmarks.record import write_result
+from benchmarks.served import paired_speeds, write_policy
 from detect.text import assess_tokens
-from watermark.config import preset
-from watermark.key_files import save_key
+from watermark.config import WatermarkConfig, preset
 from watermark.keys import SecretKey
 from watermark.models import find_smollm2_gguf, resolve_model
-from watermark.tokens import load_tokenizer
+from watermark.tokens import TextTokenizer, load_tokenizer
 
 ROOT = Path(__file__).parents[1]
 TOPICS = ("a lighthouse", "a clockmaker", "an old ship", "a market", "a river", "a winter")
@@ -46,19 +46,10 @@ def main(tokens: int, repeats: int) -> None:
     keys = {"own": SecretKey.generate(), "other": SecretKey.generate()}
     start, end = "<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n"
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        (folder / "config.json").write_text(json.dumps(config.to_dict()))
-        save_key(keys["own"], folder / "own.json")
-        policy = {
-            "format": "heirmark-policy-1",
-            "config": "config.json",
-            "keys": {"own": "own.json"},
-            "default": "own",
-        }
-        (folder / "policy.json").write_text(json.dumps(policy))
+        policy_file = write_policy(Path(temporary), config, {"own": keys["own"]}, default="own")
         request = {
             "model": str(find_smollm2_gguf()),
-            "policy": str(folder / "policy.json"),
+            "policy": str(policy_file),
             "prompts": [f"{start}Tell me a long story about {topic}.{end}" for topic in TOPICS],
             "loads": LOADS,
             "n_tokens": tokens,
@@ -84,16 +75,7 @@ def main(tokens: int, repeats: int) -> None:
         rounds = [r for r in reply["rounds"] if r["load"] == load]
         answers = [ids for r in rounds if r["kind"] == "marked" for ids in r["token_ids"]]
         readings = {
-            name: [
-                assess_tokens(
-                    np.array(ids),
-                    tokenizer=tokenizer,
-                    config=config,
-                    key=key,
-                    pieces=("",) * len(ids),
-                ).finding.tail.log10_p
-                for ids in answers
-            ]
+            name: [_log10_p(ids, tokenizer, config, key) for ids in answers]
             for name, key in keys.items()
         }
         measured[load] = {
@@ -108,18 +90,19 @@ def main(tokens: int, repeats: int) -> None:
     click.echo(f"wrote {write_result('serving_llama_cpp', seed=0, measured=measured)}")
 
 
+def _log10_p(
+    ids: list[int], tokenizer: TextTokenizer, config: WatermarkConfig, key: SecretKey
+) -> float:
+    pieces = ("",) * len(ids)
+    result = assess_tokens(
+        np.array(ids), tokenizer=tokenizer, config=config, key=key, pieces=pieces
+    )
+    return result.finding.tail.log10_p
+
+
 def _costs(rounds: list[dict[str, Any]], clock: str) -> dict[str, Any]:
-    speeds = {
-        kind: [r["n_tokens"] / r[clock] for r in rounds if r["kind"] == kind]
-        for kind in ("plain", "marked")
-    }
-    ratios = [m / p for m, p in zip(speeds["marked"], speeds["plain"], strict=True)]
-    return {
-        "plain_tokens_per_second": median(speeds["plain"]),
-        "marked_tokens_per_second": median(speeds["marked"]),
-        "ratio_of_pairs": ratios,
-        "ratio": median(ratios),
-    }
+    speeds = paired_speeds(rounds, clock)
+    return {**speeds.to_dict(), "ratio": median(speeds.ratios)}
 
 
 if __name__ == "__main__":

@@ -19,9 +19,9 @@ import click
 import numpy as np
 
 from benchmarks.record import write_result
+from benchmarks.served import paired_speeds, write_policy
 from detect.text import assess_tokens
 from watermark.config import preset
-from watermark.key_files import save_key
 from watermark.keys import SecretKey
 from watermark.models import resolve_model
 from watermark.tokens import load_tokenizer
@@ -66,17 +66,8 @@ def _run(request: dict[str, Any], policy: Path) -> dict[str, Any]:
 
 def _costs(rounds: list[dict[str, Any]], clock: str) -> dict[str, Any]:
     """Compare neighbouring rounds, plain and marked, of one load."""
-    speeds = {
-        kind: [r["n_tokens"] / r[clock] for r in rounds if r["kind"] == kind]
-        for kind in ("plain", "marked")
-    }
-    ratios = [m / p for m, p in zip(speeds["marked"], speeds["plain"], strict=True)]
-    return {
-        "plain_tokens_per_second": median(speeds["plain"]),
-        "marked_tokens_per_second": median(speeds["marked"]),
-        "ratio_of_pairs": ratios,
-        "ratio": sum(speeds["marked"]) / sum(speeds["plain"]),
-    }
+    speeds = paired_speeds(rounds, clock)
+    return {**speeds.to_dict(), "ratio": sum(speeds.marked) / sum(speeds.plain)}
 
 
 @click.command()
@@ -96,17 +87,7 @@ def main(requests: int, tokens: int, repeats: int, many: int, loads: str) -> Non
     }
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        (folder / "config.json").write_text(json.dumps(config.to_dict()))
-        for name, key in keys.items():
-            save_key(key, folder / f"{name}.json")
-        policy = {
-            "format": "heirmark-policy-1",
-            "config": "config.json",
-            "keys": {name: f"{name}.json" for name in keys},
-            "default": None,
-            "selectable": list(keys),
-        }
-        (folder / "policy.json").write_text(json.dumps(policy))
+        policy_file = write_policy(folder, config, keys, default=None)
         start, end = "<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n"
         request = {
             "model": str(model),
@@ -118,7 +99,7 @@ def main(requests: int, tokens: int, repeats: int, many: int, loads: str) -> Non
             "n_many": many,
             "many_tokens": 4,
         }
-        reply = _run(request, folder / "policy.json")
+        reply = _run(request, policy_file)
     measured: dict[str, Any] = {
         "vllm": reply["vllm"], "requests": requests, "tokens": tokens, "keys": len(keys),
         "repeats": repeats, "many": many, "failed_of_many": reply["failed"] if many else None,

@@ -100,7 +100,7 @@ def detect(
     provider, config = load_tokenizer(tokenizer), chosen_config(preset_name, config_path)
     log_probs = entropies = None
     if reference:
-        from detect.suspect.probing import read_as_reference, replay_gate
+        from detect.suspect.referring import read_as_reference, replay_gate
 
         read = (reference, provider, prompt, written, temperature)
         # A scheme without a likelihood of single tokens has no other use for a reference.

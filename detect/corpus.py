@@ -13,7 +13,6 @@ from itertools import islice
 from typing import Final, final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from detect.documents import Document
 from detect.finding import Plan
@@ -109,27 +108,3 @@ class _Named:
 
     def message(self, bad: Bad) -> str:
         return bad.message.replace("{document}", self.sources[bad.place], 1)
-
-
-def _tokenised(
-    documents: Iterable[Document], tokenizer: TextTokenizer
-) -> Iterable[tuple[Document, NDArray[np.int64]]]:
-    """Tokenise in batches, which the tokenizer spreads over the cores."""
-    iterator = iter(documents)
-    while batch := list(islice(iterator, _BATCH)):
-        encoded = iter(tokenizer.encode_many([d.text for d in batch if d.text is not None]))
-        for document in batch:
-            if document.text is not None:
-                yield document, next(encoded)
-            else:
-                yield document, _logged_ids(document, tokenizer)
-
-
-def _logged_ids(document: Document, tokenizer: TextTokenizer) -> NDArray[np.int64]:
-    ids = np.array(document.token_ids, np.int64)
-    if ids.size and ids.max() >= tokenizer.vocab_size:
-        raise DocumentError(
-            f"{document.source}: token id {ids.max()} is not in the tokenizer, which has "
-            f"{tokenizer.vocab_size} tokens"
-        )
-    return ids

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detect.decoys import AUTOMATIC, DecoyResult, run_decoys
+from detect.mark_strength import mark_strength
 from detect.results import Tail, Verdict, decide, json_p, n_needed
 from detect.scoring.score_tables import Scorer
 from detect.tails.layers import layers_tail
@@ -20,9 +21,7 @@ from detect.tails.mixed_sums import MixedLaw
 from detect.tails.nulls import log_tails, tail
 from watermark.config import WatermarkConfig
 from watermark.keys import Key
-from watermark.schemes.green_list import GreenList
 from watermark.schemes.laws import LayeredBits, Tabulated
-from watermark.schemes.red_green import RedGreen
 from watermark.word_sources import Pairs
 
 __all__ = [
@@ -35,7 +34,6 @@ __all__ = [
     "curve_of",
     "curve_points",
     "decoys_of",
-    "mark_strength",
     "null_tail",
     "settle",
 ]
@@ -84,32 +82,6 @@ class Plan:
     def n_powered(self) -> int:
         """Scored pairs below which finding nothing means nothing."""
         return n_needed(self.effect * mark_strength(self.config), self.alpha)
-
-
-def mark_strength(config: WatermarkConfig) -> float:
-    """Compare how strong a mark can be with that of the published effects.
-
-    Red-green was measured at gamma 1/2, delta 2; a weaker bias moves even a flat distribution less.
-    What an entropy gate leaves unmarked dilutes: exp(-min_entropy) lies below all that was measured
-    on code and prose (benchmarks/results/entropy_gate.json, "strength_left").
-
-    Args:
-        config: the deployment.
-
-    Returns:
-        A factor of the effect, in (0, 1].
-    """
-    scheme, gated = config.scheme, math.exp(-config.min_entropy)
-    if not isinstance(scheme, RedGreen | GreenList):
-        return gated
-    own = _largest_shift(scheme.law.probability, scheme.delta)
-    return gated * min(own / _largest_shift(0.5, 2.0), 1.0)
-
-
-def _largest_shift(gamma: float, delta: float) -> float:
-    tilted = gamma * math.exp(delta)
-    green = tilted / (tilted + 1 - gamma)
-    return (green - gamma) / math.sqrt(gamma * (1 - gamma))
 
 
 @final

@@ -10,12 +10,12 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final, NamedTuple, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detect.corpus import _tokenised
 from detect.documents import Document
 from detect.finding import Finding, Plan, assess_scores
 from detect.fraction_interval import (
@@ -40,6 +40,8 @@ from watermark.word_sources import Pairs
 
 __all__ = ["FractionResult", "assess_fraction"]
 
+# Documents tokenised together.
+_BATCH: Final = 256
 _ELSEWHERE: Final = "context_in_other_document"
 _LIMITS: Final = (
     "The interval is an estimate and decides nothing, also where it lies above 0: the verdict is "
@@ -200,6 +202,30 @@ class _Scored(NamedTuple):
         np.add.at(sums, self.document, centred)
         np.add.at(squares, self.document, centred**2)
         return Units(counts[kept], sums[kept], squares[kept])
+
+
+def _tokenised(
+    documents: Iterable[Document], tokenizer: TextTokenizer
+) -> Iterable[tuple[Document, NDArray[np.int64]]]:
+    """Tokenise in batches, which the tokenizer spreads over the cores."""
+    iterator = iter(documents)
+    while batch := list(islice(iterator, _BATCH)):
+        encoded = iter(tokenizer.encode_many([d.text for d in batch if d.text is not None]))
+        for document in batch:
+            if document.text is not None:
+                yield document, next(encoded)
+            else:
+                yield document, _logged_ids(document, tokenizer)
+
+
+def _logged_ids(document: Document, tokenizer: TextTokenizer) -> NDArray[np.int64]:
+    ids = np.array(document.token_ids, np.int64)
+    if ids.size and ids.max() >= tokenizer.vocab_size:
+        raise DocumentError(
+            f"{document.source}: token id {ids.max()} is not in the tokenizer, which has "
+            f"{tokenizer.vocab_size} tokens"
+        )
+    return ids
 
 
 def _gather(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from watermark.config import WatermarkConfig
-from watermark.due_rows import due_rows, markable_rows
+from watermark.due_rows import due_rows
 from watermark.errors import ConfigError, GenerationError
 from watermark.kernels import torch_prf
 from watermark.kernels.torch_entropy import has_entropy
@@ -24,7 +24,7 @@ from watermark.keys import Key
 from watermark.prf import NativePrf, words_by_row
 from watermark.row_kernels import find_winners, finds_winners, mark_rows, marks_rows
 
-__all__ = ["MarkedStep", "Marker", "markable_rows"]
+__all__ = ["MarkedStep", "Marker"]
 
 # Below this share of finite logits, gathering the candidates beats marking the whole vocabulary.
 _SPARSE_SHARE = 1 / 8

@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Final, NamedTuple, Protocol, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detect.finding import Finding, Plan, Sums, conclude, curve_of, curve_points, decoys_of
+from detect.finding import Curve, Finding, Plan, Sums, conclude, curve_of, curve_points, decoys_of
 from detect.finding import null_tail as tail_of_pairs
 from detect.multiplicity import holm
 from detect.results import Tail, Verdict, decide
@@ -216,8 +216,6 @@ def _assess(plan: Plan, scan: ScanPlan, pool: PoolSums, sample: Sample) -> Findi
 def _with_warnings(finding: Finding, n_tested: int, n_distinct: int) -> Finding:
     if n_tested == n_distinct:
         return finding
-    from dataclasses import replace
-
     return replace(
         finding,
         warnings=(
@@ -234,7 +232,7 @@ def _pool_tail(law: ScoreLaw, units: int, n: int, step: float) -> Tail:
     return mixed_tail([LawPart(table, n)], units) if table else tail(law, units * step, n)
 
 
-def _curve(plan: Plan, scan: ScanPlan, pool: PoolSums) -> Any:
+def _curve(plan: Plan, scan: ScanPlan, pool: PoolSums) -> Curve | None:
     """Evidence against pairs in the order of their hashes, which is as good as a random one."""
     n_points = curve_points(plan, pool.n_distinct)
     if not n_points:
@@ -243,8 +241,8 @@ def _curve(plan: Plan, scan: ScanPlan, pool: PoolSums) -> Any:
         return None
     ends, sums = np.cumsum(pool.counts), np.cumsum(np.array(pool.sums, object))
     wanted = np.linspace(1, pool.n_distinct, n_points).round().astype(np.int64)
-    at = np.unique(ends[np.searchsorted(ends, wanted)], return_index=True)
-    places = np.searchsorted(ends, at[0])
+    # A point at the end of each bucket that holds a wanted place.
+    places = np.unique(np.searchsorted(ends, wanted))
     return curve_of(plan, ends[places], (sums[places] * scan.step).astype(np.float64))
 
 

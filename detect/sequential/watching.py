@@ -20,7 +20,7 @@ from typing import Any, Final, Self, final
 import numpy as np
 from numpy.typing import NDArray
 
-from detect.finding import mark_strength
+from detect.mark_strength import mark_strength
 from detect.results import Verdict, json_p
 from detect.scoring.scores import Selection, refuse_dependent_words, select_pairs
 from detect.sequential.calibrators import default_calibrator

@@ -8,9 +8,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from detect.finding import Plan
 from detect.planning.effects import inherited_effect
 from detect.scoring.scorers import choose_scorer
@@ -30,6 +27,7 @@ from detect.suspect.marked_reading import assess_marked_reading
 from detect.suspect.open_weights import TransformersSuspect
 from detect.suspect.opening import is_replay, open_weights
 from detect.suspect.probe import Access, Control, ProbeResult, conclude
+from detect.suspect.referring import check_same_tokenizer
 from detect.suspect.replay import ReplaySuspect
 from detect.suspect.reported import reported_pairs
 from detect.suspect.used import is_same, refuse_own_reference, what_was_used
@@ -40,7 +38,7 @@ from watermark.keys import Key
 from watermark.sampling import Sampling
 from watermark.tokens import TextTokenizer, load_tokenizer
 
-__all__ = ["ProbeRequest", "read_as_reference", "replay_gate", "run_probe"]
+__all__ = ["ProbeRequest", "run_probe"]
 
 Progress = Callable[[int | None, str, str], AbstractContextManager[Any]]
 
@@ -132,51 +130,6 @@ def _used(request: ProbeRequest, prompts: Sequence[str] | None) -> dict[str, Any
     return what_was_used(request.reference, files, prompts, sampling)
 
 
-def read_as_reference(
-    name: str, tokenizer: TextTokenizer, prompt: str | None, text: str, temperature: float
-) -> NDArray[np.float64]:
-    """Open a reference model and let it read one text.
-
-    Args:
-        name: "smollm2", a folder or a Hub id.
-        tokenizer: the provider's, which the model must share.
-        prompt: what the text answers, if known.
-        text: the text.
-        temperature: at which it is presumed to have been drawn.
-
-    Returns:
-        float64, shape (T,), ln p of each token.
-
-    Raises:
-        FingerprintError: the model has another tokenizer.
-    """
-    from detect.scoring.reference_text import token_log_probs
-
-    model = open_weights(name)
-    return token_log_probs(model, _reading(model, tokenizer, prompt, text), temperature=temperature)
-
-
-def replay_gate(
-    name: str, tokenizer: TextTokenizer, prompt: str | None, text: str, temperature: float
-) -> NDArray[np.float64]:
-    """Open a reference model and let it tell what an entropy gate saw; see `read_as_reference`.
-
-    Returns:
-        float64, shape (T,), the entropy of each token's distribution, nats.
-    """
-    from detect.scoring.reference_text import token_entropies
-
-    model = open_weights(name)
-    return token_entropies(model, _reading(model, tokenizer, prompt, text), temperature=temperature)
-
-
-def _reading(
-    model: TransformersSuspect, tokenizer: TextTokenizer, prompt: str | None, text: str
-) -> ReadingText:
-    _check_same_tokenizer(model, tokenizer)
-    return ReadingText(model.chat_ids(prompt or ""), tuple(tokenizer.encode(text).tolist()))
-
-
 def _by_text(
     request: ProbeRequest,
     prompts: Sequence[str],
@@ -245,7 +198,7 @@ def _opened_reference(
     if request.reference is None:
         return None
     reference = open_weights(request.reference)
-    _check_same_tokenizer(reference, tokenizer)
+    check_same_tokenizer(reference, tokenizer)
     return reference
 
 
@@ -337,7 +290,7 @@ class _Reading:
     ) -> Outcome:
         plan, tokenizer = self.request.plan, self.tokenizer
         if self.request.marked_reading is not None:
-            _check_same_tokenizer(model, tokenizer)
+            check_same_tokenizer(model, tokenizer)
             texts = [ReadingText(model.chat_ids(prompt), ids) for prompt, ids in self.marked]
             return assess_marked_reading(plan, tokenizer, model, clean, texts, on_positions)
         if not model.shares_tokenizer(tokenizer):
@@ -351,11 +304,3 @@ class _Reading:
 
 def _share_tokenizer(one: TransformersSuspect, other: TransformersSuspect) -> bool:
     return one.shares_tokenizer(other.tokenizer) or other.shares_tokenizer(one.tokenizer)
-
-
-def _check_same_tokenizer(model: TransformersSuspect, tokenizer: TextTokenizer) -> None:
-    if not model.shares_tokenizer(tokenizer):
-        raise FingerprintError(
-            f"{model.name} has another tokenizer than the provider: it cannot read the provider's "
-            "tokens here. Probe with --access text or --reading, test texts without --reference"
-        )

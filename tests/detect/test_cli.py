@@ -184,6 +184,7 @@ def test_what_a_deployment_spares_goes_from_the_options_to_generation(
         ],
     )
     assert done.exit_code == 0, done.output
+    assert "tokens of less than 0.5 nats and reasoning stay unmarked" in done.output
     config = load_config(path)
     assert config.tokenizer == tokenizer.fingerprint
     assert config.reasoning is not None
@@ -201,6 +202,20 @@ def test_what_a_deployment_spares_goes_from_the_options_to_generation(
     done = CliRunner().invoke(heirmark, [*arguments, "--config", str(path), *spared])
     assert done.exit_code == 1
     assert "provider's tokenizer" in done.output
+
+
+def test_a_border_that_may_be_lost_is_refused_where_an_answer_would_stay_unmarked(
+    tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    """Behind a space it is another token: an end that is not seen would never end."""
+    options = ["config", "--preset", "default", "--reasoning", "a", "b", "-o", tmp_path / "c.json"]
+    arguments = [*map(str, options), "--tokenizer", str(tokenizer_folder)]
+    done = CliRunner().invoke(heirmark, arguments)
+    assert done.exit_code == 0
+    assert "note: 'a' is no token of its own" in done.output
+    done = CliRunner().invoke(heirmark, [*arguments, "--reasoning-unmarked"])
+    assert done.exit_code == 1
+    assert "all that follows would stay unmarked" in done.output
 
 
 @pytest.mark.parametrize(

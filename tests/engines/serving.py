@@ -13,7 +13,6 @@ from benchmarks.vllm_server import PYTHON, engine_environment
 from detect.text import assess_tokens
 from tests.engines.oracle import python_of
 from watermark.config import WatermarkConfig
-from watermark.key_files import save_key
 from watermark.keys import SecretKey
 from watermark.models import resolve_model
 from watermark.tokens import TextTokenizer
@@ -27,7 +26,6 @@ __all__ = [
     "log10_p",
     "prompt_about",
     "run_script",
-    "write_policy",
 ]
 
 NAMES = ("north", "east", "south", "west")
@@ -45,22 +43,6 @@ def built_model() -> Path:
     """Return the model's folder; skip where vLLM's environment is not built."""
     python_of("vllm")
     return resolve_model("smollm2")
-
-
-def write_policy(folder: Path, config: WatermarkConfig) -> Path:
-    """Write a policy under which a request may choose any of the keys."""
-    (folder / "config.json").write_text(json.dumps(config.to_dict()))
-    for name, key in KEYS.items():
-        save_key(key, folder / f"{name}.json")
-    policy = {
-        "format": "heirmark-policy-1",
-        "config": "config.json",
-        "keys": {name: f"{name}.json" for name in NAMES},
-        "default": "north",
-        "selectable": list(NAMES),
-    }
-    (folder / "policy.json").write_text(json.dumps(policy))
-    return folder / "policy.json"
 
 
 def run_script(script: str, request: dict[str, Any], policy_file: Path) -> dict[str, Any]:

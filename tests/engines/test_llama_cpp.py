@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.served import write_policy
 from detect.text import assess_tokens
 from tests.engines.oracle import ROOT
 from watermark.config import WatermarkConfig, preset
-from watermark.key_files import save_key
 from watermark.keys import SecretKey
 from watermark.models import find_smollm2_gguf, resolve_model
 from watermark.schemes.red_green import RedGreen
@@ -42,22 +42,12 @@ def reply(
 ) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("policy")
     config = preset("default").bound_to(tokenizer.fingerprint)
-    (folder / "config.json").write_text(json.dumps(config.to_dict()))
-    for name, key in KEYS.items():
-        save_key(key, folder / f"{name}.json")
-    policy = {
-        "format": "heirmark-policy-1",
-        "config": "config.json",
-        "keys": {name: f"{name}.json" for name in KEYS},
-        "default": "north",
-        "selectable": list(KEYS),
-    }
-    (folder / "policy.json").write_text(json.dumps(policy))
+    policy_file = write_policy(folder, config, KEYS, default="north")
     request = {
         "model": str(find_smollm2_gguf()),
         "tokenizer": str(resolve_model("smollm2")),
         "foreign": str(tokenizer_folder),
-        "policy": str(folder / "policy.json"),
+        "policy": str(policy_file),
         "keys": list(KEYS),
         "prompts": [f"Tell me a long story about {topic}." for topic in TOPICS],
     }

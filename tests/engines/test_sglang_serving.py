@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.served import write_policy
 from detect.scoring.scores import score_pairs, select_pairs
 from detect.tails.nulls import tail
 from tests.engines.oracle import ROOT
 from watermark.config import preset
-from watermark.key_files import save_key
 from watermark.keys import SecretKey
 
 PYTHON = ROOT / ".engines" / "sglang" / "bin" / "python"
@@ -51,17 +51,7 @@ def reply(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     if not PYTHON.exists():
         pytest.skip("the environment of sglang is not built; run: make engines")
     folder = tmp_path_factory.mktemp("policy")
-    (folder / "config.json").write_text(json.dumps(CONFIG.to_dict()))
-    for name, key in KEYS.items():
-        save_key(key, folder / f"{name}.json")
-    policy = {
-        "format": "heirmark-policy-1",
-        "config": "config.json",
-        "keys": {name: f"{name}.json" for name in KEYS},
-        "default": "north",
-        "selectable": list(KEYS),
-    }
-    (folder / "policy.json").write_text(json.dumps(policy))
+    policy_file = write_policy(folder, CONFIG, KEYS, default="north")
     generate = {"vocabulary": 400, "n_tokens": 120, "seed": 3, "requests": [r for _, r in REQUESTS]}
     done = subprocess.run(
         [PYTHON, Path(__file__).with_name("sglang_classes_run.py")],
@@ -72,7 +62,7 @@ def reply(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         env={
             **os.environ,
             "PYTHONPATH": str(ROOT),
-            "HEIRMARK_POLICY": str(folder / "policy.json"),
+            "HEIRMARK_POLICY": str(policy_file),
         },
     )
     assert done.returncode == 0, done.stderr[-3000:]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from benchmarks.constrained_kinds import KINDS
+from benchmarks.served import write_policy
 from benchmarks.vllm_server import ask_chat, read_url, serve
 from tests.engines.serving import (
     KEYS,
@@ -19,7 +20,6 @@ from tests.engines.serving import (
     log10_p,
     prompt_about,
     run_script,
-    write_policy,
 )
 from watermark.config import WatermarkConfig, preset
 from watermark.tokens import TextTokenizer, load_tokenizer
@@ -43,7 +43,12 @@ def tokenizer(model: Path) -> TextTokenizer:
 @pytest.fixture(scope="module")
 def policies(tmp_path_factory: pytest.TempPathFactory, tokenizer: TextTokenizer) -> dict[str, Path]:
     return {
-        name: write_policy(tmp_path_factory.mktemp(name), config.bound_to(tokenizer.fingerprint))
+        name: write_policy(
+            tmp_path_factory.mktemp(name),
+            config.bound_to(tokenizer.fingerprint),
+            KEYS,
+            default="north",
+        )
         for name, config in (("drawing", DRAWING), ("tilting", TILTING))
     }
 

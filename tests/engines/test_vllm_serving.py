@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.served import write_policy
 from benchmarks.vllm_server import ask_chat, read_url, serve
 from tests.engines.serving import (
     KEYS,
@@ -18,7 +19,6 @@ from tests.engines.serving import (
     check_own_key_only,
     prompt_about,
     run_script,
-    write_policy,
 )
 from tests.watermark.serving.engine_doubles import BatchUpdate, Params, policy_of
 from watermark.config import preset
@@ -43,7 +43,7 @@ def tokenizer(model: Path) -> TextTokenizer:
 @pytest.fixture(scope="module")
 def policy_file(tmp_path_factory: pytest.TempPathFactory, tokenizer: TextTokenizer) -> Path:
     folder = tmp_path_factory.mktemp("policy")
-    return write_policy(folder, CONFIG.bound_to(tokenizer.fingerprint))
+    return write_policy(folder, CONFIG.bound_to(tokenizer.fingerprint), KEYS, default="north")
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from watermark.config import PRESETS, WatermarkConfig, preset
+from watermark.due_rows import markable_rows
 from watermark.errors import ConfigError, GenerationError
 from watermark.keys import SecretKey
-from watermark.marking import MarkedStep, Marker, markable_rows
+from watermark.marking import MarkedStep, Marker
 from watermark.prf_reference import prf_word
 from watermark.schemes.gumbel import force_gumbel_winner
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise, product
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +25,7 @@ from transformers import (
 )
 
 from detect.text import assess_tokens
+from watermark.channels import ReasoningChannel
 from watermark.config import WatermarkConfig, preset
 from watermark.contexts import first_occurrences, windows
 from watermark.errors import ConfigError, GenerationError
@@ -412,6 +414,10 @@ def test_bad_settings_are_refused(target: LlamaForCausalLM, draft: LlamaForCausa
         SpeculativeWatermark(preset("gumbel"), KEY, draft)
     with pytest.raises(ConfigError, match="n_drafts"):
         _generate(target, SpeculativeWatermark(preset("default"), KEY, draft, n_drafts=0))
+    unknown = ReasoningChannel((target.config.vocab_size,), (1,))
+    config = replace(preset("default"), reasoning=unknown)
+    with pytest.raises(ConfigError, match="would never be found"):
+        _generate(target, SpeculativeWatermark(config, KEY, draft))
     endless: dict[str, Any] = {
         "marker": None,
         "processors": LogitsProcessorList([TemperatureLogitsWarper(0.7)]),

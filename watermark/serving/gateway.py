@@ -14,7 +14,6 @@ gateway itself knows of who asks, in the order of the file, never by a field of 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from typing import Any, Final, Literal, final, get_args
 
 from watermark.errors import ConfigError, RequestError
 from watermark.serving.policy import KEY_ARGUMENT
+from watermark.serving.settings_files import read_settings
 
 __all__ = ["GATEWAY_VARIABLE", "Gateway", "load_gateway"]
 
@@ -203,18 +203,7 @@ def load_gateway(path: str | Path) -> Gateway:
         ConfigError: missing, damaged, or contradictory.
     """
     path = Path(path)
-    try:
-        payload = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read the gateway's file {path}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"the gateway's file {path} is not JSON: {error}") from None
-    if not isinstance(payload, dict) or payload.get("format") != _FORMAT:
-        raise ConfigError(f"{path}: expected a gateway's file with format {_FORMAT!r}")
-    if unknown := sorted(set(payload) - set(_FIELDS)):
-        raise ConfigError(f"{path}: unknown fields {', '.join(unknown)}")
-    if missing := sorted(set(_FIELDS) - _OPTIONAL - set(payload)):
-        raise ConfigError(f"{path}: the file lacks {', '.join(missing)}")
+    payload = read_settings(path, "gateway's file", _FORMAT, _FIELDS, _OPTIONAL)
     _check_types(path, payload)
     return Gateway(
         payload["engine"],

@@ -16,7 +16,6 @@ or do not want to be marked: "refuse", or "unmarked", and then they are counted.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from watermark.config import WatermarkConfig, load_config
 from watermark.errors import ConfigError, RequestError
 from watermark.key_files import load_key
 from watermark.keys import Key
+from watermark.serving.settings_files import read_settings
 
 __all__ = [
     "KEY_ARGUMENT",
@@ -200,7 +200,8 @@ def load_policy(path: str | Path) -> Policy:
         FingerprintError: a key that does not belong to the config.
     """
     path = Path(path)
-    payload = _read(path)
+    payload = read_settings(path, "serving policy", _FORMAT, _FIELDS, _OPTIONAL)
+    _check_types(path, payload)
     folder = path.parent
     keys = {name: load_key(folder / file) for name, file in payload["keys"].items()}
     return Policy(
@@ -233,23 +234,6 @@ def current_policy() -> Policy:
 @cache
 def _loaded(path: str) -> Policy:
     return load_policy(path)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        payload = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read the serving policy {path}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"the serving policy {path} is not JSON: {error}") from None
-    if not isinstance(payload, dict) or payload.get("format") != _FORMAT:
-        raise ConfigError(f"{path}: expected a serving policy with format {_FORMAT!r}")
-    if unknown := sorted(set(payload) - set(_FIELDS)):
-        raise ConfigError(f"{path}: unknown policy fields {', '.join(unknown)}")
-    if missing := sorted(set(_FIELDS) - _OPTIONAL - set(payload)):
-        raise ConfigError(f"{path}: the policy lacks {', '.join(missing)}")
-    _check_types(path, payload)
-    return payload
 
 
 def _check_types(path: Path, payload: dict[str, Any]) -> None:

@@ -10,14 +10,12 @@ that wants none of us must start as before.
 from __future__ import annotations
 
 import logging
-import os
-from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, final
 
 from watermark.errors import ConfigError, RequestError, WatermarkError
-from watermark.serving.policy import OPT_OUT_ARGUMENT, POLICY_VARIABLE, Policy, load_policy
+from watermark.serving.policy import OPT_OUT_ARGUMENT, Policy, current_policy
 from watermark.tokens import check_fingerprint, load_tokenizer
 
 __all__ = ["HeirmarkLogitsProcessor"]
@@ -40,20 +38,6 @@ def _bases() -> tuple[type, ...]:
     if not found and first_error is not None:
         raise first_error
     return tuple(found)
-
-
-@cache
-def _policy(path: str) -> Policy:
-    return load_policy(path)
-
-
-def _current_policy() -> Policy:
-    path = os.environ.get(POLICY_VARIABLE)
-    if not path:
-        raise ConfigError(
-            f"the environment variable {POLICY_VARIABLE} must name the serving policy, a JSON file"
-        )
-    return _policy(path)
 
 
 @final
@@ -79,7 +63,7 @@ class HeirmarkLogitsProcessor(*_bases()):  # type: ignore[misc]
 
         try:
             terms = request_terms(sampling_params, _unmarkable(sampling_params))
-            ruling = _current_policy().rule(terms)
+            ruling = current_policy().rule(terms)
         except RequestError:
             count_request("refused")
             raise
@@ -92,7 +76,7 @@ class HeirmarkLogitsProcessor(*_bases()):  # type: ignore[misc]
     def __init__(
         self, vllm_config: Any, device_or_states: Any, is_pin_memory: bool | None = None
     ) -> None:
-        policy, seed = _current_policy(), vllm_config.model_config.seed or 0
+        policy, seed = current_policy(), vllm_config.model_config.seed or 0
         _check_engine(vllm_config, policy)
         self._v1: Any = None
         self._v2: Any = None

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from tests.watermark.test_channels import CHANNELS
 from watermark.channels import ReasoningChannel
 from watermark.config import WatermarkConfig
-from watermark.due_rows import due_rows
-from watermark.marking import markable_rows
+from watermark.due_rows import due_rows, markable_rows
 from watermark.schemes.red_green import RedGreen
 from watermark.serving.requests import MetContexts, Tally
 

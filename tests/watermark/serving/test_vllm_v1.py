@@ -146,6 +146,16 @@ def test_the_gate_is_no_switch_for_clients(name: str) -> None:
         assert torch.equal(marked[row], given[row]) != is_marked, cuts[row]
 
 
+def test_a_tilting_schemes_gate_leaves_what_the_model_is_sure_of() -> None:
+    runner = RunnerV1(policy_of(replace(preset("red-green"), min_entropy=1.5)), 0)
+    runner.update(BatchUpdate(2, added=[_added(i, Params("k1"), [3, 4]) for i in range(2)]))
+    logits = torch.linspace(0, 0.1, V).expand(2, -1).clone()
+    logits[1, 5] = 20.0
+    marked = runner.apply(logits.clone())
+    assert not torch.equal(marked[0], logits[0])
+    assert torch.equal(marked[1], logits[1])
+
+
 def test_no_request_shows_its_key() -> None:
     runner = RunnerV1(policy_of(preset("default")), 0)
     runner.update(BatchUpdate(1, added=[_added(0, Params("k1"), [3, 4])]))
