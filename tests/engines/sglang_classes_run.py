@@ -15,6 +15,7 @@ import sys
 import types
 import weakref
 from array import array
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,9 @@ for _module in (_context, _batches, _splits):
 from sglang.srt.sampling.custom_logit_processor import CustomLogitProcessor  # noqa: E402
 from sglang.srt.sampling.sampling_params import SamplingParams  # noqa: E402
 
+from watermark.channels import ReasoningChannel  # noqa: E402
+from watermark.serving import sglang as adapter  # noqa: E402
+from watermark.serving.policy import current_policy  # noqa: E402
 from watermark.serving.sglang import HeirmarkLogitProcessor  # noqa: E402
 
 
@@ -139,7 +143,15 @@ def one_step(request: dict[str, Any]) -> dict[str, Any]:
     logits = torch.randn((1, 50), generator=torch.Generator().manual_seed(0))
     if request.get("nan"):
         logits[0, 3] = torch.nan
+    policy = current_policy()
+    border = request.get("border")
+    reasoning = None if border is None else ReasoningChannel((border,), (border + 1,))
+    config = replace(
+        policy.config, min_entropy=request.get("min_entropy", 0.0), reasoning=reasoning
+    )
+    adapter.current_policy = lambda: replace(policy, config=config)
     _applied()(logits, Batch([one]))
+    adapter.current_policy = current_policy
     _schedule.disable_overlap_schedule, _spec.speculative_algorithm = True, None
     left = logits[0].isfinite().nonzero().flatten().tolist()
     return {**_outcome(one), "left": left}

@@ -43,6 +43,11 @@ STEPS: dict[str, dict[str, Any]] = {
     "overlap": {"asked": EAST, "ids": [3, 4, 5], "no_overlap": False},
     "speculative": {"asked": EAST, "ids": [3, 4, 5], "speculative": "EAGLE3"},
     "no custom_params": {"asked": {}, "ids": [3, 4, 5]},
+    "open gate": {"asked": EAST, "ids": [3, 4, 5], "min_entropy": 1.0},
+    "shut gate": {"asked": EAST, "ids": [3, 4, 5], "min_entropy": 4.9},
+    "border before": {"asked": EAST, "ids": [3, 4, 10, 5, 6], "border": 10},
+    "border just before": {"asked": EAST, "ids": [3, 4, 5, 10, 6], "border": 10},
+    "border beyond": {"asked": EAST, "ids": [3, 4, 5], "border": 50},
 }
 
 
@@ -93,7 +98,18 @@ def test_what_a_request_carries_is_a_name_and_no_secret(reply: dict[str, Any]) -
 
 
 @pytest.mark.parametrize(
-    ("case", "n_left"), [("marked", 1), ("no context", 50), ("met context", 50), ("nan", 49)]
+    ("case", "n_left"),
+    [
+        ("marked", 1),
+        ("no context", 50),
+        ("met context", 50),
+        ("nan", 49),
+        ("open gate", 1),
+        # 50 tokens have at most 3.9 nats.
+        ("shut gate", 50),
+        ("border before", 1),
+        ("border just before", 50),
+    ],
 )
 def test_one_step(reply: dict[str, Any], case: str, n_left: int) -> None:
     assert len(reply["steps"][case]["left"]) == n_left
@@ -111,6 +127,7 @@ def test_one_step(reply: dict[str, Any], case: str, n_left: int) -> None:
         ("opt out", "marks all of its text"),
         ("overlap", "--disable-overlap-schedule"),
         ("speculative", "speculative decoding"),
+        ("border beyond", "would never be found"),
     ],
 )
 def test_what_would_be_unmarked_is_aborted(reply: dict[str, Any], case: str, says: str) -> None:
