@@ -28,6 +28,7 @@ from detect.commands.power import power
 from detect.commands.probe import probe
 from detect.commands.profile import profile
 from detect.commands.scan import scan
+from detect.commands.trace import trace
 from detect.commands.watch import watch
 from detect.interrupts import run_interruptible
 from watermark.cli import FiniteRange, chosen_config, heirmark
@@ -194,6 +195,7 @@ def demo(output: Path, model: str, quick: bool, as_json: bool) -> None:
 
 _COMMANDS = (
     scan, probe, locate, fraction, watch, power, calibrate, counterfactuals, config, profile,
+    trace,
 )  # fmt: skip
 for _command in _COMMANDS:
     heirmark.add_command(_command)

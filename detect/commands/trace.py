@@ -1,0 +1,12 @@
+"""`heirmark trace`: whose key? Of accounts for texts, of cohorts and epochs for a model."""
+
+from __future__ import annotations
+
+import click
+
+__all__ = ["trace"]
+
+
+@click.group()
+def trace() -> None:
+    """Name the account, cohort or epoch that a text or a model points to."""
