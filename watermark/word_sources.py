@@ -264,6 +264,23 @@ class WordSource(ABC):
         top = (1 << self.key_bits) - 1
         return np.random.default_rng(seed).integers(0, top, shape, np.uint64, True)
 
+    def scan_words(self, key: NDArray[np.uint64], pairs: Pairs, stream: int) -> NDArray[np.uint32]:
+        """Compute the words of very many pairs under one key.
+
+        A source that keeps something of a key between calls overrides this; its words may then be
+        others of the same score.
+
+        Args:
+            key: uint64, shape (n_key_integers,).
+            pairs: the pairs.
+            stream: which of the words of a pair.
+
+        Returns:
+            uint32, shape (n,).
+        """
+        hashes = self.context_hashes(key, np.ascontiguousarray(pairs.contexts))
+        return self.words(key, hashes, pairs.tokens, stream)
+
     def words_for_keys(
         self,
         keys: NDArray[np.uint64],

@@ -133,9 +133,8 @@ def _one_by_one(
 
 def _units(pairs: Pairs, plan: ScanPlan) -> NDArray[np.signedinteger]:
     key, source = plan.key_integers, plan.config.source
-    hashes = source.context_hashes(key, np.ascontiguousarray(pairs.contexts))
     streams = range(plan.scorer.n_streams)
-    return plan.units(np.stack([source.words(key, hashes, pairs.tokens, s) for s in streams]))
+    return plan.units(np.stack([source.scan_words(key, pairs, s) for s in streams]))
 
 
 def _compiled(

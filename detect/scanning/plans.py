@@ -14,7 +14,6 @@ from detect.scoring.scorers import choose_scorer
 from watermark.config import WatermarkConfig
 from watermark.prf import NativePrf
 from watermark.schemes.laws import Exponential, Tabulated
-from watermark.word_sources import WordSource
 
 __all__ = ["ScanPlan", "sample_size", "score_step"]
 
@@ -73,9 +72,7 @@ class ScanPlan:
     @property
     def keeps_pairs(self) -> bool:
         """True if every pair is evidence of itself, so that nothing has to be renamed."""
-        source = type(self.config.source)
-        renames = source.canonical is not WordSource.canonical
-        return not renames and source.evidence is WordSource.evidence
+        return self.config.source.tells_pairs_apart
 
     def units(self, words: NDArray[np.uint32]) -> NDArray[np.signedinteger]:
         """Score words in steps, rounded down.

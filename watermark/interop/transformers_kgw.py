@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar, Final, final
+from typing import TYPE_CHECKING, ClassVar, Final, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,12 +30,17 @@ from watermark.schemes import Scheme
 from watermark.schemes.green_list import GreenList, cell_words
 from watermark.word_sources import Pairs, WordSource
 
+if TYPE_CHECKING:
+    from watermark.kernels.green_lists import GreenLists
+
 __all__ = ["TransformersKgw"]
 
 _SCHEMES: Final = ("lefthash", "selfhash")
 _TABLE_SIZE: Final = 1_000_003
 # Of the lists after different tokens, the share that must differ.
 _DISTINCT: Final = 0.99
+# Pairs from which on lists are kept: whole lists take longer than a few tokens' places in them.
+_KEEP_FROM: Final = 100_000
 
 
 @final
@@ -176,6 +181,18 @@ class TransformersKgw(WordSource):
         seeds = np.broadcast_to(seeds, columns.shape).ravel()
         return self._words(seeds, columns.ravel()).reshape(token_ids.shape)
 
+    def scan_words(self, key: NDArray[np.uint64], pairs: Pairs, stream: int) -> NDArray[np.uint32]:
+        """Look green tokens up in lists that are kept; see `WordSource.scan_words`."""
+        if self.seeding_scheme != "lefthash" or len(pairs.tokens) < _KEEP_FROM:
+            return super().scan_words(key, pairs, stream)
+        self._check_ids(pairs.contexts)
+        self._check_ids(pairs.tokens)
+        lists = _green_lists(int(key[0]), self.vocab_size, self.n_green)
+        previous = np.ascontiguousarray(pairs.contexts[:, -1])
+        green = lists.green(lambda ids: self._left_seeds(key, ids), previous, pairs.tokens)
+        either = cell_words(np.array([self.n_green, 0]), self.vocab_size)
+        return either[green.view(np.uint8)]
+
     def words_for_keys(
         self,
         keys: NDArray[np.uint64],
@@ -246,6 +263,14 @@ class TransformersKgw(WordSource):
 
 
 # As secret as the key, and kept as the key is: in memory alone, in no repr and no pickle.
+@lru_cache(maxsize=1)
+def _green_lists(key: int, vocab_size: int, n_green: int) -> GreenLists:
+    """Keep the lists of the key that a scan reads; the key is what they belong to."""
+    from watermark.kernels.green_lists import GreenLists
+
+    return GreenLists(vocab_size, n_green)
+
+
 @lru_cache(maxsize=2)
 def _table(seed: int, n_first: int) -> NDArray[np.uint64]:
     """Return a(w) of the first ids, uint64, shape (n_first,)."""

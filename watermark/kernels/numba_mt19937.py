@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
-__all__ = ["draws_at", "first_entries", "ranks"]
+__all__ = ["draws_at", "first_entries", "green_bits", "ranks"]
 
 _N, _M = 624, 397
 _UPPER, _LOWER = np.uint32(0x80000000), np.uint32(0x7FFFFFFF)
@@ -114,6 +114,27 @@ def _ranks(starts, seeds, tokens, size, n_first, out):  # type: ignore[no-untype
 
 
 @njit(cache=True, parallel=True)
+def _green_bits(seeds, size, n_first, out):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    inverse = np.empty(n_first)
+    for i in range(n_first):
+        inverse[i] = 1.0 / (size - i)
+    for chunk in prange((len(seeds) + _CHUNK - 1) // _CHUNK):
+        state, swap = np.empty(_N, np.uint32), np.empty(n_first, np.int32)
+        order = np.arange(size).astype(np.int32)
+        for one in range(chunk * _CHUNK, min((chunk + 1) * _CHUNK, len(seeds))):
+            _swaps(seeds[one], size, inverse, state, swap)
+            bits = out[one]
+            bits[:] = 0
+            for i in range(n_first):
+                token = order[swap[i]]
+                order[swap[i]] = order[i]
+                bits[token >> 3] |= np.uint8(1) << np.uint8(token & 7)
+            # A place is written by the swap with it and never by its own turn.
+            for i in range(n_first):
+                order[swap[i]] = swap[i]
+
+
+@njit(cache=True, parallel=True)
 def _draws_at(starts, seeds, places, out):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     n_lists = len(starts) - 1
     for chunk in prange((n_lists + _CHUNK - 1) // _CHUNK):
@@ -155,6 +176,18 @@ def ranks(
     out = np.empty(len(seeds), np.int64)
     _ranks(_lists(seeds), seeds, tokens, size, n_first, out)
     return out
+
+
+def green_bits(seeds: NDArray[np.uint32], size: int, n_first: int, out: NDArray[np.uint8]) -> None:
+    """Write which tokens are among the first entries of permutations, a bit each.
+
+    Args:
+        seeds: uint32, shape (n,), one a permutation.
+        size: of the vocabulary.
+        n_first: green tokens.
+        out: uint8, shape (n, ceil(size / 8)), overwritten; token t is bit t % 8 of byte t // 8.
+    """
+    _green_bits(seeds, size, n_first, out)
 
 
 def draws_at(seeds: NDArray[np.uint32], places: NDArray[np.int64]) -> NDArray[np.uint32]:

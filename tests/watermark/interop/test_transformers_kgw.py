@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import pickle
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,6 +22,7 @@ from watermark.config import WatermarkConfig
 from watermark.errors import ConfigError
 from watermark.interop.transformers_kgw import TransformersKgw
 from watermark.kernels import mt19937
+from watermark.kernels.green_lists import GreenLists
 from watermark.keys import EngineKey, SecretKey
 from watermark.marking import Marker
 from watermark.schemes.green_list import GreenList
@@ -349,3 +351,27 @@ def test_what_transformers_marks_with_the_real_model_we_find(scheme: str, width:
     assert found < (-6 if scheme == "lefthash" else -4)
     other = config.source.key_of(SecretKey(bytes(32)))
     assert _log_p(_select(ids, config), config, EngineKey(other.tolist())) > -3
+
+
+@pytest.mark.parametrize("room", [0, 3, 1_000])
+def test_kept_lists_are_the_lists(room: int) -> None:
+    """Whatever fits into memory, in whichever order contexts come."""
+    size, source = 1_003, TransformersKgw(vocab_size=1_003)
+    key = source.key_of(EngineKey([KEY]))
+    lists = GreenLists(size, source.n_green, memory=room * -(-size // 8))
+    for seed in range(3):
+        before, ids = _zipf(5_000, size, seed), _zipf(5_000, size, seed + 9)
+        found = lists.green(lambda some: source._left_seeds(key, some), before, ids)
+        assert (found == _green(source, KEY, before[:, None], ids)).all()
+    assert "kept" in repr(lists)
+    with pytest.raises(TypeError, match="secret"):
+        pickle.dumps(lists)
+
+
+def test_words_of_a_scan_score_as_the_words_of_a_text() -> None:
+    source = TransformersKgw(vocab_size=503)
+    for key in (KEY, 77):
+        pairs = Pairs(_zipf(120_000, 503)[:, None], _zipf(120_000, 503, 1))
+        scanned = source.scan_words(source.key_of(EngineKey([key])), pairs, 0)
+        green = GreenList(source.n_green, 503).score(scanned[None]) == 1
+        assert (green == _green(source, key, *pairs)).all()
