@@ -104,6 +104,19 @@ def inheritance_growth(axes: Axes) -> None:
     draw_growth(axes, _measured("inheritance"))
 
 
+def _cost(grows: str, label: str) -> Callable[[Axes], None]:
+    def draw(axes: Axes) -> None:
+        found = _measured("cost_growth")[grows]
+        for name, row in found["series"].items():
+            line = f"{name}: slope {row['slope']:.2f}"
+            axes.plot(found["sizes"], row["seconds"], "o-", ms=3, lw=1, label=line)
+        axes.set(xscale="log", yscale="log", xlabel=label, ylabel="processor seconds, one thread")
+        axes.legend(fontsize=7)
+
+    draw.__doc__ = f"Cost against {label}."
+    return draw
+
+
 PLOTS: dict[str, Callable[[Axes], None]] = {
     "validity": validity,
     "two_moments": two_moments,
@@ -112,6 +125,11 @@ PLOTS: dict[str, Callable[[Axes], None]] = {
     "inheritance_by_weights": inheritance_by_weights,
     "inheritance_by_share": inheritance_by_share,
     "inheritance_growth": inheritance_growth,
+    "cost_tokens": _cost("tokens", "tokens"),
+    "cost_keys": _cost("keys", "keys searched"),
+    "cost_vocabulary": _cost("vocabulary", "vocabulary"),
+    "cost_width": _cost("width", "context width h"),
+    "cost_layers": _cost("layers", "tournament layers"),
 }
 # Inches; pictures of many rows are taller.
 SIZES = {
