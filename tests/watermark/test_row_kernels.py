@@ -95,7 +95,7 @@ def test_the_marker_s_wide_batches_are_marked_like_narrow_ones(name: str) -> Non
     response = torch.randint(0, 9, (14, 12), generator=torch.Generator().manual_seed(1))
     # Some contexts occurred before, so that not all rows are marked.
     response[3, -config.context_width :] = response[3, : config.context_width]
-    logits = _logits(14, 40_000)
+    logits = _logits(14, 10_000)
     assert marks_rows(config, logits)
     assert not marks_rows(config, logits[:1])
     before = logits.clone()
@@ -104,14 +104,17 @@ def test_the_marker_s_wide_batches_are_marked_like_narrow_ones(name: str) -> Non
     assert torch.equal(marked[3], logits[3])
     for row in (0, 1, 3, 13):
         alone = Marker(config, key)(response[row : row + 1], logits[row : row + 1])[0]
-        torch.testing.assert_close(marked[row], alone, rtol=1e-5, atol=1e-5)
+        # What is all but impossible is left to rounding.
+        likely = alone > alone.max() - 40
+        torch.testing.assert_close(marked[row][likely], alone[likely], rtol=1e-5, atol=1e-5)
+        assert (marked[row][~likely] < alone.max() - 30).all()
 
 
 def test_a_server_s_bad_rows_stay_as_they_are() -> None:
     config = preset("red-green")
     step = _step(config, 14)
     rows = Rows(step.keys, step.contexts, torch.arange(14), torch.full((14,), 5))
-    logits = _logits(14, 40_000)
+    logits = _logits(14, 10_000)
     logits[0, 3], logits[2, 4], logits[3] = torch.nan, torch.inf, -torch.inf
     temperatures = torch.linspace(0.5, 2, 14)
     tilted = tilt_logits(config, rows, logits, temperatures)
@@ -128,7 +131,7 @@ def test_a_server_s_bad_rows_stop_no_tournament() -> None:
     config = preset("tournament")
     step = _step(config, 14)
     rows = Rows(step.keys, step.contexts, torch.arange(14), torch.full((14,), 5))
-    logits = _logits(14, 40_000)
+    logits = _logits(14, 10_000)
     logits[0, 3], logits[2, 4], logits[3] = torch.nan, torch.inf, -torch.inf
     tokens = draw_tokens(config, rows, logits)
     assert tokens[[0, 2, 3]].tolist() == [-1, -1, -1]
@@ -138,7 +141,7 @@ def test_a_server_s_bad_rows_stop_no_tournament() -> None:
 
 
 def test_what_has_no_kernel_is_left_to_tensors() -> None:
-    wide = torch.zeros((16, 40_000))
+    wide = torch.zeros((16, 10_000))
     assert finds_winners(preset("gumbel"), wide)
     assert not finds_winners(preset("red-green"), wide)
     assert not marks_rows(preset("gumbel"), wide)
@@ -149,7 +152,7 @@ def test_what_has_no_kernel_is_left_to_tensors() -> None:
 def test_gradients_and_gaps_do_not_disturb() -> None:
     config, key = preset("red-green"), SecretKey(bytes(range(32)))
     response = torch.randint(0, 9, (14, 4), generator=torch.Generator().manual_seed(2))
-    logits = _logits(14, 40_000)
+    logits = _logits(14, 10_000)
     expected = Marker(config, key)(response, logits)
     with_gaps = logits.T.contiguous().T
     assert not with_gaps.is_contiguous()
