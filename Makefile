@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: demo test check lint types vectors install clean engines available-engines \
-  engines-llama-cpp test-engines
+  engines-llama-cpp test-engines system-packages
 
 demo: install
 	$(BIN)/heirmark demo --output demo-run
@@ -81,6 +81,10 @@ available-engines:
 # -ra comes with pytest's settings: the end of its report lists what was skipped, and why.
 test-engines: install available-engines
 	$(BIN)/pytest tests/engines
+
+# Debian's PostgreSQL and Chromium, for the tests that use them; see .ci/run.
+system-packages:
+	@sh tests/system_packages.sh
 
 clean:
 	rm -rf .engines $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
