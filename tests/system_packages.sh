@@ -11,11 +11,11 @@ if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
   echo "not installed:$missing; the tests that need them will be skipped"
   exit 0
 fi
-install="apt-get install -y -qq --no-install-recommends"
+install="timeout 300 apt-get install -y -qq --no-install-recommends"
 export DEBIAN_FRONTEND=noninteractive
 # shellcheck disable=SC2086
 if ! $install $missing >/dev/null 2>&1; then
-  apt-get update -qq >/dev/null 2>&1
+  timeout 120 apt-get update -qq >/dev/null 2>&1
   $install $missing >/dev/null 2>&1 ||
     echo "cannot be installed here:$missing; the tests that need them will be skipped"
 fi
