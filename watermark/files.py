@@ -73,9 +73,10 @@ def atomic_binary_writer(path: str | Path, *, private: bool = False) -> Iterator
 @contextmanager
 def _replacing(path: Path, mode: str, private: bool) -> Iterator[IO[Any]]:
     path = path.resolve()
-    if _is_key_file(path):
+    if _is_irreplaceable(path):
         raise DocumentError(
-            f"{path} is a key file, which cannot be made again; write to another place"
+            f"{path} is a key file or an opening, which cannot be made again; write to another "
+            "place"
         )
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     text = {"encoding": "utf-8", "newline": "\n"} if mode == "w" else {}
@@ -94,13 +95,14 @@ def _replacing(path: Path, mode: str, private: bool) -> Iterator[IO[Any]]:
             temporary.unlink(missing_ok=True)
 
 
-def _is_key_file(path: Path) -> bool:
+def _is_irreplaceable(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             head = file.read(1 << 12)
     except OSError:
         return False
-    return any(b'"format": "heirmark-' + kind in head for kind in (b"key-", b"engine-key-"))
+    kinds = (b"key-", b"engine-key-", b"opening-")
+    return any(b'"format": "heirmark-' + kind in head for kind in kinds)
 
 
 def dump_json(payload: Any) -> str:
