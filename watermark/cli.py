@@ -20,8 +20,9 @@ from watermark.config import PRESETS, WatermarkConfig, load_config, preset
 from watermark.deployment_options import Spared, deployed, deployment_options
 from watermark.errors import ConfigError, WatermarkError
 from watermark.files import atomic_writer, read_prompts, read_text_file
-from watermark.key_files import load_key, load_secret, save_key
+from watermark.key_files import save_key
 from watermark.keys import LABELS, EngineKey, SecretKey
+from watermark.secret_stores import read_key, read_secret
 
 __all__ = ["SEED", "FiniteRange", "chosen_config", "config_options", "heirmark", "progress"]
 
@@ -65,7 +66,7 @@ def keys_new(path: Path) -> None:
 @click.argument("path", type=click.Path(path_type=Path))
 def keys_show(path: Path) -> None:
     """Print the public key id of the key file PATH."""
-    click.echo(load_key(path).key_id)
+    click.echo(read_key(path).key_id)
 
 
 def _label_options(command: Any) -> Any:
@@ -80,7 +81,7 @@ def _label_options(command: Any) -> Any:
 @_label_options
 def keys_derive(master: Path, path: Path, **labels: str) -> None:
     """Derive the key of a model, epoch, cohort or account from MASTER into PATH."""
-    key = load_secret(master).derive(**labels)
+    key = read_secret(master).derive(**labels)
     save_key(key, path)
     click.echo(f"wrote {path}; its public key id is {key.key_id}")
 
@@ -122,7 +123,7 @@ def keys_engine(secret: Path, path: Path, config_path: Path) -> None:
     them is found under either key file.
     """
     config = load_config(config_path)
-    key = EngineKey(config.source.key_of(load_secret(secret)).tolist())
+    key = EngineKey(config.source.key_of(read_secret(secret)).tolist())
     save_key(key, path)
     click.echo(f"wrote {path}; its public key id is {key.key_id}")
 
@@ -213,7 +214,9 @@ def progress(total: int | None, description: str, unit: str) -> Iterator[tqdm[An
 @click.option(
     "--model", default="smollm2", show_default=True, help="Folder, *.gguf, Hub id or smollm2."
 )
-@click.option("--key", "key_path", type=click.Path(path_type=Path), help="Key file.")
+@click.option(
+    "--key", "key_path", type=click.Path(path_type=Path), help="Key file, or env:VARIABLE."
+)
 @click.option("--unmarked", is_flag=True, help="No mark at all: answers for a control.")
 @config_options
 @deployment_options
@@ -262,7 +265,7 @@ def generate(
     config = None
     if not unmarked:
         config = deployed(chosen_config(preset_name, config_path), spared, model)
-    key = load_key(key_path) if key_path else None
+    key = read_key(key_path) if key_path else None
     with progress(len(prompts) * sampling["max_new_tokens"], "generating", "tok") as bar:
         answered = answer_prompts(
             model, prompts, config=config, key=key, on_tokens=bar.update, **sampling

@@ -11,7 +11,7 @@ from watermark.errors import KeyFileError
 from watermark.keys import EngineKey, Key, SecretKey
 from watermark.private_files import read_private, write_private
 
-__all__ = ["load_key", "load_secret", "parse_key", "save_key"]
+__all__ = ["load_key", "load_secret", "parse_key", "require_secret", "save_key"]
 
 _FORMAT: Final = "heirmark-key-1"
 _ENGINE_FORMAT: Final = "heirmark-engine-key-1"
@@ -109,10 +109,25 @@ def load_secret(path: str | Path) -> SecretKey:
     Raises:
         KeyFileError: as `load_key`, or another engine's key.
     """
-    key = load_key(path)
+    return require_secret(load_key(path), str(path))
+
+
+def require_secret(key: Key, name: str) -> SecretKey:
+    """Refuse another engine's key.
+
+    Args:
+        key: a key.
+        name: what errors call the place that it came from.
+
+    Returns:
+        The same key.
+
+    Raises:
+        KeyFileError: another engine's key.
+    """
     if isinstance(key, EngineKey):
         raise KeyFileError(
-            f"{path} holds another engine's key; this needs a key of heirmark's, made with: "
+            f"{name} holds another engine's key; this needs a key of heirmark's, made with: "
             "heirmark keys new"
         )
     return key
