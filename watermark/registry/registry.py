@@ -293,7 +293,7 @@ class Registry:
         """Count the keys by state."""
         query = select(keys.c.state, func.count()).group_by(keys.c.state)
         with reading(self._engine) as connection:
-            return {state: n for state, n in sorted(connection.execute(query).tuples())}
+            return {row[0]: row[1] for row in sorted(connection.execute(query))}
 
     def config(self, fingerprint: str) -> WatermarkConfig:
         """Read back what keys are served with.

@@ -53,7 +53,7 @@ def revoke_keys(connection: Connection, wanted: KeyFilter, now: str, reason: str
 
 
 def _changed(connection: Connection, query: object, wanted: KeyFilter, state: str) -> int:
-    if not any(value for value in wanted.checked()):
+    if not any(wanted.checked()._replace(state=None)):
         raise RegistryError("say which keys are meant: by key id or by at least one label")
     n_changed: int = connection.execute(filtered(query, wanted)).rowcount
     if not n_changed:
