@@ -13,7 +13,7 @@ from sqlalchemy.engine import URL, make_url
 
 from watermark.errors import MissingExtraError, RegistryError
 
-__all__ = ["make_engine", "name_of", "reading", "writing"]
+__all__ = ["make_engine", "name_of", "reading", "reading_once", "writing"]
 
 _BUSY_SECONDS: Final = 60
 _WRITE: Final = "heirmark_write"
@@ -122,6 +122,25 @@ def reading(engine: Engine) -> Iterator[Connection]:
         RegistryError: the database cannot be reached or read.
     """
     with _translated(engine), engine.connect() as connection:
+        yield connection
+
+
+@contextmanager
+def reading_once(engine: Engine) -> Iterator[Connection]:
+    """Read with one statement, which needs no transaction: PostgreSQL answers in one round trip.
+
+    Args:
+        engine: of `make_engine`.
+
+    Yields:
+        A connection.
+
+    Raises:
+        RegistryError: the database cannot be reached or read.
+    """
+    with _translated(engine), engine.connect() as connection:
+        if connection.dialect.name == "postgresql":
+            connection.execution_options(isolation_level="AUTOCOMMIT")
         yield connection
 
 
