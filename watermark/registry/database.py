@@ -171,6 +171,11 @@ def writing(engine: Engine, *, onto_disk: bool = True) -> Iterator[Connection]:
 def _translated(engine: Engine) -> Iterator[None]:
     try:
         yield
+    except exc.IntegrityError:
+        raise RegistryError(
+            f"the registry {name_of(engine)}: another process wrote the same keys at that moment; "
+            "nothing of this call was written: run it again"
+        ) from None
     except exc.DBAPIError as error:
         lines = str(error.orig).strip().splitlines() or [type(error.orig).__name__]
         # Not chained: the statement is no news to the user.
