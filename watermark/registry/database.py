@@ -55,7 +55,7 @@ def _url(place: str | Path) -> URL:
     try:
         url = make_url(str(place))
         backend = url.get_backend_name()
-    except exc.ArgumentError:
+    except (exc.ArgumentError, ValueError):
         # Not quoted: it may hold a password.
         raise RegistryError("the registry's URL cannot be read; " + _EXPECTED) from None
     if backend == "postgresql":
