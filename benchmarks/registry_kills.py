@@ -25,7 +25,7 @@ from watermark.commitment_writing import append, repair
 from watermark.config import preset
 from watermark.keys import SecretKey
 from watermark.labels import KeyLabels
-from watermark.registry.records import Exchanges, KeyFilter
+from watermark.registry.records import Exchanges
 from watermark.registry.registry import Registry
 
 __all__ = ["killed", "main"]
@@ -116,7 +116,7 @@ def _lost(place: str, log: Path, said: list[str]) -> dict[str, Any]:
     entries = read_log(log)
     verify_chain(entries)
     with Registry.open(place) as registry:
-        there = {key.key_id: key for key in registry.keys(KeyFilter())}
+        there = {key.key_id: key for key in registry.keys()}
     committed = {entry.key_id for entry in entries}
     acknowledged, lost = Counter[str](), Counter[str]()
     for line in said:

@@ -74,6 +74,13 @@ def test_a_stopped_run_is_taken_up(tmp_path: Path) -> None:
     verify_opening(entry, key, before)
 
 
+def test_a_run_that_was_stopped_before_it_said_so_is_repeated(tmp_path: Path) -> None:
+    key = SecretKey.generate()
+    entry = commit(tmp_path / "log", tmp_path / "o", key, CONFIG, PLAN)
+    assert commit(tmp_path / "log", tmp_path / "o", key, CONFIG, PLAN) == entry
+    assert read_log(tmp_path / "log") == (entry,)
+
+
 def test_an_openings_place_is_never_taken(tmp_path: Path) -> None:
     key = SecretKey.generate()
     commit(tmp_path / "log", tmp_path / "o", key, CONFIG, PLAN)

@@ -23,6 +23,7 @@ from watermark.registry.database import make_engine, name_of, reading, reading_o
 from watermark.registry.issuing import NewKey, insert_config, insert_names, insert_new
 from watermark.registry.names import check_labels, check_reason
 from watermark.registry.records import (
+    ALL_KEYS,
     Commitment,
     Exchanges,
     Imported,
@@ -236,7 +237,7 @@ class Registry:
         with reading_once(self._engine) as connection:
             return listing.find_keys(connection, labels)
 
-    def keys(self, wanted: KeyFilter = KeyFilter()) -> Iterator[IssuedKey]:  # noqa: B008
+    def keys(self, wanted: KeyFilter = ALL_KEYS) -> Iterator[IssuedKey]:
         """Read the keys that a filter means; see `watermark.registry.listing.iterate_keys`."""
         with reading(self._engine) as connection:
             yield from listing.iterate_keys(connection, wanted)
