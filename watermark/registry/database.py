@@ -180,3 +180,7 @@ def _translated(engine: Engine) -> Iterator[None]:
         lines = str(error.orig).strip().splitlines() or [type(error.orig).__name__]
         # Not chained: the statement is no news to the user.
         raise RegistryError(f"the registry {name_of(engine)}: {lines[0]}") from None
+    except exc.TimeoutError:
+        raise RegistryError(
+            f"the registry {name_of(engine)}: all connections of this process are in use"
+        ) from None
