@@ -34,8 +34,8 @@ from detect.interrupts import run_interruptible
 from watermark.cli import FiniteRange, chosen_config, heirmark
 from watermark.errors import ConfigError, ResultError
 from watermark.files import atomic_writer, dump_json, read_json, read_text_file
-from watermark.key_files import load_key
 from watermark.schemes.laws import Exponential
+from watermark.secret_stores import read_key
 
 if TYPE_CHECKING:
     from detect.profiles import ProfileSearch
@@ -113,7 +113,7 @@ def detect(
         written,
         tokenizer=provider,
         config=config,
-        key=load_key(key_path),
+        key=read_key(key_path),
         prompt=prompt,
         log_probs=log_probs,
         entropies=entropies,

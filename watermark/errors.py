@@ -6,6 +6,7 @@ A message says what was expected, what was got and what to do next. It never con
 from __future__ import annotations
 
 __all__ = [
+    "CommitmentError",
     "ConfigError",
     "DocumentError",
     "FingerprintError",
@@ -13,6 +14,7 @@ __all__ = [
     "KeyFileError",
     "MissingExtraError",
     "ModelError",
+    "RegistryError",
     "RequestError",
     "ResultError",
     "WatermarkError",
@@ -53,6 +55,14 @@ class GenerationError(WatermarkError):
 
 class ModelError(WatermarkError):
     """A model folder that is missing, incomplete, or unsafe to load."""
+
+
+class CommitmentError(WatermarkError, ValueError):
+    """A commitment, its log or a time stamp that does not hold, or an entry that cannot be made."""
+
+
+class RegistryError(WatermarkError):
+    """A registry that cannot be opened, or a request that its records speak against."""
 
 
 class RequestError(WatermarkError, ValueError):

@@ -17,6 +17,7 @@ __all__ = [
     "atomic_binary_writer",
     "atomic_writer",
     "dump_json",
+    "filled_lines",
     "read_json",
     "read_prompts",
     "read_records",
@@ -73,9 +74,10 @@ def atomic_binary_writer(path: str | Path, *, private: bool = False) -> Iterator
 @contextmanager
 def _replacing(path: Path, mode: str, private: bool) -> Iterator[IO[Any]]:
     path = path.resolve()
-    if _is_key_file(path):
+    if _is_irreplaceable(path):
         raise DocumentError(
-            f"{path} is a key file, which cannot be made again; write to another place"
+            f"{path} is a key file or an opening, which cannot be made again; write to another "
+            "place"
         )
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     text = {"encoding": "utf-8", "newline": "\n"} if mode == "w" else {}
@@ -94,13 +96,14 @@ def _replacing(path: Path, mode: str, private: bool) -> Iterator[IO[Any]]:
             temporary.unlink(missing_ok=True)
 
 
-def _is_key_file(path: Path) -> bool:
+def _is_irreplaceable(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             head = file.read(1 << 12)
     except OSError:
         return False
-    return any(b'"format": "heirmark-' + kind in head for kind in (b"key-", b"engine-key-"))
+    kinds = (b"key-", b"engine-key-", b"opening-")
+    return any(b'"format": "heirmark-' + kind in head for kind in kinds)
 
 
 def dump_json(payload: Any) -> str:
@@ -178,7 +181,7 @@ def read_prompts(path: str | Path) -> list[str]:
     Raises:
         DocumentError: no prompt at all, or a JSONL line without one; names the line.
     """
-    lines = _filled_lines(path)
+    lines = filled_lines(path)
     if not lines:
         raise DocumentError(f"{path} holds no prompts; expected one a line")
     as_json = str(path).endswith(".jsonl") or lines[0][1].lstrip().startswith("{")
@@ -200,14 +203,24 @@ def read_records(path: str | Path, fields: tuple[str, ...]) -> list[tuple[str, .
     Raises:
         DocumentError: no line at all, or one without the fields; names the line.
     """
-    lines = _filled_lines(path)
+    lines = filled_lines(path)
     if not lines:
         raise DocumentError(f"{path} is empty; expected JSON objects, one a line")
     return [_text_fields(path, i, line, fields) for i, line in lines]
 
 
-def _filled_lines(path: str | Path) -> list[tuple[int, str]]:
-    """Number the lines and drop the blank ones."""
+def filled_lines(path: str | Path) -> list[tuple[int, str]]:
+    """Read the lines of a text that are not blank.
+
+    Args:
+        path: the file, or "-" for standard input.
+
+    Returns:
+        Their numbers, from 1, and the lines without their ends.
+
+    Raises:
+        DocumentError: missing, a folder, or not UTF-8.
+    """
     # Not splitlines(): a text within JSON may hold U+2028 and its like.
     lines = (line.removesuffix("\r") for line in read_text_file(path).split("\n"))
     return [(number, line) for number, line in enumerate(lines, 1) if line.strip()]

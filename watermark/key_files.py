@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import secrets
-import stat
 from pathlib import Path
 from typing import Any, Final
 
 from watermark.errors import KeyFileError
 from watermark.keys import EngineKey, Key, SecretKey
+from watermark.private_files import read_private, write_private
 
-__all__ = ["load_key", "load_secret", "save_key"]
+__all__ = ["load_key", "load_secret", "parse_key", "require_secret", "save_key"]
 
 _FORMAT: Final = "heirmark-key-1"
 _ENGINE_FORMAT: Final = "heirmark-engine-key-1"
-_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
 def _payload(key: Key) -> dict[str, Any]:
@@ -51,22 +48,7 @@ def save_key(key: Key, path: str | Path) -> None:
     Raises:
         KeyFileError: the file exists, or the folder cannot be written.
     """
-    # Written whole beside its place and then linked into it: link() refuses to overwrite.
-    temporary = Path(f"{path}.{secrets.token_hex(4)}.tmp")
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            with os.fdopen(descriptor, "w", encoding="ascii") as file:
-                file.write(json.dumps(_payload(key), indent=2) + "\n")
-            os.link(temporary, path)
-        finally:
-            temporary.unlink()
-    except FileExistsError:
-        raise KeyFileError(
-            f"{path} exists already; a key file is never overwritten. Choose another name"
-        ) from None
-    except OSError as error:
-        raise KeyFileError(f"cannot write the key file {path}: {error.strerror}") from None
+    write_private(path, json.dumps(_payload(key), indent=2) + "\n", what="key file")
 
 
 def load_key(path: str | Path) -> Key:
@@ -82,18 +64,34 @@ def load_key(path: str | Path) -> Key:
         KeyFileError: missing, readable by group or others, or damaged. The message never quotes
             the content.
     """
-    text = _read_private(Path(path))
+    text = read_private(path, what="key file", missing=f"make one with: heirmark keys new {path}")
+    return parse_key(text, str(path))
+
+
+def parse_key(text: str, name: str) -> Key:
+    """Read the text of a key file.
+
+    Args:
+        text: the content.
+        name: what errors call the place that it came from.
+
+    Returns:
+        The key.
+
+    Raises:
+        KeyFileError: damaged. The message never quotes the content.
+    """
     try:
         payload = json.loads(text)
         key, expected_id = _parsed(payload), str(payload["key_id"])
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise KeyFileError(
-            f"{path} is not an intact {_FORMAT} or {_ENGINE_FORMAT} file; restore it from your "
+            f"{name} is not an intact {_FORMAT} or {_ENGINE_FORMAT} file; restore it from your "
             "backup, or make a new key with: heirmark keys new"
         ) from None
     if key.key_id != expected_id:
         raise KeyFileError(
-            f"{path} is damaged: its secret belongs to {key.key_id!r}, not to the key id that it "
+            f"{name} is damaged: its secret belongs to {key.key_id!r}, not to the key id that it "
             "names; restore it from your backup"
         )
     return key
@@ -111,29 +109,25 @@ def load_secret(path: str | Path) -> SecretKey:
     Raises:
         KeyFileError: as `load_key`, or another engine's key.
     """
-    key = load_key(path)
+    return require_secret(load_key(path), str(path))
+
+
+def require_secret(key: Key, name: str) -> SecretKey:
+    """Refuse another engine's key.
+
+    Args:
+        key: a key.
+        name: what errors call the place that it came from.
+
+    Returns:
+        The same key.
+
+    Raises:
+        KeyFileError: another engine's key.
+    """
     if isinstance(key, EngineKey):
         raise KeyFileError(
-            f"{path} holds another engine's key; this needs a key of heirmark's, made with: "
+            f"{name} holds another engine's key; this needs a key of heirmark's, made with: "
             "heirmark keys new"
         )
     return key
-
-
-def _read_private(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            # The mode of the opened file itself, so that a swap in between changes nothing.
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            if mode & _OTHERS:
-                raise KeyFileError(
-                    f"{path} can be read by others (mode {mode:04o}, expected 0600); "
-                    f"run: chmod 600 {path}"
-                )
-            return file.read(1 << 16).decode("ascii", errors="replace")
-    except FileNotFoundError:
-        raise KeyFileError(
-            f"no key file at {path}; make one with: heirmark keys new {path}"
-        ) from None
-    except OSError as error:
-        raise KeyFileError(f"cannot read the key file {path}: {error.strerror}") from None

@@ -17,7 +17,7 @@ from detect.commands.options import (
 from detect.results import format_p
 from watermark.cli import SEED, chosen_config, progress
 from watermark.files import atomic_writer
-from watermark.key_files import load_key
+from watermark.secret_stores import read_key
 
 if TYPE_CHECKING:
     from detect.documents import Columns
@@ -55,7 +55,7 @@ def calibrate(corpus: str, columns: Columns, **options: Any) -> None:
             read_documents(corpus, columns),
             tokenizer=load_tokenizer(options["tokenizer"]),
             config=chosen_config(options["preset_name"], options["config_path"]),
-            key=load_key(options["key_path"]),
+            key=read_key(options["key_path"]),
             n_keys=options["n_keys"],
             length=options["length"],
             seed=options["seed"],

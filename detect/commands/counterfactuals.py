@@ -14,7 +14,7 @@ from detect.results import format_p
 from watermark.cli import SEED, FiniteRange, chosen_config, config_options, progress
 from watermark.errors import MissingExtraError
 from watermark.files import atomic_writer, dump_json
-from watermark.key_files import load_key
+from watermark.secret_stores import read_key
 
 if TYPE_CHECKING:
     from detect.suspect.likelihoods import Exchange, Scores
@@ -72,7 +72,7 @@ def draw(
             model,
             answers,
             config=chosen_config(preset_name, config_path),
-            key=load_key(key_path),
+            key=read_key(key_path),
             kind=Kind(kind),
             on_tokens=bar.update,
             **sampling,

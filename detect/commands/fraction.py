@@ -9,7 +9,7 @@ import click
 from detect.commands.options import assessment_options, corpus_options, show
 from detect.results import format_p
 from watermark.cli import chosen_config, progress
-from watermark.key_files import load_key
+from watermark.secret_stores import read_key
 
 if TYPE_CHECKING:
     from detect.documents import Columns
@@ -46,7 +46,7 @@ def fraction(corpus: str, reference: str, columns: Columns, **options: Any) -> N
             read_documents(reference, columns),
             tokenizer=load_tokenizer(options["tokenizer"]),
             config=chosen_config(options["preset_name"], options["config_path"]),
-            key=load_key(options["key_path"]),
+            key=read_key(options["key_path"]),
             level=options["level"],
             alpha=options["alpha"],
             n_decoys=options["n_decoys"],

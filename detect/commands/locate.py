@@ -18,7 +18,7 @@ from detect.commands.options import (
 from detect.results import format_p
 from watermark.cli import chosen_config
 from watermark.files import atomic_writer, read_text_file
-from watermark.key_files import load_key
+from watermark.secret_stores import read_key
 
 __all__ = ["locate"]
 
@@ -52,7 +52,7 @@ def locate(
         read_text_file(text),
         tokenizer=load_tokenizer(tokenizer),
         config=chosen_config(preset_name, config_path),
-        key=load_key(key_path),
+        key=read_key(key_path),
         alpha=alpha,
         score=score,
     )

@@ -58,7 +58,9 @@ def deployment_options(command: Command, *, key_required: bool = True) -> Comman
     """Add --key, --config or --preset, and --tokenizer."""
     return _add(
         command,
-        click.option("--key", "key_path", type=PATH, required=key_required, help="Key file."),
+        click.option(
+            "--key", "key_path", type=PATH, required=key_required, help="Key file, or env:VARIABLE."
+        ),
         config_options,
         click.option(
             "--tokenizer",

@@ -119,14 +119,14 @@ def _pilot(options: dict[str, Any], config: WatermarkConfig) -> TextPilot | Effe
         return pilot_of_result(read_json(path), config)
     from detect.documents import read_documents
     from detect.scoring.scorers import choose_scorer
-    from watermark.key_files import load_key
+    from watermark.secret_stores import read_key
     from watermark.tokens import check_fingerprint, load_tokenizer
 
     scorer = choose_scorer(options["score"], config.scheme, _use(options["access"]))
     tokenizer = load_tokenizer(options["tokenizer"])
     check_fingerprint(tokenizer, config.tokenizer)
     return score_documents(
-        read_documents(path), tokenizer, config, load_key(options["key_path"]), scorer
+        read_documents(path), tokenizer, config, read_key(options["key_path"]), scorer
     )
 
 

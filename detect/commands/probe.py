@@ -9,7 +9,7 @@ import click
 from detect.commands.options import PATH, assessment_options, show
 from detect.commands.suspect_options import asking_options
 from watermark.cli import FiniteRange, chosen_config, progress
-from watermark.key_files import load_key
+from watermark.secret_stores import read_key
 
 __all__ = ["probe"]
 
@@ -67,7 +67,7 @@ def probe(suspect: str, **options: Any) -> None:
         controls=options["controls"],
         reference=options["reference"],
         config=chosen_config(options["preset_name"], options["config_path"]),
-        key=load_key(options["key_path"]),
+        key=read_key(options["key_path"]),
         tokenizer=options["tokenizer"],
         alpha=options["alpha"],
         n_decoys=options["n_decoys"],

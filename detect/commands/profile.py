@@ -12,8 +12,8 @@ from detect.commands.options import PATH, deployment_options
 from watermark.cli import chosen_config
 from watermark.errors import ConfigError
 from watermark.files import atomic_writer, dump_json
-from watermark.key_files import load_key
 from watermark.profiles import Profile
+from watermark.secret_stores import read_key
 
 __all__ = ["profile"]
 
@@ -49,7 +49,7 @@ def profile(
         raise ConfigError(f"{path} exists already; a profile is never overwritten")
     from watermark.tokens import check_fingerprint, load_tokenizer
 
-    config, key = chosen_config(preset_name, config_path), load_key(key_path)
+    config, key = chosen_config(preset_name, config_path), read_key(key_path)
     loaded = load_tokenizer(tokenizer)
     check_fingerprint(loaded, config.tokenizer)
     # A key that does not fit the mark is found here, not in a search years later.

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from detect.commands.options import PATH, Stopped, assessment_options, corpus_options, show
 from watermark.cli import chosen_config, heirmark
 from watermark.errors import ConfigError
-from watermark.key_files import load_key
+from watermark.secret_stores import read_key
 
 if TYPE_CHECKING:
     from detect.documents import Columns
@@ -80,7 +80,7 @@ def scan(
     from detect.scanning.running import run_scan
     from watermark.tokens import load_tokenizer
 
-    config, key = chosen_config(preset_name, config_path), load_key(key_path)
+    config, key = chosen_config(preset_name, config_path), read_key(key_path)
     order = _order(source, config, key, load_tokenizer(tokenizer), **options)
     with _folder(work, output, order.table) as folder, _crew(workers, address, order) as crew:
         try:

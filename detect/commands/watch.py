@@ -25,7 +25,7 @@ from detect.results import Verdict, format_p
 from watermark.cli import chosen_config
 from watermark.errors import DocumentError
 from watermark.files import atomic_writer, dump_json, read_json
-from watermark.key_files import load_key
+from watermark.secret_stores import read_key
 
 if TYPE_CHECKING:
     from detect.sequential.watching import Answer, Deployment, Watch
@@ -67,7 +67,7 @@ def watch(
     from detect.sequential.watching import Deployment
     from watermark.tokens import load_tokenizer
 
-    config, key = chosen_config(preset_name, config_path), load_key(key_path)
+    config, key = chosen_config(preset_name, config_path), read_key(key_path)
     deployment = Deployment(config, key, load_tokenizer(tokenizer), alpha)
     current = _opened(deployment, state_path)
     answers = _answers(source, deployment.tokenizer)
