@@ -33,7 +33,8 @@ def first_differences(recorded: Any, computed: Any, tolerance: float, most: int 
 
 def _differences(a: Any, b: Any, tolerance: float, place: str) -> Iterator[str]:
     if isinstance(a, dict) and isinstance(b, dict):
-        for name in sorted({*a, *b}):
+        # Numbers of the result itself before those of its curves and tables.
+        for name in sorted({*a, *b}, key=lambda n: (isinstance(a.get(n), dict | list), n)):
             inner = f"{place}/{name}" if place else str(name)
             if name not in a or name not in b:
                 yield f"{inner}: only {'computed' if name in b else 'recorded'}"

@@ -45,10 +45,17 @@ def is_safe(name: str) -> bool:
 
 @final
 class Listing(NamedTuple):
-    """What stands in a folder: files, and what may not stand in a bundle, with the reason."""
+    """What stands in a folder.
+
+    Attributes:
+        files: plain files with safe names.
+        strange: what may not stand in a bundle, each with the reason.
+        empty: folders without anything.
+    """
 
     files: tuple[str, ...]
     strange: tuple[str, ...]
+    empty: tuple[str, ...] = ()
 
 
 def list_files(root: Path) -> Listing:
@@ -65,23 +72,29 @@ def list_files(root: Path) -> Listing:
     """
     files: list[str] = []
     strange: list[str] = []
+    empty: list[str] = []
     try:
-        _walk(root, "", files, strange)
+        _walk(root, "", files, strange, empty)
     except OSError as error:
         raise EvidenceError(f"cannot read the bundle {root}: {error.strerror}") from None
-    return Listing(tuple(sorted(files)), tuple(sorted(strange)))
+    return Listing(tuple(sorted(files)), tuple(sorted(strange)), tuple(sorted(empty)))
 
 
-def _walk(folder: Path, prefix: str, files: list[str], strange: list[str]) -> None:
+def _walk(
+    folder: Path, prefix: str, files: list[str], strange: list[str], empty: list[str]
+) -> None:
     with os.scandir(folder) as entries:
-        for entry in entries:
+        listed = list(entries)
+        if prefix and not listed:
+            empty.append(prefix)
+        for entry in listed:
             name = prefix + entry.name
             if entry.is_symlink():
                 strange.append(f"{name!r} (a link)")
             elif not is_safe(name):
                 strange.append(f"{name!r} (a name that bundles do not have)")
             elif entry.is_dir(follow_symlinks=False):
-                _walk(folder / entry.name, name + "/", files, strange)
+                _walk(folder / entry.name, name + "/", files, strange, empty)
             elif entry.is_file(follow_symlinks=False):
                 files.append(name)
             else:

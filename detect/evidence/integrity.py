@@ -90,7 +90,7 @@ def check_files(folder: Path, statement: Statement) -> Check:
     """
     listing = list_files(folder)
     there = set(listing.files) - {ENVELOPE_NAME}
-    wrong = [f"{name} is not part of the bundle" for name in listing.strange]
+    wrong = [f"{name} is not part of the bundle" for name in (*listing.strange, *listing.empty)]
     wrong += [f"{name} is missing" for name in sorted(statement.files.keys() - there)]
     wrong += [f"{name} is not part of the bundle" for name in sorted(there - set(statement.files))]
     for name in sorted(there & set(statement.files)):

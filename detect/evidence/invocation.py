@@ -187,8 +187,10 @@ def arguments_of(
         EvidenceError: an option that the command does not have, or may not be given again.
     """
     entry, command = recordable(name), leaf_command(name)
-    allowed = {*entry.options, *entry.inputs, *COMMON_INPUTS}
-    if unknown := sorted({*options, *inputs} - allowed):
+    unknown = sorted({*options} - entry.options) + sorted(
+        {*inputs} - {*entry.inputs, *COMMON_INPUTS}
+    )
+    if unknown:
         raise EvidenceError(f"the bundle gives {name} what it may not be given: {unknown[0]!r}")
     words: list[str] = []
     positional: list[str] = []

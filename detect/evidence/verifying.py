@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, final
 from detect.evidence.bundled import Bundled, read_bundled
 from detect.evidence.checks import Check, Outcome, Verification
 from detect.evidence.commitment import LOG_NAME, check_opening, find_entry, stamped_by
+from detect.evidence.envelope import ENVELOPE_NAME
 from detect.evidence.integrity import check_files, check_signer, signed_statement
 from detect.evidence.recomputing import recompute
 from watermark.errors import CommitmentError, EvidenceError, WatermarkError
@@ -68,7 +69,9 @@ def verify_bundle(request: VerifyRequest) -> Verification:
     try:
         statement = signed_statement(request.folder)
     except EvidenceError as error:
-        return Verification("", (Check("signature", Outcome.FAILED, str(error)),))
+        detail = str(error)
+        named = detail if ENVELOPE_NAME in detail else f"{ENVELOPE_NAME}: {detail}"
+        return Verification("", (Check("signature", Outcome.FAILED, named),))
     checks.append(Check("signature", Outcome.PASSED, "Ed25519, over every file"))
     checks.append(check_signer(statement, request.signers))
     checks.append(check_files(request.folder, statement))

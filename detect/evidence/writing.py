@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from detect.evidence.commitment import Committed
     from watermark.keys import Key
 
-__all__ = ["BundleRequest", "write_bundle"]
+__all__ = ["BundleRequest", "sign_folder", "write_bundle"]
 
 _CONFIG: Final = "inputs/config/config.json"
 
@@ -91,7 +91,7 @@ def write_bundle(request: BundleRequest) -> Manifest:
         inputs = _named(_kept_recordings(invocation, inputs, kept), result)
         manifest = replace(_manifest(invocation, inputs, result, kept), commitment=commitment)
         _write_texts(kept, manifest, result)
-        _sign(kept, request.signer)
+        sign_folder(kept, request.signer)
         _publish(kept, target)
     return manifest
 
@@ -248,7 +248,13 @@ def _write_texts(kept: Path, manifest: Manifest, result: dict[str, Any]) -> None
         (kept / name).write_text(text, encoding="utf-8", newline="\n")
 
 
-def _sign(kept: Path, signer: Ed25519PrivateKey) -> None:
+def sign_folder(kept: Path, signer: Ed25519PrivateKey) -> None:
+    """Sign every file of a folder, and put the envelope beside them.
+
+    Args:
+        kept: the folder.
+        signer: who signs.
+    """
     digests = {}
     for name in list_files(kept).files:
         with open_inside(kept, name) as file:
