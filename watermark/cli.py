@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,12 +15,15 @@ from typing import Any, final
 import click
 from tqdm import tqdm
 
-from watermark.config import PRESETS, WatermarkConfig, load_config, preset
+from watermark.commands.commitments import commitments
+from watermark.commands.options import FiniteRange, chosen_config, config_options, label_options
+from watermark.commands.registry import registry
+from watermark.config import load_config
 from watermark.deployment_options import Spared, deployed, deployment_options
 from watermark.errors import ConfigError, WatermarkError
 from watermark.files import atomic_writer, read_prompts, read_text_file
 from watermark.key_files import save_key
-from watermark.keys import LABELS, EngineKey, SecretKey
+from watermark.keys import EngineKey, SecretKey
 from watermark.secret_stores import read_key, read_secret
 
 __all__ = ["SEED", "FiniteRange", "chosen_config", "config_options", "heirmark", "keys", "progress"]
@@ -69,16 +71,10 @@ def keys_show(path: Path) -> None:
     click.echo(read_key(path).key_id)
 
 
-def _label_options(command: Any) -> Any:
-    for label in reversed(LABELS):
-        command = click.option(f"--{label}", default="", help=f"The {label}'s name.")(command)
-    return command
-
-
 @keys.command("derive")
 @click.argument("master", type=click.Path(path_type=Path))
 @click.argument("path", type=click.Path(path_type=Path))
-@_label_options
+@label_options
 def keys_derive(master: Path, path: Path, **labels: str) -> None:
     """Derive the key of a model, epoch, cohort or account from MASTER into PATH."""
     key = read_secret(master).derive(**labels)
@@ -144,51 +140,6 @@ def _integers(text: str) -> list[int]:
             "transformers' lefthash and three_bricks, plus 2^64 for the others"
         )
     return found
-
-
-def config_options(command: Any) -> Any:
-    """Add `--preset` and `--config`, of which at most one is given."""
-    command = click.option(
-        "--config",
-        "config_path",
-        type=click.Path(path_type=Path),
-        help="A config file, as written by heirmark generate --save-config.",
-    )(command)
-    return click.option(
-        "--preset",
-        "preset_name",
-        type=click.Choice(list(PRESETS)),
-        help="A named config.  [default: default]",
-    )(command)
-
-
-def chosen_config(preset_name: str | None, config_path: Path | None) -> WatermarkConfig:
-    """Resolve `--preset` and `--config`.
-
-    Args:
-        preset_name: a preset's name, or None.
-        config_path: a config file, or None.
-
-    Returns:
-        The config.
-
-    Raises:
-        ConfigError: both are given, or the config cannot be read.
-    """
-    if preset_name and config_path:
-        raise ConfigError("give --preset or --config, not both")
-    return load_config(config_path) if config_path else preset(preset_name or "default")
-
-
-class FiniteRange(click.FloatRange):
-    """A range of numbers that refuses NaN and infinity."""
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> float:
-        """Check a value; see `click.ParamType.convert`."""
-        number = float(super().convert(value, param, ctx))
-        if not math.isfinite(number):
-            self.fail(f"{value} is not a finite number.", param, ctx)
-        return number
 
 
 SEED = click.IntRange(0, (1 << 63) - 1)
@@ -283,3 +234,7 @@ def _write_lines(rows: list[dict[str, Any]], output: Path | None) -> None:
         return
     with atomic_writer(output) as file:
         file.writelines(line + "\n" for line in lines)
+
+
+for _command in (registry, commitments):
+    heirmark.add_command(_command)

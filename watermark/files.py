@@ -17,6 +17,7 @@ __all__ = [
     "atomic_binary_writer",
     "atomic_writer",
     "dump_json",
+    "filled_lines",
     "read_json",
     "read_prompts",
     "read_records",
@@ -180,7 +181,7 @@ def read_prompts(path: str | Path) -> list[str]:
     Raises:
         DocumentError: no prompt at all, or a JSONL line without one; names the line.
     """
-    lines = _filled_lines(path)
+    lines = filled_lines(path)
     if not lines:
         raise DocumentError(f"{path} holds no prompts; expected one a line")
     as_json = str(path).endswith(".jsonl") or lines[0][1].lstrip().startswith("{")
@@ -202,14 +203,24 @@ def read_records(path: str | Path, fields: tuple[str, ...]) -> list[tuple[str, .
     Raises:
         DocumentError: no line at all, or one without the fields; names the line.
     """
-    lines = _filled_lines(path)
+    lines = filled_lines(path)
     if not lines:
         raise DocumentError(f"{path} is empty; expected JSON objects, one a line")
     return [_text_fields(path, i, line, fields) for i, line in lines]
 
 
-def _filled_lines(path: str | Path) -> list[tuple[int, str]]:
-    """Number the lines and drop the blank ones."""
+def filled_lines(path: str | Path) -> list[tuple[int, str]]:
+    """Read the lines of a text that are not blank.
+
+    Args:
+        path: the file, or "-" for standard input.
+
+    Returns:
+        Their numbers, from 1, and the lines without their ends.
+
+    Raises:
+        DocumentError: missing, a folder, or not UTF-8.
+    """
     # Not splitlines(): a text within JSON may hold U+2028 and its like.
     lines = (line.removesuffix("\r") for line in read_text_file(path).split("\n"))
     return [(number, line) for number, line in enumerate(lines, 1) if line.strip()]

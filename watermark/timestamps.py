@@ -26,13 +26,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Stamp",
+    "ask_authority",
     "find_stamped",
     "stamps_beside",
     "store_stamp",
     "timestamp_request",
     "verify_stamp",
+    "verify_stamps",
 ]
 
+_SECONDS: Final = 30.0
 _SHA256: Final = x509.ObjectIdentifier("2.16.840.1.101.3.4.2.1")
 
 
@@ -125,6 +128,60 @@ def verify_stamp(response: bytes, entry: Entry, certificates: bytes) -> Stamp:
     return Stamp(entry.sequence, info.gen_time.astimezone(UTC), info.serial_number)
 
 
+def verify_stamps(
+    log: str | Path, entries: Sequence[Entry], certificates: bytes
+) -> tuple[Stamp, ...]:
+    """Verify all time stamps beside a log.
+
+    Args:
+        log: the log's file.
+        entries: of the log.
+        certificates: see `verify_stamp`.
+
+    Returns:
+        What they show, in the order of the log.
+
+    Raises:
+        CommitmentError: one does not hold, or is over a line that the log no longer has.
+    """
+    stamps = []
+    for sequence, response in stamps_beside(log):
+        if sequence >= len(entries):
+            raise CommitmentError(
+                f"{log}.{sequence}.tsr is over entry {sequence}, and the log has only "
+                f"{len(entries)} entries: its end was cut off"
+            )
+        stamps.append(verify_stamp(response, entries[sequence], certificates))
+    return tuple(stamps)
+
+
+def ask_authority(url: str, request: bytes) -> bytes:
+    """Send a request to a time-stamping authority: the one thing here that uses the network.
+
+    Args:
+        url: where it listens; https:// or http:// (the answer is signed).
+        request: of `timestamp_request`.
+
+    Returns:
+        Its answer, not yet verified.
+
+    Raises:
+        CommitmentError: it cannot be reached, or answers with anything else.
+        MissingExtraError: httpx is not installed.
+    """
+    try:
+        import httpx
+    except ImportError as error:
+        raise MissingExtraError(error.name or "httpx", "api") from None
+    headers = {"Content-Type": "application/timestamp-query"}
+    try:
+        answer = httpx.post(url, content=request, headers=headers, timeout=_SECONDS)
+        answer.raise_for_status()
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        raise CommitmentError(f"the authority gave no time stamp: {_one_line(error)}") from None
+    return answer.content
+
+
 def store_stamp(log: str | Path, entry: Entry, response: bytes) -> Path:
     """Put a time stamp beside its log; see `stamps_beside`.
 
@@ -135,8 +192,14 @@ def store_stamp(log: str | Path, entry: Entry, response: bytes) -> Path:
 
     Returns:
         The file.
+
+    Raises:
+        CommitmentError: the entry has a time stamp, which by its earlier time is worth more.
+        DocumentError: the place cannot be written.
     """
     path = Path(f"{log}.{entry.sequence}.tsr")
+    if path.exists():
+        raise CommitmentError(f"entry {entry.sequence} has a time stamp already: {path}")
     with atomic_binary_writer(path) as file:
         file.write(response)
     return path

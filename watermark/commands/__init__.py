@@ -1,0 +1,1 @@
+"""Commands of the provider's half, a group a file; `watermark.cli` gathers them."""

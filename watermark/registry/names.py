@@ -1,0 +1,67 @@
+"""Which labels a registry takes: those that mean one key only, in every database and terminal."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Final
+
+from watermark.errors import RegistryError
+from watermark.labels import KeyLabels
+
+__all__ = ["MAX_NAME", "MAX_REASON", "check_labels", "check_reason"]
+
+MAX_NAME: Final = 200
+MAX_REASON: Final = 1000
+
+
+def check_labels(labels: KeyLabels) -> None:
+    """Refuse labels that could be taken for others.
+
+    Args:
+        labels: of a key.
+
+    Raises:
+        RegistryError: no label at all; or one that is too long, has blanks at an end, characters
+            that cannot be seen, or letters that are not composed (Unicode's form NFC), which look
+            the same and would derive another key.
+    """
+    if not any(labels):
+        raise RegistryError("a key needs at least one label that is not empty")
+    for label, name in labels.to_dict().items():
+        if fault := _fault(name):
+            shown = ascii(name if len(name) <= 40 else name[:40] + "...")
+            raise RegistryError(f"the {label} {shown} {fault}")
+
+
+def _fault(name: str) -> str | None:
+    if len(name) > MAX_NAME:
+        return f"has {len(name)} characters; at most {MAX_NAME} are taken"
+    if name != name.strip():
+        return "begins or ends with a blank"
+    kinds = {unicodedata.category(character) for character in name}
+    # Control, format, surrogate, and breaks of lines and paragraphs.
+    if kinds & {"Cc", "Cf", "Cs", "Zl", "Zp"}:
+        return "holds characters that cannot be seen or stored"
+    if not unicodedata.is_normalized("NFC", name):
+        return "is not in Unicode's form NFC, in which letters are composed; normalise it first"
+    return None
+
+
+def check_reason(reason: str) -> str:
+    """Refuse a reason that says nothing.
+
+    Args:
+        reason: why a key was retired or revoked.
+
+    Returns:
+        The reason without blanks at its ends.
+
+    Raises:
+        RegistryError: empty, too long, or with characters that cannot be stored.
+    """
+    reason = reason.strip()
+    if not reason or len(reason) > MAX_REASON:
+        raise RegistryError(f"a reason has 1 to {MAX_REASON} characters, got {len(reason)}")
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in reason):
+        raise RegistryError("a reason is one line of text, without control characters")
+    return reason
