@@ -25,6 +25,8 @@ from watermark.timestamps import find_stamped, stamps_beside, verify_stamp
 __all__ = ["LOG_NAME", "Committed", "Planned", "check_opening", "find_entry", "stamped_by"]
 
 LOG_NAME: Final = "commitments/log.jsonl"
+# Of a plan: pairs that must have been scored.
+_LEAST: Final = "min_pairs"
 
 
 @final
@@ -40,12 +42,12 @@ class Committed:
     log: Path
     opening: Opening
 
-    def check(self, key: Key, config_fingerprint: str, options: Mapping[str, Any]) -> None:
+    def check(self, key: Key, result: Mapping[str, Any], options: Mapping[str, Any]) -> None:
         """Refuse a test that is not the one that was committed to.
 
         Args:
             key: the key under test.
-            config_fingerprint: of the deployment.
+            result: of the test.
             options: of the command.
 
         Raises:
@@ -54,7 +56,7 @@ class Committed:
         entries = read_log(self.log)
         verify_chain(entries)
         entry = entry_for(entries, key.key_id)
-        check_opening(entry, key, self.opening, config_fingerprint, options)
+        check_opening(entry, key, self.opening, result, options)
 
     def store(self, kept: Path) -> dict[str, Any]:
         """Copy the log and its time stamps into a bundle.
@@ -109,7 +111,7 @@ def check_opening(
     entry: Entry,
     key: Key,
     opening: Opening,
-    config_fingerprint: str,
+    result: Mapping[str, Any],
     options: Mapping[str, Any],
 ) -> Planned:
     """Check that the test is the one that was committed to.
@@ -118,7 +120,7 @@ def check_opening(
         entry: of the log.
         key: the revealed key.
         opening: the revealed opening.
-        config_fingerprint: of the deployment that was tested.
+        result: of the test: its config, its score, and how many pairs were scored.
         options: of the command; those that the plan names must have the plan's values.
 
     Returns:
@@ -128,21 +130,31 @@ def check_opening(
         CommitmentError: key, config, plan or salt are others.
     """
     verify_opening(entry, key, opening)
-    committed = opening.watermark_config.fingerprint
-    if committed != config_fingerprint:
+    committed, tested = opening.watermark_config.fingerprint, result["config_fingerprint"]
+    if committed != tested:
         raise CommitmentError(
             f"the config that was committed is {committed[:19]}..., the one that was tested "
-            f"{config_fingerprint[:19]}..."
+            f"{tested[:19]}..."
         )
+    compared = []
     plan: dict[str, Any] = json.loads(opening.plan)
-    compared = sorted(plan.keys() & options.keys())
-    for name in compared:
-        if plan[name] != options[name]:
+    for name, planned in sorted(plan.items()):
+        used = _used(name, result, options)
+        if used is None:
+            continue
+        compared.append(name)
+        if not (used >= planned if name == _LEAST else planned == used):
             raise CommitmentError(
-                f"the plan that was committed says {name} = {plan[name]!r}, the test used "
-                f"{options[name]!r}"
+                f"the plan that was committed says {name} = {planned!r}, the test used {used!r}"
             )
-    return Planned(tuple(compared), tuple(sorted(plan.keys() - options.keys())))
+    return Planned(tuple(compared), tuple(sorted(plan.keys() - set(compared))))
+
+
+def _used(name: str, result: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
+    """Return what the test used of something that a plan names; None if that is not known here."""
+    if name == _LEAST:
+        return result.get("n_scored")
+    return options.get(name, result.get("score") if name == "score" else None)
 
 
 def stamped_by(

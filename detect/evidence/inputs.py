@@ -24,6 +24,9 @@ __all__ = ["COPY_LIMIT", "FileHash", "Input", "Stage", "check_given", "hash_tree
 COPY_LIMIT: Final = 256 << 20
 # What decides how a model computes; a read-me beside it does not.
 _MODEL_FILES: Final = (".safetensors", ".json", ".jinja", ".txt", ".model")
+_SECRETS: Final = (
+    b'"heirmark-key-', b'"heirmark-engine-key-', b'"heirmark-opening-', b"PRIVATE KEY-----"
+)  # fmt: skip
 _CHUNK: Final = 1 << 20
 RECORDING: Final = "transcripts/answers.jsonl"
 
@@ -184,7 +187,9 @@ class Stage:
         for name in files:
             copied = target / name if name else target
             copied.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source / name if name else source, copied)
+            original = source / name if name else source
+            _refuse_secret(original)
+            shutil.copyfile(original, copied)
         _link(self._work / path, target)
 
 
@@ -265,6 +270,14 @@ def check_given(wanted: Input, given: str) -> Path:
                 f"(SHA-256 {_short(found.get(name))}, expected {_short(wanted.files.get(name))})"
             )
     return source.absolute()
+
+
+def _refuse_secret(path: Path) -> None:
+    """Refuse to publish what must stay private, as a key file in a folder of texts."""
+    with path.open("rb") as file:
+        head = file.read(1 << 12)
+    if any(mark in head for mark in _SECRETS):
+        raise EvidenceError(f"{path} holds a secret, which a bundle would publish: move it away")
 
 
 def _short(found: FileHash | None) -> str:

@@ -126,9 +126,7 @@ def _opening_check(request: VerifyRequest, bundled: Bundled, entry: Entry) -> Ch
     manifest = bundled.manifest
     try:
         key = read_key(request.key_place)
-        fixed = check_opening(
-            entry, key, request.opening, manifest.config_fingerprint, manifest.options
-        )
+        fixed = check_opening(entry, key, request.opening, bundled.result, manifest.options)
     except CommitmentError as error:
         return Check("opening", Outcome.FAILED, str(error))
     others = f"; for people to compare: {', '.join(fixed.others)}" if fixed.others else ""

@@ -214,7 +214,7 @@ def _committed(
     committed = request.committed
     if committed is None:
         return None
-    committed.check(key, result["config_fingerprint"], invocation.options)
+    committed.check(key, result, invocation.options)
     return committed.store(kept)
 
 
