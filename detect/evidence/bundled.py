@@ -11,7 +11,7 @@ from detect.evidence.checks import Check, Outcome
 from detect.evidence.environment import environment
 from detect.evidence.folder import block_bytes, digest_file, open_inside
 from detect.evidence.inputs import Input, input_name
-from detect.evidence.invocation import kinds_of
+from detect.evidence.invocation import kinds_of, recordable
 from detect.evidence.manifest import MANIFEST_NAME, Manifest, claim_of, read_manifest
 from detect.evidence.names import REPORT_NAME, RESULT_NAME
 from detect.evidence.recordable import COMMON_INPUTS, SEVERAL, InputKind
@@ -84,8 +84,10 @@ class Bundled:
             same = page == self.read(REPORT_NAME)
         except MissingExtraError as error:
             return Check("report", Outcome.NOT_DONE, str(error), "report not compared")
-        except WatermarkError as error:
-            return Check("report", Outcome.FAILED, f"no page can be made of the result: {error}")
+        except Exception as error:
+            # Of a result that was made to break it.
+            reason = str(error) if isinstance(error, WatermarkError) else type(error).__name__
+            return Check("report", Outcome.FAILED, f"no page can be made of the result: {reason}")
         if same:
             return Check("report", Outcome.PASSED, "the page is what the result gives")
         if self.manifest.environment["code_sha256"] == environment()["code_sha256"]:
@@ -115,6 +117,8 @@ def read_bundled(folder: Path, statement: Statement) -> Bundled:
     manifest = read_manifest(_json(folder, statement, MANIFEST_NAME))
     result = _json(folder, statement, RESULT_NAME)
     validate(result, "result-1", RESULT_NAME)
+    if result["kind"] != recordable(manifest.command).kind:
+        raise EvidenceError(f"{RESULT_NAME} is no result of {manifest.command}")
     for name in ("key_id", "config_fingerprint"):
         if result[name] != getattr(manifest, name):
             raise EvidenceError(f"{MANIFEST_NAME} and {RESULT_NAME} differ in {name}")
@@ -151,7 +155,7 @@ def _is_plausible(one: Input, kind: InputKind, statement: Statement) -> bool:
     if one.path and one.path.split("/")[1] != one.name:
         return False
     if one.first_only:
-        return True
+        return bool(one.recording) or one.parameter == "prompts_path"
     if kind is InputKind.MODEL:
         return not one.stored and bool(one.files) and bool(one.path)
     if kind is InputKind.SUSPECT and not one.path.endswith(".jsonl"):

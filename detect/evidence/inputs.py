@@ -225,12 +225,18 @@ def hash_tree(source: Path, suffixes: tuple[str, ...] | None = None) -> dict[str
 
 
 def _walk(folder: Path) -> Iterable[Path]:
-    for base, _, names in os.walk(folder):
+    for base, folders, names in os.walk(folder):
+        for name in folders:
+            if (Path(base) / name).is_symlink():
+                # A scan would follow it, and read what has no hash here.
+                raise EvidenceError(f"{Path(base) / name} is a link to a folder: copy it")
         yield from (Path(base) / name for name in names)
 
 
 def _hash(path: Path) -> FileHash:
     whole, size = hashlib.sha256(), 0
+    if not path.is_file():
+        raise EvidenceError(f"{path} is no plain file, which a bundle records")
     try:
         with path.open("rb") as file:
             while chunk := file.read(_CHUNK):
@@ -290,4 +296,5 @@ def _link(place: Path, target: Path) -> None:
 
 
 def _base(source: Path, parameter: str) -> str:
-    return source.name if is_safe(source.name) else f"{parameter}{source.suffix}"
+    other = f"{parameter}{source.suffix}"
+    return next(name for name in (source.name, other, parameter) if is_safe(name))

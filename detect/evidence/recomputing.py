@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Any, final
 
 from detect.evidence.bombs import refuse_bomb
 from detect.evidence.bundled import Bundled
@@ -17,14 +16,12 @@ from detect.evidence.environment import differences, environment
 from detect.evidence.inputs import Input, check_given
 from detect.evidence.invocation import arguments_of, kinds_of
 from detect.evidence.recordable import InputKind
-from detect.evidence.running import run_command
+from detect.evidence.running import offline, run_command
 from watermark.errors import EvidenceError, WatermarkError
 from watermark.secret_stores import read_key
 from watermark.tokens import load_tokenizer
 
 __all__ = ["recompute"]
-
-_OFFLINE: Final = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 
 
 def recompute(bundled: Bundled, key_place: str | None, given: Mapping[str, str]) -> Iterator[Check]:
@@ -51,7 +48,8 @@ def recompute(bundled: Bundled, key_place: str | None, given: Mapping[str, str])
             f"the bundle does not ask for an input {unasked[0]!r}; it asks: {asked}"
         )
     try:
-        places = {name: check_given(wanted[name], place) for name, place in given.items()}
+        with offline():
+            places = {name: check_given(wanted[name], place) for name, place in given.items()}
     except WatermarkError as error:
         yield Check("inputs", Outcome.FAILED, str(error))
         return
@@ -84,7 +82,7 @@ class _Rerun:
     def check(self) -> Check:
         """Run the test again and compare."""
         try:
-            with tempfile.TemporaryDirectory(prefix="heirmark-") as folder:
+            with offline(), tempfile.TemporaryDirectory(prefix="heirmark-") as folder:
                 computed = self._computed(Path(folder))
         except WatermarkError as error:
             return Check("recomputed", Outcome.FAILED, f"the test cannot be run again: {error}")
@@ -111,8 +109,6 @@ class _Rerun:
             paths.setdefault(one.parameter, []).append(path)
         self._check_tokenizer(work / paths["tokenizer"][0])
         arguments = arguments_of(manifest.command, manifest.options, paths)
-        for variable in _OFFLINE:
-            os.environ[variable] = "1"
         found = run_command(manifest.command, arguments, self.key_place, work, quiet=True)
         renamed: dict[str, Any] = _renamed(found, names)
         return renamed

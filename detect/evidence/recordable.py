@@ -30,6 +30,7 @@ class Recordable:
     """How one command is recorded.
 
     Attributes:
+        kind: of its result.
         inputs: what its parameters point to, by their Python names; config and tokenizer, which all
             commands have, are in `COMMON_INPUTS`.
         options: parameters that decide the result: recorded, and given again.
@@ -37,6 +38,7 @@ class Recordable:
         key: the parameter with the key file.
     """
 
+    kind: str
     inputs: Mapping[str, InputKind]
     options: frozenset[str]
     running: frozenset[str] = field(default_factory=frozenset)
@@ -61,24 +63,30 @@ _ASKING: Final = frozenset(
 RECORDABLE: Final[Mapping[str, Recordable]] = MappingProxyType(
     {
         "detect": Recordable(
+            "text",
             {"text": InputKind.FILE, "prompt_path": InputKind.FILE, "reference": InputKind.MODEL},
             _ASSESSMENT | {"tokens", "temperature"},
         ),
-        "locate": Recordable({"text": InputKind.FILE}, _TEST | {"tokens"}),
+        "locate": Recordable("segments", {"text": InputKind.FILE}, _TEST | {"tokens"}),
         "scan": Recordable(
+            "corpus",
             {"source": InputKind.CORPUS},
             _ASSESSMENT | _FIELDS | {"skip_bad", "sample"},
             frozenset({"workers"}),
         ),
         "fraction": Recordable(
+            "fraction",
             {"corpus": InputKind.CORPUS, "reference": InputKind.CORPUS},
             _ASSESSMENT | _FIELDS | {"level"},
         ),
-        "watch": Recordable({"source": InputKind.FILE}, frozenset({"alpha", "go_on"})),
+        "watch": Recordable("watch", {"source": InputKind.FILE}, frozenset({"alpha", "go_on"})),
         "calibrate": Recordable(
-            {"corpus": InputKind.CORPUS}, _FIELDS | {"score", "seed", "n_keys", "length"}
+            "calibration",
+            {"corpus": InputKind.CORPUS},
+            _FIELDS | {"score", "seed", "n_keys", "length"},
         ),
         "probe": Recordable(
+            "probe",
             {
                 "suspect": InputKind.SUSPECT,
                 "controls": InputKind.SUSPECT,

@@ -11,12 +11,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from detect.commands.options import Stopped
 from detect.evidence.invocation import leaf_command
 from watermark.errors import EvidenceError
 
-__all__ = ["run_command"]
+__all__ = ["offline", "run_command"]
 
 _RESULT: Final = "heirmark-result.json"
+_OFFLINE: Final = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 
 
 def run_command(
@@ -47,11 +49,29 @@ def run_command(
         try:
             with command.make_context(f"heirmark {name}", words) as context:
                 command.invoke(context)
+        except Stopped:
+            # What it kept was in a folder that is gone.
+            raise Stopped("stopped; nothing is kept") from None
         except click.UsageError as error:
             raise EvidenceError(f"{name} refuses its options: {error.format_message()}") from None
     content = (folder / _RESULT).read_text(encoding="utf-8")
     result: dict[str, Any] = json.loads(content)
     return result
+
+
+@contextlib.contextmanager
+def offline() -> Iterator[None]:
+    """Keep model libraries from the network; they read it where they are first imported."""
+    before = {name: os.environ.get(name) for name in _OFFLINE}
+    os.environ.update(dict.fromkeys(_OFFLINE, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 @contextlib.contextmanager

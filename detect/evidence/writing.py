@@ -32,6 +32,7 @@ from detect.evidence.statement import Statement
 from watermark.cli import chosen_config
 from watermark.errors import EvidenceError
 from watermark.files import dump_json
+from watermark.private_files import sync_folder
 from watermark.secret_stores import read_key
 from watermark.tokens import load_tokenizer
 
@@ -102,7 +103,7 @@ def _folder_for(target: Path) -> Iterator[Path]:
     folder = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        folder.mkdir(mode=0o700)
+        folder.mkdir()
         yield folder
     except OSError as error:
         raise EvidenceError(f"cannot write {target}: {error.strerror or error}") from None
@@ -270,7 +271,7 @@ def sign_folder(kept: Path, signer: Ed25519PrivateKey) -> None:
 
 
 def _publish(kept: Path, target: Path) -> None:
-    kept.chmod(0o755)
     if os.path.lexists(target):
         raise EvidenceError(f"{target} was made by somebody else meanwhile")
     kept.rename(target)
+    sync_folder(target.parent)

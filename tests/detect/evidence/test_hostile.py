@@ -17,6 +17,7 @@ from detect.evidence.bombs import refuse_bomb
 from detect.evidence.envelope import ENVELOPE_NAME, seal
 from detect.evidence.signing_keys import load_signing_key, raw_public
 from detect.evidence.statement import Statement, read_statement
+from detect.results import format_p
 from tests.detect.evidence.acts import failed, forged, run, verified
 from watermark.errors import EvidenceError
 
@@ -81,6 +82,9 @@ FORGERIES: dict[str, tuple[Change, str]] = {
         "cannot be: reference",
     ),
     "folder": (lambda m, r: _input(m, "text").update(is_folder=True), "cannot be: text"),
+    "kind": (lambda m, r: r.update(kind="profiles"), "result-1"),
+    "other command": (lambda m, r: m.update(command="locate"), "no result of locate"),
+    "no config": (lambda m, r: _input(m, "config").update(first_only=True), "cannot be: config"),
     "format": (lambda m, r: m.update(format="heirmark-bundle-2"), "bundle-1: format"),
     "commitment": (lambda m, r: m.update(commitment={"entry": 0, "commitment": "x"}), "lacks"),
     "tokenizer fingerprint": (
@@ -200,6 +204,17 @@ def test_nothing_is_run_fetched_or_written(case: Path, place: Path, tmp_path: Pa
     assert done.returncode == 0, done.stderr
     assert "AUDIT" not in done.stderr
     assert {p: p.stat().st_mtime_ns for p in case.rglob("*")} == before
+
+
+def test_a_result_that_breaks_the_page_fails_and_no_more(case: Path, place: Path) -> None:
+    def changed(manifest: dict[str, Any], result: dict[str, Any]) -> None:
+        result["log10_p"] = result["log10_p_ceiling"] = -1e308
+        manifest["claim"] = manifest["claim"].replace(
+            manifest["claim"].split("p = ")[1].split(" under")[0], format_p(-1e308)
+        )
+
+    forged(case, place, changed)
+    assert failed(verified(case, place)).keys() & {"report", "recomputed"}
 
 
 def test_packed_files_that_would_fill_memory_are_refused(tmp_path: Path) -> None:

@@ -66,6 +66,9 @@ def test_a_bundle_is_never_overwritten(place: Path, case: Path, tmp_path: Path) 
 
 def test_what_cannot_be_recorded_is_refused_before_it_is_run(place: Path, tmp_path: Path) -> None:
     text, case = place / "text.txt", tmp_path / "case"
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    (linked / "shelf").symlink_to(place / "shelf")
     for words, message in (
         (["keys", "new", "x"], "cannot record 'keys'"),
         (["report", "x"], "cannot record 'report'"),
@@ -77,6 +80,7 @@ def test_what_cannot_be_recorded_is_refused_before_it_is_run(place: Path, tmp_pa
         (["scan", "datasets:x"], "download datasets:x first"),
         (["scan", "s3://x/y.jsonl"], "download s3://x/y.jsonl first"),
         (["scan", text, "--ray", "auto"], "cannot record --ray"),
+        (["scan", linked], "is a link to a folder"),
     ):
         given = [
             w for w in _command(place, case, *words) if words[0] != "locate" or w != "--decoys"
@@ -88,7 +92,7 @@ def test_what_cannot_be_recorded_is_refused_before_it_is_run(place: Path, tmp_pa
     assert "under one key" in run(*profiles).output
     assert run(*profiles, "--nonsense").exit_code == 2
     assert run("bundle", "-o", case, "--", "detect", text).exit_code == 2
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [linked]
 
 
 def test_a_signing_key_is_made_once_and_private(tmp_path: Path) -> None:
@@ -128,10 +132,10 @@ def test_a_signing_key_that_others_read_or_that_is_none_is_refused(
 
 
 def test_names_that_bundles_do_not_have_become_others(place: Path, tmp_path: Path) -> None:
-    odd = tmp_path / "-a letter\n.txt"
+    odd = tmp_path / "-a letter\n.t xt"
     odd.write_text((place / "text.txt").read_text())
     assert run(*_command(place, tmp_path / "case", "detect", odd)).exit_code == 0
-    assert (tmp_path / "case" / "inputs" / "text" / "text.txt").exists()
+    assert (tmp_path / "case" / "inputs" / "text" / "text").exists()
     assert verified(tmp_path / "case", place)["verified"]
     folder = tmp_path / "folder"
     folder.mkdir()
