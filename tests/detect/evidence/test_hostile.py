@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from detect.evidence.envelope import ENVELOPE_NAME, seal
 from detect.evidence.signing_keys import load_signing_key, raw_public
 from detect.evidence.statement import Statement, read_statement
 from detect.results import format_p
-from tests.detect.evidence.acts import failed, forged, run, verified
+from tests.detect.evidence.acts import bundled, failed, forged, run, verified
 from watermark.errors import EvidenceError
 
 ROOT = Path(__file__).parents[3]
@@ -238,3 +239,41 @@ def test_what_a_terminal_would_obey_is_not_printed(case: Path, place: Path) -> N
     assert "\x1b" not in out
     assert "\u202e" not in out
     assert json.loads(run("verify", case, "--json").stdout)["intact"]
+
+
+PROBES: dict[str, tuple[Change, str]] = {
+    "weights": (lambda m, r: m["options"].update(access="weights"), "cannot be: suspect"),
+    "folder": (lambda m, r: _input(m, "suspect").update(is_folder=True), "cannot be: suspect"),
+    "gguf": (lambda m, r: _input(m, "suspect").update(path="inputs/suspect/a.gguf"), "cannot be"),
+    "endpoint": (lambda m, r: _input(m, "suspect").update(path=""), "cannot be: suspect"),
+    "address": (lambda m, r: _input(m, "suspect").update(path="http://x/v1"), "bundle-1: inputs"),
+    "asked": (lambda m, r: _input(m, "suspect").update(first_only=True), "cannot be: suspect"),
+    "recording": (
+        lambda m, r: _input(m, "suspect").update(recording="transcripts/answers.jsonl"),
+        "cannot be: suspect",
+    ),
+    "no control": (lambda m, r: r.update(controls=[]), "controls: recorded 0 entries"),
+    "other control": (lambda m, r: r["controls"][0].update(name="base"), "controls/0/name"),
+    "innocent control": (lambda m, r: m["inputs"].remove(_input(m, "controls-1")), "controls"),
+    "other prompts": (lambda m, r: r["used"].update(prompts="sha256:0"), "used/prompts"),
+    "transcript": (lambda m, r: m["options"].update(transcript="/x"), "may not be given"),
+    "key of an API": (lambda m, r: m["options"].update(api_key_envs=["HOME"]), "may not be given"),
+}
+
+
+@pytest.fixture(scope="module")
+def whole_probe(place: Path) -> Path:
+    return bundled(place, "hostile-probe", "probe", "answers.jsonl", "--control", "clean.jsonl")
+
+
+@pytest.mark.parametrize("name", PROBES)
+def test_a_forged_probe_is_found(name: str, whole_probe: Path, place: Path, tmp_path: Path) -> None:
+    change, message = PROBES[name]
+    case = Path(shutil.copytree(whole_probe, tmp_path / "case"))
+
+    def changed(manifest: dict[str, Any], result: dict[str, Any]) -> None:
+        change(manifest, result)
+
+    forged(case, place, changed)
+    found = verified(case, place)
+    assert any(message in detail for detail in failed(found).values()), found["checks"]
