@@ -19,7 +19,10 @@ ORDER = [
     "serving", "profiles", "commitments", "commitment_log", "commitment_writing", "timestamps",
     "registry", "deployment_options", "commands", "cli",
 ]  # fmt: skip
-HEAVY = ("torch", "transformers", "datasets", "pyarrow", "numba", "jinja2", "scipy.stats")
+HEAVY = (
+    "torch", "transformers", "datasets", "pyarrow", "numba", "jinja2", "scipy.stats", "sqlalchemy",
+    "alembic", "httpx", "rfc3161_client",
+)  # fmt: skip
 
 
 def _imports(path: Path) -> set[str]:

@@ -79,14 +79,15 @@ def commit(
 
     Args:
         log: the public log; made if there is none.
-        opening_path: where the private opening will stand; it must not exist yet. One that a
-            stopped run left behind for the same key, config and plan is used.
+        opening_path: where the private opening will stand; it must not exist yet. One that an
+            earlier run wrote for the same key, config and plan is used, whether or not that run
+            was stopped before it wrote its entry.
         key: the key.
         config: the mark.
         plan: see `watermark.commitments.make_opening`.
 
     Returns:
-        The log's new entry.
+        The log's entry.
 
     Raises:
         CommitmentError: the key is committed already, or the log is damaged.
@@ -98,7 +99,14 @@ def commit(
         save_opening(opening, opening_path)
     except KeyFileError:
         opening = _left_behind(opening_path, opening)
-    return append(log, key.key_id, commitment_of(key, opening))
+    commitment = commitment_of(key, opening)
+    try:
+        return append(log, key.key_id, commitment)
+    except CommitmentError:
+        for entry in read_log(log) if Path(log).is_file() else ():
+            if (entry.key_id, entry.commitment) == (key.key_id, commitment):
+                return entry
+        raise
 
 
 def _left_behind(path: str | Path, wanted: Opening) -> Opening:

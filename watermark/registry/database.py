@@ -13,7 +13,7 @@ from sqlalchemy.engine import URL, make_url
 
 from watermark.errors import MissingExtraError, RegistryError
 
-__all__ = ["make_engine", "name_of", "reading", "writing"]
+__all__ = ["make_engine", "name_of", "reading", "reading_once", "writing"]
 
 _BUSY_SECONDS: Final = 60
 _WRITE: Final = "heirmark_write"
@@ -55,7 +55,7 @@ def _url(place: str | Path) -> URL:
     try:
         url = make_url(str(place))
         backend = url.get_backend_name()
-    except exc.ArgumentError:
+    except (exc.ArgumentError, ValueError):
         # Not quoted: it may hold a password.
         raise RegistryError("the registry's URL cannot be read; " + _EXPECTED) from None
     if backend == "postgresql":
@@ -126,6 +126,25 @@ def reading(engine: Engine) -> Iterator[Connection]:
 
 
 @contextmanager
+def reading_once(engine: Engine) -> Iterator[Connection]:
+    """Read with one statement, which needs no transaction: PostgreSQL answers in one round trip.
+
+    Args:
+        engine: of `make_engine`.
+
+    Yields:
+        A connection.
+
+    Raises:
+        RegistryError: the database cannot be reached or read.
+    """
+    with _translated(engine), engine.connect() as connection:
+        if connection.dialect.name == "postgresql":
+            connection.execution_options(isolation_level="AUTOCOMMIT")
+        yield connection
+
+
+@contextmanager
 def writing(engine: Engine, *, onto_disk: bool = True) -> Iterator[Connection]:
     """Write in one transaction: all of it, or nothing.
 
@@ -152,7 +171,16 @@ def writing(engine: Engine, *, onto_disk: bool = True) -> Iterator[Connection]:
 def _translated(engine: Engine) -> Iterator[None]:
     try:
         yield
+    except exc.IntegrityError:
+        raise RegistryError(
+            f"the registry {name_of(engine)}: another process wrote the same keys at that moment; "
+            "nothing of this call was written: run it again"
+        ) from None
     except exc.DBAPIError as error:
         lines = str(error.orig).strip().splitlines() or [type(error.orig).__name__]
         # Not chained: the statement is no news to the user.
         raise RegistryError(f"the registry {name_of(engine)}: {lines[0]}") from None
+    except exc.TimeoutError:
+        raise RegistryError(
+            f"the registry {name_of(engine)}: all connections of this process are in use"
+        ) from None

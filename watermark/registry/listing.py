@@ -91,7 +91,8 @@ def find_keys(connection: Connection, labels: KeyLabels) -> list[IssuedKey]:
     Returns:
         The records, oldest first.
     """
-    return list(_matching(connection, KeyFilter(**labels._asdict())))
+    query = filtered(_records(), KeyFilter(**labels._asdict())).order_by(keys.c.id)
+    return [_record(row) for row in connection.execute(query).mappings()]
 
 
 def iterate_keys(connection: Connection, wanted: KeyFilter) -> Iterator[IssuedKey]:
@@ -107,11 +108,7 @@ def iterate_keys(connection: Connection, wanted: KeyFilter) -> Iterator[IssuedKe
     Raises:
         RegistryError: unknown state.
     """
-    yield from _matching(connection, wanted.checked())
-
-
-def _matching(connection: Connection, wanted: KeyFilter) -> Iterator[IssuedKey]:
-    query = filtered(_records(), wanted).order_by(keys.c.id)
+    query = filtered(_records(), wanted.checked()).order_by(keys.c.id)
     rows = connection.execution_options(yield_per=_ROWS).execute(query)
     for row in rows.mappings():
         yield _record(row)

@@ -10,6 +10,7 @@ from watermark.errors import RegistryError
 from watermark.labels import KeyLabels
 
 __all__ = [
+    "ALL_KEYS",
     "STATES",
     "Commitment",
     "Exchanges",
@@ -186,3 +187,6 @@ class KeyFilter(NamedTuple):
         if self.state is not None and self.state not in STATES:
             raise RegistryError(f"unknown state {self.state!r}; expected {', '.join(STATES)}")
         return self
+
+
+ALL_KEYS: Final = KeyFilter()

@@ -19,10 +19,11 @@ from watermark.keys import SecretKey
 from watermark.labels import KeyLabels
 from watermark.registry import issuing, listing, states
 from watermark.registry.counting import add_counts
-from watermark.registry.database import make_engine, name_of, reading, writing
+from watermark.registry.database import make_engine, name_of, reading, reading_once, writing
 from watermark.registry.issuing import NewKey, insert_config, insert_names, insert_new
 from watermark.registry.names import check_labels, check_reason
 from watermark.registry.records import (
+    ALL_KEYS,
     Commitment,
     Exchanges,
     Imported,
@@ -120,8 +121,8 @@ class Registry:
         with writing(self._engine, onto_disk=False) as connection:
             self._write_names(connection, key, config, now)
             # Nearly always the key is new, and one statement finds that out.
-            statement = insert_new(connection, keys)
-            if connection.execute(statement, key.row(now)).rowcount != 1:
+            statement = insert_new(connection, keys).returning(keys.c.key_id)
+            if connection.execute(statement, key.row(now)).first() is None:
                 issuing.issue_keys(connection, [key], now, move=move)
         self._remember(key)
         return derived
@@ -228,15 +229,15 @@ class Registry:
 
     def key(self, key_id: str) -> IssuedKey:
         """Look one key up; see `watermark.registry.listing.find_key`."""
-        with reading(self._engine) as connection:
+        with reading_once(self._engine) as connection:
             return listing.find_key(connection, key_id)
 
     def keys_of(self, labels: KeyLabels) -> list[IssuedKey]:
         """Look up the keys with exactly these labels: one under each master, oldest first."""
-        with reading(self._engine) as connection:
+        with reading_once(self._engine) as connection:
             return listing.find_keys(connection, labels)
 
-    def keys(self, wanted: KeyFilter = KeyFilter()) -> Iterator[IssuedKey]:  # noqa: B008
+    def keys(self, wanted: KeyFilter = ALL_KEYS) -> Iterator[IssuedKey]:
         """Read the keys that a filter means; see `watermark.registry.listing.iterate_keys`."""
         with reading(self._engine) as connection:
             yield from listing.iterate_keys(connection, wanted)
