@@ -14,11 +14,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, final
 
 from detect.evidence.envelope import ENVELOPE_NAME, seal
 from detect.evidence.environment import environment
+from detect.evidence.extras import import_evidence
 from detect.evidence.folder import block_bytes, digest_file, list_files, open_inside
 from detect.evidence.inputs import RECORDING, Input, Stage, input_name
 from detect.evidence.invocation import Invocation, arguments_of, kinds_of, parse_invocation
@@ -30,7 +32,7 @@ from detect.evidence.schemas import validate
 from detect.evidence.signing_keys import raw_public
 from detect.evidence.statement import Statement
 from watermark.cli import chosen_config
-from watermark.errors import EvidenceError
+from watermark.errors import EvidenceError, MissingExtraError
 from watermark.files import dump_json
 from watermark.private_files import sync_folder
 from watermark.secret_stores import read_key
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from detect.evidence.commitment import Committed
+    from watermark.config import WatermarkConfig
     from watermark.keys import Key
 
 __all__ = ["BundleRequest", "sign_folder", "write_bundle"]
@@ -85,16 +88,30 @@ def write_bundle(request: BundleRequest) -> Manifest:
         raise EvidenceError(f"{target} exists already; a bundle is never overwritten")
     invocation = parse_invocation(request.words)
     key = read_key(invocation.key_place)
+    _check_packages()
+    if request.committed is not None:
+        config = _config(invocation)
+        fixed = {"config_fingerprint": config.fingerprint}
+        request.committed.check(key, fixed, invocation.options)
     with _folder_for(target) as kept, tempfile.TemporaryDirectory(prefix="heirmark-") as work:
         inputs = _staged(invocation, Stage(kept, Path(work), copy=request.copy))
         result = _run(invocation, inputs, kept, Path(work))
         commitment = _committed(request, key, invocation, result, kept)
-        inputs = _named(_kept_recordings(invocation, inputs, kept), result)
+        _keep_recordings(invocation, inputs, kept)
+        inputs = _named(inputs, result)
         manifest = replace(_manifest(invocation, inputs, result, kept), commitment=commitment)
         _write_texts(kept, manifest, result)
         sign_folder(kept, request.signer)
         _publish(kept, target)
     return manifest
+
+
+def _check_packages() -> None:
+    """Say what is missing before hours of work."""
+    for package in ("securesystemslib.dsse", "jsonschema"):
+        import_evidence(package)
+    if find_spec("jinja2") is None:
+        raise MissingExtraError("jinja2", "report")
 
 
 @contextmanager
@@ -115,15 +132,20 @@ def _staged(invocation: Invocation, stage: Stage) -> tuple[Input, ...]:
     """Put every input in its place; config and tokenizer always, whatever names them."""
     kinds = kinds_of(invocation.name, invocation.options)
     specs = dict(invocation.inputs)
-    config_path = specs.pop("config_path", ())
-    config = chosen_config(invocation.preset_name, Path(config_path[0]) if config_path else None)
-    staged = [stage.put_text("config_path", _CONFIG, dump_json(config.to_dict()))]
+    specs.pop("config_path", None)
+    config = dump_json(_config(invocation).to_dict())
+    staged = [stage.put_text("config_path", _CONFIG, config)]
     for parameter, names in specs.items():
         many = parameter in SEVERAL
         for number, spec in enumerate(names, 1):
             name = input_name(parameter, number if many else None)
             staged.append(stage.put(parameter, name, kinds[parameter], spec))
     return _with_recordings(staged, kinds)
+
+
+def _config(invocation: Invocation) -> WatermarkConfig:
+    given = invocation.inputs.get("config_path")
+    return chosen_config(invocation.preset_name, Path(given[0]) if given else None)
 
 
 def _with_recordings(staged: Sequence[Input], kinds: dict[str, InputKind]) -> tuple[Input, ...]:
@@ -167,16 +189,13 @@ def _run(invocation: Invocation, inputs: Sequence[Input], kept: Path, work: Path
     return run_command(invocation.name, arguments, invocation.key_place, work, quiet=False)
 
 
-def _kept_recordings(
-    invocation: Invocation, inputs: Sequence[Input], kept: Path
-) -> tuple[Input, ...]:
+def _keep_recordings(invocation: Invocation, inputs: Sequence[Input], kept: Path) -> None:
     own = invocation.transcript
     for one in inputs:
         if one.recording and own is not None:
             number = one.recording.removeprefix("transcripts/answers").removesuffix(".jsonl")
             (kept / one.recording).parent.mkdir(exist_ok=True)
             shutil.copyfile(own.with_name(f"{own.stem}{number}{own.suffix}"), kept / one.recording)
-    return tuple(inputs)
 
 
 def _named(inputs: Sequence[Input], result: dict[str, Any]) -> tuple[Input, ...]:

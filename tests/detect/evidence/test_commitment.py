@@ -6,31 +6,18 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.authority import Authority, make_authority
 from tests.detect.evidence.acts import bundled, failed, forged, run, verified
 from watermark.commitment_log import next_entry, read_log
 from watermark.commitment_writing import append, commit, load_opening
 from watermark.config import preset
 from watermark.key_files import load_key
 from watermark.timestamps import store_stamp, timestamp_request
-
-TSA = """
-[tsa]
-default_tsa = authority
-[authority]
-dir = .
-serial = serial
-signer_digest = sha256
-default_policy = 1.2.3.4.1
-digests = sha256
-accuracy = secs:1
-ess_cert_id_alg = sha256
-"""
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +59,7 @@ def test_the_commitment_is_opened_by_key_and_opening(
     details = {check["name"]: check["detail"] for check in found["checks"]}
     assert details["commitment"].startswith("entry 1 of 3, of ")
     assert details["opening"] == (
-        "key, config, alpha, min_pairs, n_decoys, score as committed; for people to compare: judge"
+        "key, config, alpha, min_pairs, n_decoys, score as committed; for people to compare: who decides"
     )
     closed = run("verify", bound)
     assert closed.exit_code == 3
@@ -98,6 +85,9 @@ def test_a_test_that_was_not_the_committed_one_is_refused(
         assert done.exit_code == 1
         assert message in done.output
         assert list(tmp_path.iterdir()) == []
+    # Before anything is asked or scored.
+    unread = [tmp_path / "none.txt" if w == place / "text.txt" else w for w in test]
+    assert "alpha = 1e-06" in run(*start, *words, *unread, "--alpha", "1e-3").output
     other = [place / "other.json" if w == place / "k.json" else w for w in test]
     assert "holds no commitment to the key" in run(*start, *words, *other).output
     assert run(*start, *words[:2], "--", *test).exit_code == 2
@@ -161,45 +151,25 @@ def test_what_was_asked_for_and_is_not_there_fails(
     assert verified(case, place)["verified"]
 
 
-def _openssl(folder: Path, *words: object) -> None:
-    done = subprocess.run(
-        ["openssl", *map(str, words)], cwd=folder, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return make_authority(tmp_path_factory.mktemp("authority"))
 
 
-@pytest.fixture
-def authority(tmp_path: Path) -> Path:
-    """A time-stamping authority by OpenSSL, whose certificate is its own root."""
-    if shutil.which("openssl") is None:
-        pytest.skip("needs openssl")
-    folder = tmp_path / "tsa"
-    folder.mkdir()
-    (folder / "tsa.cnf").write_text(TSA)
-    extensions = ["-addext", "extendedKeyUsage=critical,timeStamping"]
-    extensions += ["-addext", "basicConstraints=critical,CA:TRUE"]
-    make = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=authority"]
-    _openssl(folder, *make, "-keyout", "key.pem", "-out", "cert.pem", *extensions)
-    return folder
-
-
-def _stamp(folder: Path, log: Path, n_entries: int) -> None:
+def _stamp(authority: Authority, log: Path, n_entries: int) -> None:
     head = read_log(log)[n_entries - 1]
-    (folder / "query.tsq").write_bytes(timestamp_request(head))
-    words = ["ts", "-reply", "-config", "tsa.cnf", "-queryfile", "query.tsq"]
-    _openssl(folder, *words, "-signer", "cert.pem", "-inkey", "key.pem", "-out", "answer.tsr")
-    store_stamp(log, head, (folder / "answer.tsr").read_bytes())
+    store_stamp(log, head, authority.answer(timestamp_request(head)))
 
 
 def test_time_stamps_are_verified_with_the_authoritys_certificate(
-    place: Path, committed: Path, authority: Path, tmp_path: Path
+    place: Path, committed: Path, authority: Authority, tmp_path: Path
 ) -> None:
     log = Path(shutil.copy(committed / "log.jsonl", tmp_path / "log.jsonl"))
     _stamp(authority, log, 3)
     options = ("--commitments", log, "--opening", committed / "o.json")
     case = bundled(place, f"stamped-{tmp_path.name}", "detect", "text.txt", options=options)
     assert (case / "commitments" / "log.jsonl.2.tsr").exists()
-    trusted = ["--tsa-certificate", authority / "cert.pem"]
+    trusted = ["--tsa-certificate", authority.root]
     found = verified(case, place, *trusted, "--opening", committed / "o.json")
     assert failed(found) == {}
     assert ", stamped 20" in found["line"]
