@@ -59,7 +59,8 @@ def test_the_commitment_is_opened_by_key_and_opening(
     details = {check["name"]: check["detail"] for check in found["checks"]}
     assert details["commitment"].startswith("entry 1 of 3, of ")
     assert details["opening"] == (
-        "key, config, alpha, min_pairs, n_decoys, score as committed; for people to compare: who decides"
+        "key, config, alpha, min_pairs, n_decoys, score as committed; "
+        "for people to compare: who decides"
     )
     closed = run("verify", bound)
     assert closed.exit_code == 3

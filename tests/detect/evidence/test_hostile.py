@@ -105,13 +105,11 @@ def test_what_is_forged_is_found_though_the_signature_holds(
         change(manifest, result)
 
     forged(case, place, changed)
-    found = verified(case, place)
+    found = verified(case, place, "--signer", place / "t.pem.pub")
     outcomes = {check["name"]: check["outcome"] for check in found["checks"]}
     assert outcomes["signature"] == outcomes["files"] == "passed"
     assert any(message in detail for detail in failed(found).values()), found["checks"]
     assert found["exit_code"] == 1
-    # Where the true signer is known there is nothing to be recomputed for.
-    assert "signer" in failed(verified(case, place, "--signer", place / "s.pem.pub"))
 
 
 def test_a_page_that_says_more_than_the_result_is_found(case: Path, place: Path) -> None:

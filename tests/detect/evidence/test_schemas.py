@@ -61,8 +61,7 @@ def test_what_scores_nothing_fits(place: Path, tmp_path: Path) -> None:
         check_fit(_payload([command, str(tmp_path / "empty.txt"), *options, "--json"]))
 
 
-def test_a_plan_and_profiles_fit(place: Path, tmp_path: Path) -> None:
-    check_fit(_payload(["power", "--json"]))
+def test_profiles_fit(place: Path, tmp_path: Path) -> None:
     served = ["--key", str(place / "k.json"), "--tokenizer", str(place / "tokenizer.json")]
     path = tmp_path / "served" / "a.profile.json"
     words = ["profile", str(path), "--name", "a", "--engine", "x", "--preset", "default", *served]
