@@ -7,17 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NoReturn, final
 
-from detect.evidence.checks import Check, Outcome
-from detect.evidence.environment import environment
 from detect.evidence.folder import block_bytes, digest_file, open_inside
 from detect.evidence.inputs import Input, input_name
 from detect.evidence.invocation import kinds_of, recordable
-from detect.evidence.manifest import MANIFEST_NAME, Manifest, claim_of, read_manifest
-from detect.evidence.names import REPORT_NAME, RESULT_NAME
+from detect.evidence.manifest import MANIFEST_NAME, Manifest, read_manifest
+from detect.evidence.names import RESULT_NAME
 from detect.evidence.recordable import COMMON_INPUTS, SEVERAL, InputKind
 from detect.evidence.schemas import validate
 from detect.evidence.statement import Statement
-from watermark.errors import EvidenceError, MissingExtraError, WatermarkError
+from watermark.errors import EvidenceError
 from watermark.files import dump_json
 
 __all__ = ["Bundled", "read_bundled"]
@@ -75,31 +73,6 @@ class Bundled:
         with place.open("xb") as out:
             _copied(self.folder, self.statement, name, out)
 
-    def report_check(self) -> Check:
-        """Compare the page with what our code makes of the result: people read pages."""
-        from detect.reporting import render_report
-
-        try:
-            page = render_report(self.result).encode("utf-8")
-            same = page == self.read(REPORT_NAME)
-        except MissingExtraError as error:
-            return Check("report", Outcome.NOT_DONE, str(error), "report not compared")
-        except Exception as error:
-            # Of a result that was made to break it.
-            reason = str(error) if isinstance(error, WatermarkError) else type(error).__name__
-            return Check("report", Outcome.FAILED, f"no page can be made of the result: {reason}")
-        if same:
-            return Check("report", Outcome.PASSED, "the page is what the result gives")
-        if self.manifest.environment["code_sha256"] == environment()["code_sha256"]:
-            return Check("report", Outcome.FAILED, "the page is not what the result gives")
-        return Check(
-            "report",
-            Outcome.NOT_DONE,
-            "the page was made by other code of heirmark and may say anything: make it anew with "
-            "heirmark report result.json",
-            "report not compared",
-        )
-
 
 def read_bundled(folder: Path, statement: Statement) -> Bundled:
     """Read a bundle whose files have been checked.
@@ -122,8 +95,6 @@ def read_bundled(folder: Path, statement: Statement) -> Bundled:
     for name in ("key_id", "config_fingerprint"):
         if result[name] != getattr(manifest, name):
             raise EvidenceError(f"{MANIFEST_NAME} and {RESULT_NAME} differ in {name}")
-    if manifest.claim != claim_of(result):
-        raise EvidenceError(f"{MANIFEST_NAME} claims something else than {RESULT_NAME} says")
     _check_inputs(manifest, statement)
     return Bundled(folder, statement, manifest, result)
 

@@ -14,7 +14,7 @@ from watermark.version import own_version
 
 __all__ = ["differences", "environment"]
 
-_PACKAGES: Final = ("numpy", "scipy", "numba", "tokenizers")
+_PACKAGES: Final = ("numpy", "scipy", "numba", "tokenizers", "jinja2")
 # Named where the test has loaded them.
 _PERHAPS: Final = ("torch", "transformers", "pyarrow")
 

@@ -83,14 +83,13 @@ class _Rerun:
         """Run the test again and compare."""
         try:
             with offline(), tempfile.TemporaryDirectory(prefix="heirmark-") as folder:
-                computed = self._computed(Path(folder))
+                return self._compared(self._computed(Path(folder)))
         except WatermarkError as error:
             return Check("recomputed", Outcome.FAILED, f"the test cannot be run again: {error}")
         except Exception as error:
             # Whatever libraries raise for files that were made to break them.
             reason = f"the test breaks off: {type(error).__name__}"
             return Check("recomputed", Outcome.FAILED, reason)
-        return self._compared(computed)
 
     def _computed(self, work: Path) -> dict[str, Any]:
         manifest = self.bundled.manifest

