@@ -111,7 +111,7 @@ def _check_packages() -> None:
     for package in ("securesystemslib.dsse", "jsonschema"):
         import_evidence(package)
     if find_spec("jinja2") is None:
-        raise MissingExtraError("jinja2", "report")
+        raise MissingExtraError("jinja2", "evidence")
 
 
 @contextmanager

@@ -12,6 +12,8 @@ from sqlalchemy import create_engine, text
 
 from benchmarks.postgresql import PostgresqlMissing, postgresql
 from watermark.registry.registry import Registry
+from watermark.registry.tables import NAMED
+from watermark.registry.upgrading import REVISIONS
 
 _numbers = itertools.count()
 
@@ -25,24 +27,32 @@ def server() -> Iterator[str]:
         pytest.skip(str(error))
 
 
+def execute(url: str, *statements: str) -> None:
+    """Run statements on PostgreSQL."""
+    engine = create_engine(
+        url.replace("postgresql:", "postgresql+psycopg:"), isolation_level="AUTOCOMMIT"
+    )
+    with engine.connect() as connection:
+        for statement in statements:
+            connection.execute(text(statement))
+    engine.dispose()
+
+
 def new_database(server: str, how: str = "") -> str:
     """Make an empty database; returns its URL."""
     name = f"d{next(_numbers)}"
-    engine = create_engine(
-        server.replace("postgresql:", "postgresql+psycopg:"), isolation_level="AUTOCOMMIT"
-    )
-    with engine.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name} {how}"))
-    engine.dispose()
+    execute(server, f"CREATE DATABASE {name} {how}")
     return server.replace("/postgres?", f"/{name}?")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Where no registry is yet."""
+    """Where no registry is yet; a schema, since a database takes hundreds of files."""
     if request.param == "sqlite":
         return str(tmp_path / "registry.db")
-    return new_database(request.getfixturevalue("server"))
+    name, server = f"s{next(_numbers)}", str(request.getfixturevalue("server"))
+    execute(server, f"CREATE SCHEMA {name}")
+    return f"{server}&options=-csearch_path%3D{name}"
 
 
 @pytest.fixture(scope="session")
@@ -56,16 +66,23 @@ def made_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def made_database(server: str) -> str:
     url = new_database(server)
     Registry.open(url, create=True).close()
-    return url.split("/")[3].split("?")[0]
+    return url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def made(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Where an empty registry is: a copy, since migrations take their time."""
+    """Where an empty registry is: a copy, or emptied, since migrations take their time."""
     if request.param == "sqlite":
         return str(shutil.copy(request.getfixturevalue("made_file"), tmp_path / "registry.db"))
-    template = request.getfixturevalue("made_database")
-    return new_database(request.getfixturevalue("server"), f"TEMPLATE {template}")
+    url = str(request.getfixturevalue("made_database"))
+    names = [table.name for table in NAMED.values()]
+    execute(
+        url,
+        f"TRUNCATE keys, counters, commitments, configs, {', '.join(names)} RESTART IDENTITY",
+        *(f"INSERT INTO {name} VALUES ('', '')" for name in names),
+        f"UPDATE heirmark_registry_version SET version_num = '{REVISIONS[-1]}'",
+    )
+    return url
 
 
 @pytest.fixture

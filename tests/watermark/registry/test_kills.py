@@ -17,5 +17,5 @@ def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
     assert outcome["chain_verifies"]
     assert outcome["lost"] == dict.fromkeys(outcome["acknowledged"], 0)
     # Otherwise nobody was killed in the middle of anything.
-    assert outcome["acknowledged"]["committed"] > 20
+    assert outcome["acknowledged"]["committed"] > 5
     assert outcome["n_entries"] >= outcome["acknowledged"]["committed"]
