@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from detect.commands.bundle import bundle, signing
 from detect.commands.calibrate import calibrate
 from detect.commands.config import config
 from detect.commands.counterfactuals import counterfactuals
@@ -29,9 +30,10 @@ from detect.commands.probe import probe
 from detect.commands.profile import profile
 from detect.commands.scan import scan
 from detect.commands.trace import trace
+from detect.commands.verify import verify
 from detect.commands.watch import watch
 from detect.interrupts import run_interruptible
-from watermark.cli import FiniteRange, chosen_config, heirmark
+from watermark.cli import FiniteRange, chosen_config, heirmark, keys
 from watermark.errors import ConfigError, ResultError
 from watermark.files import atomic_writer, dump_json, read_json, read_text_file
 from watermark.schemes.laws import Exponential
@@ -195,10 +197,11 @@ def demo(output: Path, model: str, quick: bool, as_json: bool) -> None:
 
 _COMMANDS = (
     scan, probe, locate, fraction, watch, power, calibrate, counterfactuals, config, profile,
-    trace,
+    trace, bundle, verify,
 )  # fmt: skip
 for _command in _COMMANDS:
     heirmark.add_command(_command)
+keys.add_command(signing)
 
 
 def main() -> int:

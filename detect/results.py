@@ -12,6 +12,7 @@ from typing import Final, Literal, NoReturn, final
 __all__ = [
     "ALPHA",
     "CONTROL_FIRES_AT",
+    "RESULT_SCHEMA",
     "Tail",
     "Verdict",
     "decide",
@@ -22,6 +23,8 @@ __all__ = [
 
 ALPHA: Final = 1e-6
 CONTROL_FIRES_AT: Final = 1e-3
+# Of detect/evidence/schemas/result-1.schema.json.
+RESULT_SCHEMA: Final = "heirmark-result-1"
 _NO_SIGNAL_ABOVE: Final = 0.01
 _POWER: Final = 0.9
 _LOWEST: Final = math.log10(sys.float_info.min)

@@ -26,7 +26,7 @@ from watermark.key_files import save_key
 from watermark.keys import EngineKey, SecretKey
 from watermark.secret_stores import read_key, read_secret
 
-__all__ = ["SEED", "FiniteRange", "chosen_config", "config_options", "heirmark", "progress"]
+__all__ = ["SEED", "FiniteRange", "chosen_config", "config_options", "heirmark", "keys", "progress"]
 
 
 @final

@@ -9,6 +9,7 @@ __all__ = [
     "CommitmentError",
     "ConfigError",
     "DocumentError",
+    "EvidenceError",
     "FingerprintError",
     "GenerationError",
     "KeyFileError",
@@ -71,6 +72,10 @@ class RequestError(WatermarkError, ValueError):
 
 class ResultError(WatermarkError, ValueError):
     """A result file that is not one of ours, or an evidence rule that was broken."""
+
+
+class EvidenceError(WatermarkError, ValueError):
+    """An evidence bundle that is not intact, or a test that cannot be put into one."""
 
 
 class MissingExtraError(WatermarkError, ImportError):

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 
 from watermark.errors import ConfigError, DocumentError, FingerprintError
 
-__all__ = ["TextTokenizer", "check_fingerprint", "load_tokenizer"]
+__all__ = ["TextTokenizer", "check_fingerprint", "load_tokenizer", "tokenizer_file"]
 
 # What decides the ids. Decoder, post-processor, truncation and padding do not, and differ
 # between the versions of transformers that saved the file.
@@ -91,6 +91,28 @@ class TextTokenizer:
         return self._tokenizer.encode(text, add_special_tokens=False)
 
 
+def tokenizer_file(source: str | Path) -> Path:
+    """Find the file of a tokenizer.
+
+    Args:
+        source: see `load_tokenizer`.
+
+    Returns:
+        The tokenizer.json; whether it is there is not looked at.
+
+    Raises:
+        ModelError: no such model.
+    """
+    path = Path(source)
+    if not path.exists() or path.suffix.lower() == ".gguf":
+        from watermark.models import resolve_model
+
+        path = resolve_model(str(source))
+    if path.is_dir():
+        path = path / "tokenizer.json"
+    return path
+
+
 def load_tokenizer(source: str | Path) -> TextTokenizer:
     """Load a tokenizer.
 
@@ -103,13 +125,7 @@ def load_tokenizer(source: str | Path) -> TextTokenizer:
     Raises:
         ConfigError: missing or damaged.
     """
-    path = Path(source)
-    if not path.exists() or path.suffix.lower() == ".gguf":
-        from watermark.models import resolve_model
-
-        path = resolve_model(str(source))
-    if path.is_dir():
-        path = path / "tokenizer.json"
+    path = tokenizer_file(source)
     try:
         return TextTokenizer(path.read_text(encoding="utf-8"))
     except OSError as error:

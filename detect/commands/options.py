@@ -11,7 +11,7 @@ import click
 
 from detect.decoys import AUTOMATIC, DEFAULT_DECOYS, LEAST_DECOYS
 from detect.interrupts import INTERRUPTED
-from detect.results import ALPHA, format_p
+from detect.results import ALPHA, RESULT_SCHEMA, format_p
 from detect.scoring.scorers import SCORES
 from watermark.cli import SEED, FiniteRange, config_options
 from watermark.files import atomic_writer, dump_json
@@ -144,11 +144,12 @@ def show(
     """Print a result, and write its JSON if a file was given.
 
     Args:
-        payload: JSON values.
+        payload: JSON values, to which the name of their schema is added.
         as_json: print them, not the summary.
         output: JSON file, written whole or not at all.
         summarise: makes the lines to print; None is that of a test's finding.
     """
+    payload = {"schema": RESULT_SCHEMA, **payload}
     if output:
         with atomic_writer(output) as file:
             file.write(dump_json(payload))

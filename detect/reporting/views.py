@@ -51,7 +51,7 @@ _SHOWN: Final = frozenset(
     "null_hypothesis curve decoys controls tokens documents alpha scheme key_id config_fingerprint "
     "suspect access command versions machine recipe n_documents n_significant config "
     "name title seconds result results steps segments evidence n_windows fraction reference "
-    "higher_criticism n_documents_scored course log10_e used spread profile profiles".split()
+    "higher_criticism n_documents_scored course log10_e used spread profile profiles schema".split()
 )
 
 

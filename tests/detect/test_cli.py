@@ -26,7 +26,7 @@ from watermark.tokens import TextTokenizer
 COMMANDS = [
     "keys", "generate", "detect", "scan", "probe", "report", "demo",
     "locate", "fraction", "watch", "power", "calibrate", "counterfactuals", "config", "profile",
-    "trace", "registry", "commitments",
+    "trace", "registry", "commitments", "bundle", "verify",
 ]  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from detect.commands.counterfactuals import counterfactuals
+from tests.detect.evidence.fitting import check_fit
 from tests.tiny_model import write_model
 from watermark.answering import answer_prompts
 from watermark.config import preset
@@ -63,6 +64,7 @@ def test_a_suspect_is_read_with_reference_and_control(
         "test", folder / "c.json", "--suspect", model_folder, "--control", model_folder, "--json"
     )
     payload = json.loads(output)
+    check_fit(payload)
     assert payload["kind"] == "counterfactuals"
     assert payload["suspect"] == model_folder.name
     assert payload["verdict"] == "inconclusive"

@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 
 from detect.commands.power import power
 from detect.reporting import render_report
+from tests.detect.evidence.fitting import check_fit
 from tests.detect.synthetic import marked_ids
 from watermark.config import preset
 from watermark.errors import WatermarkError
@@ -37,6 +38,7 @@ def test_json_and_output_are_the_same(tmp_path: Path) -> None:
     done = _run("--access", "weights", "--json", "--output", tmp_path / "p.json")
     payload = json.loads(done.stdout)
     assert payload == json.loads((tmp_path / "p.json").read_text())
+    check_fit(payload)
     assert payload["detectable"]
     assert payload["n_tokens"] < payload["budget"]
     assert payload["basis"]["source"]
@@ -59,6 +61,7 @@ def test_a_corpus_and_its_result_are_pilots(
     done = _run(*options, *test)
     assert done.exit_code == 0, done.output
     payload = json.loads(done.stdout)
+    check_fit(payload)
     low, high = payload["n_scored_range"]
     assert low <= payload["n_scored"] <= high
     assert payload["score"] == "typical"

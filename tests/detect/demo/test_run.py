@@ -9,6 +9,7 @@ import pytest
 
 from detect.demo.folder import Size
 from detect.demo.run import run_demo
+from tests.detect.evidence.fitting import check_fit
 from watermark.errors import ConfigError
 from watermark.key_files import load_key, save_key
 from watermark.keys import SecretKey
@@ -38,6 +39,7 @@ def test_demo_json_holds_every_step_with_its_evidence(finished: Path) -> None:
     }
     for step in payload["steps"]:
         assert {"p_value", "log10_p", "n_scored", "verdict", "seconds"} <= set(step)
+    check_fit(payload)
     assert "<html" in (finished / "report.html").read_text()
 
 

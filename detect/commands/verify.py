@@ -1,0 +1,98 @@
+"""`heirmark verify`: is a bundle intact, and does its test give the same result again?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import click
+
+from detect.commands.options import PATH
+from watermark.errors import EvidenceError
+from watermark.files import dump_json
+
+__all__ = ["verify"]
+
+_NOT_VERIFIED, _NOT_RECOMPUTED = 1, 3
+_MOST_BYTES: Final = 1 << 20
+
+
+@click.command()
+@click.argument("folder", metavar="BUNDLE", type=PATH)
+@click.option("--key", "key", type=PATH, help="The revealed key file, or env:VARIABLE.")
+@click.option("--opening", type=PATH, help="The revealed opening of the key's commitment.")
+@click.option(
+    "--signer", "signers", multiple=True, type=PATH, help="Public key to trust; may be repeated."
+)
+@click.option(
+    "--tsa-certificate", "tsa", type=PATH, help="PEM of the time-stamping authority to trust."
+)
+@click.option(
+    "--input",
+    "given",
+    multiple=True,
+    metavar="NAME=PATH",
+    help="Where an input is that the bundle has only hashes of; may be repeated.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print every check as JSON.")
+@click.option("--verbose", "-v", is_flag=True, help="Print every check.")
+def verify(
+    folder: Path,
+    key: Path | None,
+    opening: Path | None,
+    signers: tuple[Path, ...],
+    tsa: Path | None,
+    given: tuple[str, ...],
+    as_json: bool,
+    verbose: bool,
+) -> None:
+    """Check a BUNDLE that somebody else made, and run its test again with the revealed key.
+
+    Nothing in the bundle is run, and nothing is fetched. Exit code 0: verified; 1: not; 3: intact,
+    but not recomputed, since the key or an input is missing.
+    """
+    from detect.evidence.invocation import absolute_place
+    from detect.evidence.signing_keys import load_public_key
+    from detect.evidence.verifying import VerifyRequest, verify_bundle
+    from watermark.commitment_writing import load_opening
+
+    found = verify_bundle(
+        VerifyRequest(
+            folder=folder.absolute(),
+            key_place=None if key is None else absolute_place(str(key)),
+            opening=None if opening is None else load_opening(opening),
+            signers=tuple(load_public_key(path) for path in signers),
+            tsa_certificates=None if tsa is None else _read(tsa),
+            given=dict(_pair(text) for text in given),
+        )
+    )
+    if as_json:
+        click.echo(dump_json(found.to_dict()), nl=False)
+    else:
+        # Names in a bundle may hold anything but what a terminal obeys.
+        click.echo(_plain(found.line))
+        if verbose:
+            for check in found.checks:
+                word = check.outcome.value.replace("_", " ")
+                click.echo(_plain(f"  {word:9} {check.name}: {check.detail}"))
+    if not found.is_verified:
+        click.get_current_context().exit(_NOT_RECOMPUTED if found.is_intact else _NOT_VERIFIED)
+
+
+def _plain(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, place = text.partition("=")
+    if not (name and equals and place):
+        raise click.UsageError(f"--input takes NAME=PATH, got {text!r}")
+    return name, place
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(_MOST_BYTES)
+    except OSError as error:
+        raise EvidenceError(f"cannot read {path}: {error.strerror}") from None

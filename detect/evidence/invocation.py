@@ -1,0 +1,228 @@
+"""A command line taken apart by the command's own parser, and put together again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, final
+
+import click
+from click.core import ParameterSource
+
+from detect.decoys import AUTOMATIC
+from detect.evidence.recordable import COMMON_INPUTS, RECORDABLE, InputKind, Recordable
+from watermark.cli import heirmark
+from watermark.errors import EvidenceError
+
+__all__ = [
+    "Invocation",
+    "absolute_place",
+    "arguments_of",
+    "kinds_of",
+    "leaf_command",
+    "parse_invocation",
+    "recordable",
+]
+
+# Given by the bundle itself, or without a bearing on the result.
+_OWN: Final = frozenset({"as_json", "output", "preset_name"})
+
+
+@final
+@dataclass(frozen=True)
+class Invocation:
+    """What is going to be recorded.
+
+    Attributes:
+        name: the command, as in `RECORDABLE`.
+        options: JSON values of the options that decide the result, defaults included: a later
+            version may have others.
+        inputs: what people call each input, by parameter; tuples where one may be repeated.
+        running: arguments that are given the first time only.
+        preset_name: a preset in place of a config file.
+        key_place: the key file, absolute, or what else `watermark.secret_stores` knows.
+        transcript: the file that the command line records answers in, if it names one.
+    """
+
+    name: str
+    options: Mapping[str, Any]
+    inputs: Mapping[str, tuple[str, ...]]
+    running: tuple[str, ...]
+    preset_name: str | None
+    key_place: str
+    transcript: Path | None = None
+
+
+def recordable(name: str) -> Recordable:
+    """Look up how a command is recorded.
+
+    Args:
+        name: for example "detect".
+
+    Returns:
+        The entry.
+
+    Raises:
+        EvidenceError: it cannot be recorded.
+    """
+    if name not in RECORDABLE:
+        raise EvidenceError(
+            f"a bundle cannot record {name!r}; it can record {', '.join(RECORDABLE)}"
+        )
+    return RECORDABLE[name]
+
+
+def leaf_command(name: str) -> click.Command:
+    """Find a command: "detect", or "group command"."""
+    command: click.Command = heirmark
+    for word in name.split():
+        assert isinstance(command, click.Group)
+        command = command.commands[word]
+    return command
+
+
+def _split(words: Sequence[str]) -> tuple[str, list[str]]:
+    for n in (2, 1):
+        if " ".join(words[:n]) in RECORDABLE:
+            return " ".join(words[:n]), list(words[n:])
+    recordable(words[0] if words else "")
+    raise AssertionError
+
+
+def parse_invocation(words: Sequence[str]) -> Invocation:
+    """Take a command line apart.
+
+    Args:
+        words: the command and its arguments, without "heirmark".
+
+    Returns:
+        What is going to be recorded.
+
+    Raises:
+        EvidenceError: a command or an option that cannot be recorded.
+        click.UsageError: wrong usage of the command.
+    """
+    name, arguments = _split(words)
+    entry, command = recordable(name), leaf_command(name)
+    context = command.make_context(f"heirmark {name}", arguments)
+    inputs_of = {**COMMON_INPUTS, **entry.inputs}
+    known = {*inputs_of, *entry.options, *entry.running, *_OWN, entry.key}
+    options: dict[str, Any] = {}
+    inputs: dict[str, tuple[str, ...]] = {}
+    running: list[str] = []
+    for parameter in command.params:
+        field = str(parameter.name)
+        value, given = context.params.get(field), _is_given(context, field)
+        if field not in known:
+            if given:
+                raise EvidenceError(f"a bundle of {name} cannot record {parameter.opts[0]}")
+        elif field in inputs_of:
+            inputs[field] = _names(value)
+        elif field in entry.options:
+            if not _is_unset(field, value):
+                options[field] = value
+        elif field in entry.running and given and field != "transcript":
+            running += _words(parameter, value)
+    key_path = context.params[entry.key]
+    if key_path is None:
+        raise EvidenceError(f"a bundle of {name} records a test under one key: give --key FILE")
+    _refuse_outputs(context)
+    preset_name = context.params.get("preset_name")
+    transcript = context.params.get("transcript")
+    return Invocation(
+        name,
+        options,
+        inputs,
+        tuple(running),
+        preset_name,
+        absolute_place(str(key_path)),
+        None if transcript is None else Path(transcript).absolute(),
+    )
+
+
+def absolute_place(key: str) -> str:
+    """Write where a key is so that it holds in any folder; env:VARIABLE stays as it is."""
+    path = Path(key.removeprefix("file:"))
+    return str(path.absolute()) if path.exists() else key
+
+
+def _refuse_outputs(context: click.Context) -> None:
+    for name in ("output", "as_json"):
+        if context.params.get(name):
+            raise EvidenceError(
+                "the bundle holds the result itself: leave out --output and --json of the test"
+            )
+
+
+def _is_given(context: click.Context, field: str) -> bool:
+    source = context.get_parameter_source(field)
+    return source not in (None, ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
+
+
+def _is_unset(field: str, value: Any) -> bool:
+    return value is None or (field == "n_decoys" and value == AUTOMATIC)
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    return tuple(map(str, value)) if isinstance(value, tuple) else (str(value),)
+
+
+def arguments_of(
+    name: str, options: Mapping[str, Any], inputs: Mapping[str, Sequence[str]]
+) -> list[str]:
+    """Put a command line together.
+
+    Args:
+        name: the command.
+        options: values by parameter; of others than the command's own options nothing is taken.
+        inputs: paths by parameter.
+
+    Returns:
+        Arguments for the command's parser, which checks types and ranges once more.
+
+    Raises:
+        EvidenceError: an option that the command does not have, or may not be given again.
+    """
+    entry, command = recordable(name), leaf_command(name)
+    unknown = sorted({*options} - entry.options) + sorted(
+        {*inputs} - {*entry.inputs, *COMMON_INPUTS}
+    )
+    if unknown:
+        raise EvidenceError(f"the bundle gives {name} what it may not be given: {unknown[0]!r}")
+    words: list[str] = []
+    positional: list[str] = []
+    for parameter in command.params:
+        field = str(parameter.name)
+        values: list[Any] = list(inputs.get(field, ()))
+        if field in options:
+            values = [options[field]]
+        if isinstance(parameter, click.Argument):
+            positional += map(str, values)
+        else:
+            words += [word for value in values for word in _words(parameter, value)]
+    return [*words, "--", *positional]
+
+
+def _words(parameter: click.Parameter, value: Any) -> list[str]:
+    """Write one option; `--name=value` keeps a value that begins with a dash a value."""
+    option = parameter.opts[0]
+    assert isinstance(parameter, click.Option)
+    if parameter.is_flag:
+        return [option] if value is True else []
+    if parameter.nargs != 1 and isinstance(value, tuple | list):
+        return [option, *map(str, value)]
+    if parameter.multiple and isinstance(value, tuple | list):
+        return [f"{option}={item}" for item in value]
+    return [f"{option}={value}"]
+
+
+def kinds_of(name: str, options: Mapping[str, Any]) -> dict[str, InputKind]:
+    """Return what the parameters of a command point to, given its options."""
+    kinds = {**COMMON_INPUTS, **recordable(name).inputs}
+    if options.get("access") == "weights":
+        weights = {f: InputKind.MODEL for f, k in kinds.items() if k is InputKind.SUSPECT}
+        kinds |= weights
+    return kinds

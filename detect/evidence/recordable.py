@@ -1,0 +1,103 @@
+"""The commands that a bundle can record, and run again: a list of what is allowed, one entry each.
+
+`heirmark verify` runs nothing else, with no other option, on whatever a bundle asks for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final, final
+
+__all__ = ["COMMON_INPUTS", "RECORDABLE", "SEVERAL", "InputKind", "Recordable"]
+
+
+@final
+class InputKind(StrEnum):
+    """What an argument or option of a command points to."""
+
+    FILE = "file"  # or - for standard input
+    CORPUS = "corpus"  # a file or a folder of files
+    MODEL = "model"  # open weights: never copied, told apart by their hashes
+    SUSPECT = "suspect"  # asked, and its answers recorded; or, by weights, a model
+
+
+@final
+@dataclass(frozen=True)
+class Recordable:
+    """How one command is recorded.
+
+    Attributes:
+        kind: of its result.
+        inputs: what its parameters point to, by their Python names; config and tokenizer, which all
+            commands have, are in `COMMON_INPUTS`.
+        options: parameters that decide the result: recorded, and given again.
+        running: parameters that only say how it is run the first time: not recorded.
+        key: the parameter with the key file.
+    """
+
+    kind: str
+    inputs: Mapping[str, InputKind]
+    options: frozenset[str]
+    running: frozenset[str] = field(default_factory=frozenset)
+    key: str = "key_path"
+
+
+COMMON_INPUTS: Final = MappingProxyType(
+    {"config_path": InputKind.FILE, "tokenizer": InputKind.FILE}
+)
+# Parameters that may be given several times.
+SEVERAL: Final = frozenset({"controls"})
+_TEST: Final = frozenset({"alpha", "score"})
+_ASSESSMENT: Final = _TEST | {"n_decoys", "seed"}
+_FIELDS: Final = frozenset({"text_field", "ids_field", "id_field"})
+_ASKING: Final = frozenset(
+    {
+        "model", "api_key_envs", "transcript", "concurrency", "requests_per_minute", "timeout",
+        "top_log_probs", "price", "max_cost",
+    }
+)  # fmt: skip
+
+RECORDABLE: Final[Mapping[str, Recordable]] = MappingProxyType(
+    {
+        "detect": Recordable(
+            "text",
+            {"text": InputKind.FILE, "prompt_path": InputKind.FILE, "reference": InputKind.MODEL},
+            _ASSESSMENT | {"tokens", "temperature"},
+        ),
+        "locate": Recordable("segments", {"text": InputKind.FILE}, _TEST | {"tokens"}),
+        "scan": Recordable(
+            "corpus",
+            {"source": InputKind.CORPUS},
+            _ASSESSMENT | _FIELDS | {"skip_bad", "sample"},
+            frozenset({"workers"}),
+        ),
+        "fraction": Recordable(
+            "fraction",
+            {"corpus": InputKind.CORPUS, "reference": InputKind.CORPUS},
+            _ASSESSMENT | _FIELDS | {"level"},
+        ),
+        "watch": Recordable("watch", {"source": InputKind.FILE}, frozenset({"alpha", "go_on"})),
+        "calibrate": Recordable(
+            "calibration",
+            {"corpus": InputKind.CORPUS},
+            _FIELDS | {"score", "seed", "n_keys", "length"},
+        ),
+        "probe": Recordable(
+            "probe",
+            {
+                "suspect": InputKind.SUSPECT,
+                "controls": InputKind.SUSPECT,
+                "reference": InputKind.MODEL,
+                "own_texts": InputKind.FILE,
+                "marked_reading": InputKind.FILE,
+                "reading_path": InputKind.FILE,
+                "prompts_path": InputKind.FILE,
+            },
+            _ASSESSMENT | {"access", "max_new_tokens", "temperature", "top_k"},
+            _ASKING,
+        ),
+    }
+)

@@ -1,0 +1,152 @@
+"""Verify a bundle that somebody else made: nothing in it is trusted, and none of it is run.
+
+What runs is our own code, on a command that `detect.evidence.recordable` allows, in a folder of its
+own, on copies of the files that were just checked, without the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, final
+
+from detect.evidence.bundled import Bundled, read_bundled
+from detect.evidence.checks import Check, Outcome, Verification
+from detect.evidence.commitment import LOG_NAME, check_opening, find_entry, stamped_by
+from detect.evidence.envelope import ENVELOPE_NAME
+from detect.evidence.integrity import check_files, check_signer, signed_statement
+from detect.evidence.recomputing import recompute
+from detect.evidence.words import check_words
+from watermark.errors import CommitmentError, EvidenceError, WatermarkError
+from watermark.secret_stores import read_key
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    from watermark.commitment_log import Entry
+    from watermark.commitments import Opening
+
+__all__ = ["VerifyRequest", "verify_bundle"]
+
+_DAY: Final = "%Y-%m-%d"
+
+
+@final
+@dataclass(frozen=True)
+class VerifyRequest:
+    """What the verifier has.
+
+    Attributes:
+        folder: the bundle.
+        key_place: the revealed key, absolute; None if it was not revealed.
+        opening: the commitment's opening, or None.
+        signers: public keys that he trusts.
+        tsa_certificates: PEM of the time-stamping authority, or None.
+        given: places of inputs that the bundle does not hold, by name.
+    """
+
+    folder: Path
+    key_place: str | None = None
+    opening: Opening | None = None
+    signers: tuple[Ed25519PublicKey, ...] = ()
+    tsa_certificates: bytes | None = None
+    given: Mapping[str, str] = field(default_factory=dict)
+
+
+def verify_bundle(request: VerifyRequest) -> Verification:
+    """Verify a bundle.
+
+    Args:
+        request: the bundle, and what the verifier has.
+
+    Returns:
+        Every check. Checks that rest on a failed one are not made.
+
+    Raises:
+        WatermarkError: what the verifier gave cannot be read; never for the bundle's sake.
+    """
+    checks: list[Check] = []
+    try:
+        statement = signed_statement(request.folder)
+    except EvidenceError as error:
+        detail = str(error)
+        named = detail if ENVELOPE_NAME in detail else f"{ENVELOPE_NAME}: {detail}"
+        return Verification("", (Check("signature", Outcome.FAILED, named),))
+    checks.append(Check("signature", Outcome.PASSED, "Ed25519, over every file"))
+    checks.append(check_signer(statement, request.signers))
+    checks.append(check_files(request.folder, statement))
+    if checks[-1].outcome is Outcome.FAILED:
+        return Verification("", tuple(checks))
+    try:
+        bundled = read_bundled(request.folder, statement)
+    except EvidenceError as error:
+        return Verification("", (*checks, Check("schema", Outcome.FAILED, str(error))))
+    checks.append(Check("schema", Outcome.PASSED, "result and manifest fit schema and each other"))
+    checks.append(check_words(bundled))
+    checks += _commitment_checks(request, bundled)
+    checks += recompute(bundled, request.key_place, request.given)
+    return Verification(bundled.finding, tuple(checks))
+
+
+def _commitment_checks(request: VerifyRequest, bundled: Bundled) -> Iterator[Check]:
+    said = bundled.manifest.commitment
+    if said is None:
+        detail = "the bundle rests on no commitment"
+        failed = request.opening is not None or request.tsa_certificates is not None
+        outcome = Outcome.FAILED if failed else Outcome.NOT_DONE
+        yield Check("commitment", outcome, detail, "no commitment")
+        return
+    try:
+        log = bundled.read(LOG_NAME)
+        entry, entries = find_entry(log, bundled.manifest.key_id, said)
+    except WatermarkError as error:
+        yield Check("commitment", Outcome.FAILED, str(error))
+        return
+    day = f"{entry.time:{_DAY}}"
+    if f"{entry.time:%Y-%m-%dT%H:%M:%SZ}" > bundled.manifest.created:
+        yield Check("commitment", Outcome.FAILED, f"it is of {day}, after the bundle was made")
+        return
+    yield Check(
+        "commitment",
+        Outcome.PASSED,
+        f"entry {entry.sequence} of {len(entries)}, of {day}; the chain holds",
+        f"commitment of {day}",
+    )
+    yield _opening_check(request, bundled, entry)
+    yield _stamp_check(request, bundled, entry, entries)
+
+
+def _opening_check(request: VerifyRequest, bundled: Bundled, entry: Entry) -> Check:
+    if request.opening is None or request.key_place is None:
+        return Check(
+            "opening",
+            Outcome.NOT_DONE,
+            "needs the revealed key and opening: --key FILE --opening FILE",
+            "not opened",
+        )
+    manifest = bundled.manifest
+    try:
+        key = read_key(request.key_place)
+        fixed = check_opening(entry, key, request.opening, bundled.result, manifest.options)
+    except CommitmentError as error:
+        return Check("opening", Outcome.FAILED, str(error))
+    others = f"; for people to compare: {', '.join(fixed.others)}" if fixed.others else ""
+    compared = ", ".join(("key", "config", *fixed.compared))
+    return Check("opening", Outcome.PASSED, f"{compared} as committed{others}", "opened")
+
+
+def _stamp_check(
+    request: VerifyRequest, bundled: Bundled, entry: Entry, entries: tuple[Entry, ...]
+) -> Check:
+    names = [name for name in bundled.names if name.endswith(".tsr")]
+    if request.tsa_certificates is None:
+        detail = f"{len(names)} in the bundle; to check them give --tsa-certificate PEM"
+        return Check("time stamps", Outcome.NOT_DONE, detail)
+    try:
+        stamps = [bundled.read(name) for name in names]
+        time = stamped_by(entries, entry, stamps, request.tsa_certificates)
+    except WatermarkError as error:
+        return Check("time stamps", Outcome.FAILED, str(error))
+    detail = f"{len(names)} hold; the commitment stood by {time:%Y-%m-%d %H:%M:%S} UTC"
+    return Check("time stamps", Outcome.PASSED, detail, f"stamped {time:{_DAY}}")
