@@ -19,12 +19,15 @@ from detect.reporting.fields import Fields
 from detect.reporting.plots import DotPlot, plot_dots
 from detect.reporting.power_page import read_power
 from detect.reporting.profiles_table import read_profiles
-from detect.reporting.reader import RowView
+from detect.reporting.reader import FIRES_AT, RowView
+from detect.reporting.reading import reading
+from detect.reporting.rerun import Command, command_of
 from detect.reporting.segments import read_segments
 from detect.reporting.share import read_share
+from detect.reporting.shown import Words
+from detect.reporting.sourced import derived
 from detect.reporting.views import FindingView, StepView, read_finding, read_step
-from detect.reporting.words import NULL_HYPOTHESES, TOPICS, VERDICTS, headline, reading
-from detect.results import CONTROL_FIRES_AT
+from detect.reporting.words import NULL_HYPOTHESES, TOPICS, VERDICTS, headline
 
 __all__ = ["render_report"]
 
@@ -55,22 +58,23 @@ class _Page:
 
     topic: str
     verdict: str
-    headline: str
-    reading: str
+    headline: Words
+    reading: Words
     subject: str
     subject_label: str
     finding: FindingView | None
     exhibit: Exhibit | None
     steps: tuple[StepView, ...]
+    n_steps: int
     dots: DotPlot | None
     alpha: float
     fires_at: float
     null_hypothesis: str
     warnings: tuple[str, ...]
     limits: tuple[str, ...]
-    facts: tuple[tuple[str, str], ...]
-    fact_groups: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
-    command: str
+    facts: tuple[tuple[str, Words], ...]
+    fact_groups: tuple[tuple[str, tuple[tuple[str, Words], ...]], ...]
+    command: Command
 
 
 def render_report(result: dict[str, Any]) -> str:
@@ -109,15 +113,16 @@ def _single_page(fields: Fields) -> _Page:
         finding=finding,
         exhibit=read_exhibit(fields) if read_exhibit else None,
         steps=(),
+        n_steps=0,
         dots=None,
         alpha=finding.alpha,
-        fires_at=CONTROL_FIRES_AT,
+        fires_at=FIRES_AT,
         null_hypothesis=finding.null_hypothesis,
         warnings=(),
         limits=finding.limits,
         facts=finding.facts,
         fact_groups=_fact_groups(fields),
-        command=_command(fields),
+        command=command_of(fields),
     )
 
 
@@ -138,7 +143,7 @@ def _demo_page(fields: Fields) -> _Page:
         raise fields.refusal("steps", "a list with at least one step")
     findings = [finding for step in steps for finding in step.findings]
     verdict = _demo_verdict(fields, findings)
-    alpha = next((finding.alpha for finding in findings), CONTROL_FIRES_AT)
+    alpha = next((finding.alpha for finding in findings), FIRES_AT)
     rows = _demo_rows(steps)
     limits = dict.fromkeys([*fields.sentences("limits"), *(s for f in findings for s in f.limits)])
     shown = frozenset({"kind", "steps", "limits", "warnings", "command", "verdict", *_GROUPS})
@@ -152,15 +157,16 @@ def _demo_page(fields: Fields) -> _Page:
         finding=None,
         exhibit=None,
         steps=steps,
-        dots=plot_dots(rows, alpha, CONTROL_FIRES_AT) if len(rows) > 1 else None,
+        n_steps=derived(len(steps), f"len({fields.path('steps')})"),
+        dots=plot_dots(rows, alpha, FIRES_AT) if len(rows) > 1 else None,
         alpha=alpha,
-        fires_at=CONTROL_FIRES_AT,
+        fires_at=FIRES_AT,
         null_hypothesis=NULL_HYPOTHESES["demo"],
         warnings=fields.sentences("warnings"),
         limits=tuple(limits),
         facts=fields.facts(without=shown),
         fact_groups=_fact_groups(fields),
-        command=_command(fields),
+        command=command_of(fields),
     )
 
 
@@ -180,7 +186,7 @@ def _demo_headline(verdict: str, findings: Sequence[FindingView]) -> str:
     return headline("demo" if has_controls or verdict != "signal" else "probe", verdict)
 
 
-def _demo_reading(steps: Sequence[StepView], verdict: str) -> str:
+def _demo_reading(steps: Sequence[StepView], verdict: str) -> Words:
     if verdict != "signal":
         return "Each step below gives its p-value, what it was computed from, and its controls."
     # The weakest of the positive probes: naming the strongest would be a search not paid for.
@@ -200,17 +206,11 @@ def _demo_rows(steps: Sequence[StepView]) -> tuple[RowView, ...]:
     )
 
 
-def _fact_groups(fields: Fields) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
-    groups = []
+def _fact_groups(fields: Fields) -> tuple[tuple[str, tuple[tuple[str, Words], ...]], ...]:
+    groups: list[tuple[str, tuple[tuple[str, Words], ...]]] = []
     for name, title in _GROUPS.items():
         if isinstance(fields.raw(name), dict):
             groups.append((title, fields.inner(name).facts()))
         elif fields.has(name):
             groups.append((title, ((name, fields.text(name)),)))
     return tuple(groups)
-
-
-def _command(fields: Fields) -> str:
-    if isinstance(fields.raw("command"), (list, tuple)):
-        return " ".join(fields.sentences("command"))
-    return fields.text("command", "")

@@ -14,10 +14,9 @@ __all__ = [
     "TOPICS",
     "VERDICTS",
     "headline",
-    "odds",
+    "odds_parts",
     "percent",
     "plain",
-    "reading",
     "round_sci",
     "superscript",
     "visible",
@@ -190,21 +189,22 @@ def plain(log10_value: float) -> str:
     return f"{lead}10{superscript(exponent)}"
 
 
-def odds(log10_p: float) -> str:
+def odds_parts(log10_p: float) -> tuple[str, str, str, bool]:
     """Say how often the null hypothesis alone gives evidence at least this strong.
 
     Args:
         log10_p: log10 of the p-value.
 
     Returns:
-        The end of a sentence, for example "about once in 2.5 × 10¹² tries".
+        The end of a sentence, cut around its number, for example ("about once in ",
+        "2.5 × 10¹²", " tries"), and whether the number is the chance itself, not its inverse.
     """
     if log10_p > math.log10(0.05):
-        return f"in about {100 * 10**log10_p:.0f} of 100 tries"
+        return "in about ", f"{100 * 10**log10_p:.0f} of 100", " tries", True
     if log10_p > -6.0:
-        return f"about once in {float(f'{10**-log10_p:.2g}'):,.0f} tries"
+        return "about once in ", f"{float(f'{10**-log10_p:.2g}'):,.0f}", " tries", False
     digits, exponent = _mantissa(-log10_p)
-    return f"about once in {digits}{_TIMES}10{superscript(exponent)} tries"
+    return "about once in ", f"{digits}{_TIMES}10{superscript(exponent)}", " tries", False
 
 
 def headline(kind: str, verdict: str) -> str:
@@ -218,27 +218,6 @@ def headline(kind: str, verdict: str) -> str:
         The sentence.
     """
     return _HEADLINES[kind, verdict]
-
-
-def reading(verdict: str, log10_p: float | None) -> str:
-    """Say what the p-value means and, as important, what it does not mean.
-
-    Args:
-        verdict: "signal", "no_signal" or "inconclusive".
-        log10_p: log10 of the p-value, or None where the result has none.
-
-    Returns:
-        One or two sentences.
-    """
-    if verdict == "inconclusive":
-        return "The evidence decides nothing in either direction, so it clears nobody."
-    often = "at an unknown rate" if log10_p is None else odds(log10_p)
-    if verdict == "signal":
-        return f"If the null hypothesis were true, evidence this strong would come up {often}."
-    return (
-        f"If the null hypothesis were true, evidence at least this strong would come up {often}. "
-        "That is no ground for suspicion, and no proof of innocence either."
-    )
 
 
 def _visible_character(character: str) -> str:

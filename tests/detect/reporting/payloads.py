@@ -1,12 +1,26 @@
-"""Small results of the kinds that have pages of their own, as their commands write them."""
+"""Small results of every kind that has a page, as their commands write them."""
 
 from __future__ import annotations
 
+import math
+import re
 from typing import Any
 
 import numpy as np
 
-__all__ = ["MAKERS"]
+__all__ = [
+    "ALPHA",
+    "KINDS",
+    "STORY",
+    "make_corpus",
+    "make_demo",
+    "make_head",
+    "make_probe",
+    "make_result",
+    "make_text",
+]
+
+ALPHA = 1e-6
 
 DEPLOYMENT = {
     "scheme": "dual-gumbel",
@@ -172,10 +186,168 @@ def make_calibration() -> dict[str, Any]:
     }
 
 
+def make_claim(log10_p: float, n_scored: int, verdict: str, **more: Any) -> dict[str, Any]:
+    return {
+        "p_value": 10**log10_p if log10_p > -300 else None,
+        "log10_p": log10_p,
+        "log10_p_ceiling": log10_p,
+        "method": "exact",
+        "n_tokens": n_scored + 12,
+        "n_scored": n_scored,
+        "verdict": verdict,
+        **more,
+    }
+
+
+def make_head(kind: str, log10_p: float, n_scored: int, verdict: str) -> dict[str, Any]:
+    return {
+        "kind": kind,
+        **make_claim(log10_p, n_scored, verdict),
+        "scheme": "dual-gumbel",
+        "key_id": "hm1-3f0c9a41d2b7",
+        "config_fingerprint": "sha256:" + "9f2c" * 16,
+        "alpha": ALPHA,
+        "n_powered": 210,
+        "reasons": {"no_context": 2, "repeated_context": 10},
+        "limits": ["A paraphrase by another model would remove most of the mark."],
+    }
+
+
+def make_curve(log10_p: float, n_scored: int) -> dict[str, Any]:
+    rng = np.random.default_rng(5)
+    steps = np.unique(np.linspace(1, n_scored, 120).astype(int))
+    noise = np.cumsum(rng.normal(0, 1, steps.size)) * math.sqrt(abs(log10_p) + 0.1) / 12
+    values = np.minimum(log10_p * steps / n_scored + noise - noise[-1] * steps / n_scored, 0.0)
+    return {"n_scored": steps.tolist(), "log10_p": values.tolist()}
+
+
+STORY = (
+    "To find the area of the garden, multiply its length by its width: 12 m × 7 m = 84 m².\n\n"
+    "If you plant one tomato every 0.5 m², you need 168 plants. That is a lot of work, so begin "
+    "with one bed and see how it goes.  Water in the morning, when the soil is still cool; the "
+    "leaves dry quickly and the roots get what they need.\n\n\tTip: keep a list of what you "
+    "planted and when. Next spring you will be glad of it.\n"
+)
+
+
+def make_text(log10_p: float = -21.37, verdict: str = "signal") -> dict[str, Any]:
+    rng = np.random.default_rng(11)
+    pieces = re.findall(r"\s?\w{1,6}|\s|[^\w\s]", STORY)
+    assert "".join(pieces) == STORY
+    tokens: list[dict[str, Any]] = []
+    for index, piece in enumerate(pieces):
+        reason = "no_context" if index < 2 else "scored"
+        reason = "repeated_context" if index > 20 and index % 17 == 0 else reason
+        scored = reason == "scored"
+        score = float(rng.exponential(1.9 if verdict == "signal" else 1.0)) if scored else None
+        tokens.append({"text": piece, "score": score, "reason": reason})
+    n_scored = sum(token["reason"] == "scored" for token in tokens)
+    head = make_head("text", log10_p, n_scored, verdict)
+    return {
+        **head,
+        "tokens": tokens,
+        "curve": make_curve(log10_p, n_scored),
+        "decoys": {"n_decoys": 999, "p_value": 0.001, "seed": 7},
+        "command": "heirmark detect answer.txt --key key.json --config config.json --json",
+    }
+
+
+def make_corpus(n_documents: int = 237) -> dict[str, Any]:
+    rng = np.random.default_rng(3)
+    documents = []
+    for index in range(n_documents):
+        marked = index % 4 == 0
+        log10_p = float(-rng.gamma(16, 1.0) if marked else np.log10(rng.uniform()))
+        holm = min(log10_p + math.log10(n_documents), 0.0)
+        verdict = "signal" if holm <= -6 else "no_signal"
+        n_scored = int(rng.integers(60, 130))
+        documents.append(
+            {
+                "id": f"doc-{index:04d}",
+                "source": f"crawl-2026-11.jsonl.gz:{index + 1}",
+                **make_claim(log10_p, n_scored, verdict, log10_p_holm=holm),
+            }
+        )
+    return {
+        **make_head("corpus", -1234.5678, 21_877, "signal"),
+        "documents": documents,
+        "n_documents": n_documents,
+        "n_significant": sum(d["verdict"] == "signal" for d in documents),
+        "decoys": {"n_decoys": 199, "p_value": 0.005, "seed": 1},
+        "curve": make_curve(-1234.5678, 21_877),
+    }
+
+
+def make_probe(
+    access: str = "weights", log10_p: float = -38.2, verdict: str = "signal"
+) -> dict[str, Any]:
+    def control(name: str, role: str, control_p: float) -> dict[str, Any]:
+        decoys = {"n_decoys": 999, "p_value": round(10**control_p, 3), "seed": 7}
+        return {
+            "name": name,
+            "role": role,
+            **make_claim(control_p, 24_113, "no_signal", method="saddlepoint", decoys=decoys),
+            "curve": make_curve(control_p, 24_113),
+        }
+
+    head = make_head("probe", log10_p, 24_390, verdict)
+    return {
+        **head,
+        "method": "saddlepoint",
+        "log10_p_ceiling": min(log10_p + 0.9, 0.0),
+        "access": access,
+        "suspect": "student-marked",
+        "statistic": "sum over x of q(x) (s(u_x) - 1), minus the same for the base model",
+        "n_answers": 300,
+        "decoys": {"n_decoys": 999, "p_value": 0.001, "seed": 7},
+        "controls": [
+            control("student-clean", "clean twin", -0.37),
+            control("SmolLM2", "base", -0.11),
+        ],
+        "warnings": [],
+        "null_hypothesis": "The suspect's next-token distributions on unmarked texts are "
+        "independent of the key.",
+        "curve": make_curve(log10_p, 24_390),
+    }
+
+
+def make_demo() -> dict[str, Any]:
+    text, corpus = make_text(), make_corpus(60)
+    del text["tokens"]
+    return {
+        "kind": "demo",
+        "steps": [
+            {"name": "Teacher answers under a fresh key", "seconds": 312.4, "n_answers": 2400},
+            {"name": "One answer", "seconds": 0.31, "result": text},
+            {"name": "A mixed corpus", "seconds": 2.75, "result": corpus},
+            {"name": "Student and twin are trained", "seconds": 418.0, "n_tokens": 240_000},
+            {
+                "name": "Probe by text",
+                "seconds": 96.2,
+                "results": [make_probe("text", -7.4)],
+            },
+            {"name": "Probe by weights", "seconds": 41.9, **make_probe("weights")},
+        ],
+        "machine": {"cpu": "2 cores", "memory_gib": 16},
+        "versions": {"heirmark": "0.1.0", "torch": "2.9.1"},
+        "recipe": {"prompts": 1200, "epochs": 2},
+    }
+
+
 MAKERS = {
+    "text": make_text,
+    "corpus": make_corpus,
+    "probe": make_probe,
+    "demo": make_demo,
     "segments": make_segments,
     "fraction": make_fraction,
     "watch": make_watch,
     "power": make_power,
     "calibration": make_calibration,
 }
+KINDS = tuple(MAKERS)
+
+
+def make_result(kind: str) -> dict[str, Any]:
+    """Return a small result of a kind."""
+    return MAKERS[kind]()
