@@ -6,6 +6,7 @@ A message says what was expected, what was got and what to do next. It never con
 from __future__ import annotations
 
 __all__ = [
+    "BrowserError",
     "ConfigError",
     "DocumentError",
     "FingerprintError",
@@ -61,6 +62,10 @@ class RequestError(WatermarkError, ValueError):
 
 class ResultError(WatermarkError, ValueError):
     """A result file that is not one of ours, or an evidence rule that was broken."""
+
+
+class BrowserError(WatermarkError):
+    """A browser that prints a page is missing, or failed; says what to install."""
 
 
 class MissingExtraError(WatermarkError, ImportError):

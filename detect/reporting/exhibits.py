@@ -21,11 +21,16 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Exhibit:
-    """What one kind of result shows beyond the common finding: a template and what it reads."""
+    """What one kind of result shows beyond the common finding: a template and what it reads.
+
+    `headline` and `sentence`, where given, stand above the finding in place of the general words.
+    """
 
     template: str
     figures: tuple[Figure, ...]
     view: object
+    headline: Words | None = None
+    sentence: Words | None = None
 
 
 def scheme_name(fields: Fields) -> Words:

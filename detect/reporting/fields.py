@@ -166,7 +166,7 @@ def _one_line(value: Any, path: str) -> Words:
     text = visible(json.dumps(value, ensure_ascii=False, default=str))
     if len(text) > _LONGEST and isinstance(value, (dict, list)):
         return say("{} entries, in the JSON result", exact(derived(len(value), f"len({path})")))
-    return Shown(text, text, path)
+    return Shown(text, text, path, is_json=True)
 
 
 def _holds_numbers(value: Any) -> bool:

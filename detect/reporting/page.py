@@ -11,11 +11,14 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final
 
+from detect.reporting.accounts import read_accounts
 from detect.reporting.calibration_page import read_calibration
 from detect.reporting.course import read_course
 from detect.reporting.environment import render
 from detect.reporting.exhibits import Exhibit
 from detect.reporting.fields import Fields
+from detect.reporting.key_map import read_key_map
+from detect.reporting.logged_accounts import read_logged_accounts
 from detect.reporting.plots import DotPlot, plot_dots
 from detect.reporting.power_page import read_power
 from detect.reporting.profiles_table import read_profiles
@@ -35,6 +38,7 @@ _GROUPS: Final = MappingProxyType(
     {
         "used": "What else was used",
         "spread": "What the pairs come from",
+        "reading": "What the pairs come from",
         "config": "Config",
         "recipe": "Recipe",
         "machine": "Machine",
@@ -48,6 +52,9 @@ _EXHIBITS: Final[MappingProxyType[str, Callable[[Fields], Exhibit]]] = MappingPr
         "fraction": read_share,
         "watch": read_course,
         "profiles": read_profiles,
+        "counterfactuals": read_logged_accounts,
+        "trace_text": read_accounts,
+        "trace_model": read_key_map,
     }
 )
 
@@ -103,15 +110,16 @@ def render_report(result: dict[str, Any]) -> str:
 def _single_page(fields: Fields) -> _Page:
     finding = read_finding(fields)
     read_exhibit = _EXHIBITS.get(finding.kind)
+    exhibit = read_exhibit(fields) if read_exhibit else None
     return _Page(
         topic=TOPICS[finding.kind],
         verdict=finding.claim.verdict,
-        headline=finding.headline,
+        headline=(exhibit and exhibit.headline) or finding.headline,
         reading=finding.reading,
         subject=finding.subject,
         subject_label=_subject_label(fields, finding.kind),
         finding=finding,
-        exhibit=read_exhibit(fields) if read_exhibit else None,
+        exhibit=exhibit,
         steps=(),
         n_steps=0,
         dots=None,
@@ -127,7 +135,7 @@ def _single_page(fields: Fields) -> _Page:
 
 
 def _subject_label(fields: Fields, kind: str) -> str:
-    if kind != "probe":
+    if kind not in ("probe", "trace_model", "counterfactuals"):
         return "Source:"
     access = {
         "text": ", by its answers",
@@ -209,6 +217,9 @@ def _demo_rows(steps: Sequence[StepView]) -> tuple[RowView, ...]:
 def _fact_groups(fields: Fields) -> tuple[tuple[str, tuple[tuple[str, Words], ...]], ...]:
     groups: list[tuple[str, tuple[tuple[str, Words], ...]]] = []
     for name, title in _GROUPS.items():
+        # Of a trace, the spread of the signal over keys, which its exhibit shows.
+        if name == "spread" and fields.raw("kind") == "trace_model":
+            continue
         if isinstance(fields.raw(name), dict):
             groups.append((title, fields.inner(name).facts()))
         elif fields.has(name):

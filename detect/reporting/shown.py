@@ -54,6 +54,7 @@ class Shown:
         source: the field that holds the value, or how to compute it from fields.
         is_log10: whether the text shows 10 to the power of the value.
         power: digits and exponent, where the text is digits x 10^exponent.
+        is_json: whether the text is the JSON of a list or an object, which a line may break.
     """
 
     text: str
@@ -61,6 +62,7 @@ class Shown:
     source: str
     is_log10: bool = False
     power: tuple[str, int] | None = None
+    is_json: bool = False
 
     def __str__(self) -> str:
         """Return the text without markup."""
@@ -74,8 +76,8 @@ class Shown:
             inner = f"{lead}10<sup>{exponent}</sup>"
         scale = ' data-scale="log10"' if self.is_log10 else ""
         return (
-            f'<data class="num" value="{escape(self.value)}" data-of="{escape(self.source)}"'
-            f"{scale}>{inner}</data>"
+            f'<data class="{"json" if self.is_json else "num"}" value="{escape(self.value)}" '
+            f'data-of="{escape(self.source)}"{scale}>{inner}</data>'
         )
 
     @property

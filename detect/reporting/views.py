@@ -37,10 +37,24 @@ __all__ = [
 ]
 
 _KINDS: Final = dict.fromkeys(
-    ("text", "corpus", "probe", "segments", "fraction", "watch", "profiles"), ""
+    (
+        "text",
+        "corpus",
+        "probe",
+        "segments",
+        "fraction",
+        "watch",
+        "profiles",
+        "counterfactuals",
+        "trace_text",
+        "trace_model",
+    ),
+    "",
 )
 # Kinds of which every scored token adds to the p-value.
-_HAVE_RATES: Final = ("text", "corpus", "probe", "watch")
+_HAVE_RATES: Final = ("text", "corpus", "probe", "watch", "trace_model")
+# Kinds whose controls are no findings of their own: their exhibits show them.
+_OWN_CONTROLS: Final = ("counterfactuals", "trace_model")
 _UNITS: Final = (
     ("n_queries", "query", "queries"),
     ("n_answers", "answer", "answers"),
@@ -53,7 +67,9 @@ _SHOWN: Final = frozenset(
     "null_hypothesis curve decoys controls tokens documents alpha scheme key_id config_fingerprint "
     "suspect access command versions machine recipe n_documents n_significant config "
     "name title seconds result results steps segments evidence n_windows fraction reference "
-    "higher_criticism n_documents_scored course log10_e used spread profile profiles".split()
+    "higher_criticism n_documents_scored course log10_e used spread profile profiles "
+    "cohorts conclusion conclusion_in_words best reading ranking n_documents_named shares named "
+    "accounts e_process unit".split()
 )
 
 
@@ -104,6 +120,8 @@ class FindingView:
     tested: Words
     null_hypothesis: str
     n_powered: int | None
+    scored: str
+    decoys_are: str
     facts: tuple[tuple[str, Words], ...]
 
     @property
@@ -174,7 +192,21 @@ def _alpha(fields: Fields) -> float:
 
 
 def _tested(fields: Fields, kind: str, subject: str, scheme: Words) -> Words:
-    key = say("the key {} under the scheme {}", fields.text("key_id"), scheme)
+    if kind == "trace_text":
+        return say(
+            "Whether the scored tokens depend on any of {} keys under the scheme {}. Every p-value "
+            "that names an account pays for having searched them all.",
+            count(fields.count("n_keys")),
+            scheme,
+        )
+    key = say("the key {} under the scheme {}", _key_id(fields), scheme)
+    if kind == "counterfactuals":
+        return say(
+            "Whether {} prefers what was logged to other answers that the model could have given "
+            "under {}.",
+            subject or "the suspect",
+            key,
+        )
     if kind == "text":
         return say("Whether the scored tokens of this text depend on {}.", key)
     if kind == "corpus":
@@ -197,6 +229,16 @@ def _tested(fields: Fields, kind: str, subject: str, scheme: Words) -> Words:
         return say("Whether the scored tokens of the corpus, pooled, depend on {}.", key)
     if kind == "watch":
         return say("Whether the distinct (context, token) pairs of all answers depend on {}.", key)
+    if kind == "trace_model":
+        n_keys = derived(len(fields.items("cohorts")), f"len({fields.path('cohorts')})")
+        return say(
+            "Whether what {} says depends on any of {} keys under the scheme {}; the p-value above "
+            "is that of the strongest, times their number. Then, whether the signal is one key’s "
+            "or spread over several.",
+            subject or "the suspect",
+            count(n_keys),
+            scheme,
+        )
     what = "next-token distributions" if fields.raw("access") == "weights" else "answers"
     named = isinstance(fields.raw("statistic"), str)
     by = f" Statistic: {fields.text('statistic')}." if named else ""
@@ -262,7 +304,7 @@ def read_finding(fields: Fields) -> FindingView:
     claim, decoys, curve = read_claim(fields), read_decoys(fields), read_curve(fields)
     alpha, scheme, subject = _alpha(fields), scheme_name(fields), _subject(fields)
     own_row = RowView(subject or "this " + kind, "claim", claim, decoys, curve, fires=False)
-    rows = read_rows(fields, own_row, FIRES_AT)
+    rows = (own_row,) if kind in _OWN_CONTROLS else read_rows(fields, own_row, FIRES_AT)
     _check_verdict(fields, claim, alpha, rows)
     others = [row.curve for row in rows[1:] if row.curve]
     return FindingView(
@@ -284,14 +326,27 @@ def read_finding(fields: Fields) -> FindingView:
         limits=fields.sentences("limits"),
         tested=_tested(fields, kind, subject, scheme),
         null_hypothesis=fields.text("null_hypothesis", NULL_HYPOTHESES[kind]),
-        # By weights n_powered counts contexts, of which each has many scored pairs.
-        n_powered=None if fields.has("spread") else fields.maybe_count("n_powered"),
+        n_powered=None if _counts_contexts(fields) else fields.maybe_count("n_powered"),
+        scored=fields.text("unit", "tokens"),
+        decoys_are="families of random keys" if kind == "trace_text" else "random keys",
         facts=_facts(fields, scheme, alpha),
     )
 
 
+def _counts_contexts(fields: Fields) -> bool:
+    """Say whether n_powered counts contexts, as by weights, of which each has many scored pairs."""
+    return fields.has("spread") or fields.has("reading")
+
+
+def _key_id(fields: Fields) -> str:
+    if isinstance(fields.raw("key_id"), list):
+        return ", ".join(fields.sentences("key_id"))
+    # A search that scored nothing has no best key.
+    return fields.text("key_id", "none" if fields.raw("kind") == "trace_text" else None)
+
+
 def _facts(fields: Fields, scheme: Words, alpha: float) -> tuple[tuple[str, Words], ...]:
-    first: list[tuple[str, Words]] = [("scheme", scheme), ("key id", fields.text("key_id"))]
+    first: list[tuple[str, Words]] = [("scheme", scheme), ("key id", _key_id(fields))]
     if fields.has("config_fingerprint"):
         first.append(("config fingerprint", fields.text("config_fingerprint")))
     return (*first, ("alpha", digits(alpha)), *fields.facts(without=_SHOWN))

@@ -45,6 +45,9 @@ TOPICS: Final = MappingProxyType(
         "profiles": "One document, and which deployment made it",
         "watch": "A suspect’s answers, one by one",
         "power": "What a test would need",
+        "counterfactuals": "A suspect model, by the provider’s logs",
+        "trace_text": "Texts, and whose account they came from",
+        "trace_model": "A suspect model, and whose key it learned from",
         "calibration": "False positives on one’s own text",
     }
 )
@@ -72,6 +75,15 @@ _HEADLINES: Final = MappingProxyType(
         ("watch", "signal"): "The answers carry the key’s mark.",
         ("watch", "no_signal"): "No mark was found in these answers.",
         ("watch", "inconclusive"): "These answers cannot be judged either way yet.",
+        ("counterfactuals", "signal"): "The suspect knows answers that were logged.",
+        ("counterfactuals", "no_signal"): "The suspect shows no knowledge of the logged answers.",
+        ("counterfactuals", "inconclusive"): "The suspect cannot be judged from these logs.",
+        ("trace_text", "signal"): "The evidence points to an account.",
+        ("trace_text", "no_signal"): "No account is named.",
+        ("trace_text", "inconclusive"): "No account is named, and none is cleared.",
+        ("trace_model", "signal"): "The suspect depends on a key.",
+        ("trace_model", "no_signal"): "No mark was found under any of the keys.",
+        ("trace_model", "inconclusive"): "The suspect cannot be judged from this trace.",
         ("demo", "signal"): "The student inherited the mark; the clean models did not.",
         ("demo", "no_signal"): "The student shows no inherited mark in this run.",
         ("demo", "inconclusive"): "This run decides nothing.",
@@ -93,6 +105,9 @@ NULL_HYPOTHESES: Final = MappingProxyType(
         "profiles": "The text is independent of the keys of all deployments that were searched.",
         "watch": "What the suspect says is independent of the key. The p-value holds however "
         "often one looks and whenever one stops.",
+        "counterfactuals": "Which possible answer was logged is independent of the suspect.",
+        "trace_text": "The texts are independent of the keys of all accounts that were searched.",
+        "trace_model": "The suspect is independent of every key under test.",
         "demo": "Each step tests that what it looks at is independent of a key that was drawn "
         "fresh for this run.",
     }

@@ -27,7 +27,8 @@ CONSTANTS = frozenset({"0.001"})
 # What the fixed words of the pages say in digits.
 FIXED = re.compile(
     r"99 of 100 runs|exact, one by one, at 99%|a bet of 1 against|the p-value is 1 over|"
-    r"a factor of 10 takes|below 0% and above 100%|more than 10⁹|[Ss]egment \d+:|lies above 0:"
+    r"a factor of 10 takes|below 0% and above 100%|more than 10⁹|"
+    r"p above 0.01|at a confidence of 95%|[Ss]egment \d+:|lies above 0:"
 )
 
 

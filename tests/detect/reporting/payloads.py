@@ -334,6 +334,205 @@ def make_demo() -> dict[str, Any]:
     }
 
 
+def make_profiles() -> dict[str, Any]:
+    def row(name: str, log10_p: float, verdict: str) -> dict[str, Any]:
+        return {
+            "name": name,
+            "engine": "vllm",
+            "served": "2026-10",
+            "scheme": "dual-gumbel",
+            "key_id": "hm1-" + name,
+            **make_claim(log10_p, 190, verdict),
+        }
+
+    text = make_text(-20.5)
+    return {
+        **text,
+        "kind": "profiles",
+        "curve": None,
+        "profile": "eu",
+        "profiles": [row("us", -0.3, "no_signal"), row("eu", -20.8, "signal")],
+    }
+
+
+def make_counterfactuals() -> dict[str, Any]:
+    def account(name: str, log10_p: float, verdict: str) -> dict[str, Any]:
+        adjusted = min(log10_p + 0.30103, 0.0)
+        return {
+            "account": name,
+            "n_scored": 210,
+            "p_value": 10**log10_p,
+            "log10_p": log10_p,
+            "p_value_adjusted": 10**adjusted,
+            "log10_p_adjusted": adjusted,
+            "verdict": verdict,
+            "warnings": [],
+        }
+
+    head = make_head("counterfactuals", -11.4, 420, "signal")
+    del head["n_tokens"], head["n_powered"]
+    return {
+        **head,
+        "counterfactuals": "same-key",
+        "null_hypothesis": "Which answer was logged is independent of the suspect.",
+        "assumption": "The other answers were drawn as the logged one was.",
+        "statistic": 2310.5,
+        "lowest_log10_p": -300.0,
+        "e_process": {"log10_e": 9.2, "log10_p": -9.2},
+        "unit": "answers",
+        "n_answers": 431,
+        "key_id": ["hm1-3f0c9a41d2b7", "hm1-77aa9a41d2b7"],
+        "accounts": [account("acme", -12.6, "signal"), account("blue", -0.2, "inconclusive")],
+        "controls": [{"name": "twin", "p_value": 0.5, "log10_p": math.log10(0.5)}],
+        "warnings": [],
+        "suspect": "student",
+    }
+
+
+def make_trace_text() -> dict[str, Any]:
+    def shown(index: int) -> dict[str, Any]:
+        name = f"m/2026-11/a{index:05d}"
+        labels = {"model": "m", "epoch": "2026-11", "account": f"a{index:05d}"}
+        return {"account": name, "labels": labels, "key_id": f"hm1-{index:020x}"}
+
+    def ranked(index: int, log10_p: float, n_documents: int) -> dict[str, Any]:
+        adjusted = min(log10_p + math.log10(50_000), 0.0)
+        return {
+            **shown(index),
+            "statistic": 900.5 - index,
+            "p_value": 10**log10_p,
+            "log10_p": log10_p,
+            "log10_p_adjusted": adjusted,
+            "n_documents": n_documents,
+            "log10_p_documents": -9.5 if n_documents else 0.0,
+            "named": adjusted <= -6,
+        }
+
+    def document(index: int, log10_p: float) -> dict[str, Any]:
+        account, adjusted = shown(index % 3), min(log10_p + 6.7, 0.0)
+        return {
+            "id": f"doc-{index:03d}",
+            "source": "leak.jsonl",
+            "n_tokens": 300,
+            "n_scored": 287,
+            "account": account["account"],
+            "key_id": account["key_id"],
+            "statistic": 401.25,
+            "p_value": 10**log10_p,
+            "log10_p": log10_p,
+            "log10_p_adjusted": adjusted,
+            "named": [account["account"]] if adjusted <= -6 else [],
+            "verdict": "signal" if adjusted <= -6 else "inconclusive",
+        }
+
+    def share(estimate: float) -> dict[str, float]:
+        ends = {"low": estimate - 0.041, "high": estimate + 0.043}
+        return {"estimate": estimate, **ends, "level": 0.95}
+
+    documents = [document(index, -21.0 + 2 * index) for index in range(9)]
+    return {
+        **make_head("trace_text", -80.1, 2511, "signal"),
+        "statistic": 900.5,
+        "score": "typical",
+        "context_width": 2,
+        "n_keys": 25_000,
+        "n_searches": 2,
+        "named": [shown(0)["account"], shown(1)["account"]],
+        "ranking": [ranked(0, -84.8, 3), ranked(1, -31.2, 2), ranked(7, -4.4, 0)],
+        "documents": documents,
+        "n_documents": 9,
+        "n_documents_named": sum(bool(d["named"]) for d in documents),
+        "shares": {
+            "accounts": [
+                {**shown(0), **share(0.41)},
+                {**shown(1), **share(0.027)},
+            ],
+            "rest": share(0.563),
+            "reference": {"strength": 0.41, "strength_standard_error": 0.01, "n_documents": 50},
+            "n_scored": 2498,
+            "n_documents": 9,
+        },
+        "decoys": {
+            "n_decoys": 999,
+            "n_keys": 25_000,
+            "n_at_least": 0,
+            "rank": 1,
+            "p_value": 0.001,
+            "n_sampled": 2511,
+            "log10_p_adjusted": -80.4,
+            "seed": 0,
+        },
+        "seed": 0,
+        "curve": None,
+        "warnings": [],
+    }
+
+
+def make_trace_model() -> dict[str, Any]:
+    def key(epoch: str, cohort: int, log10_p: float) -> dict[str, Any]:
+        adjusted = min(log10_p + math.log10(8), 0.0)
+        labels = {"model": "m", "epoch": epoch, "cohort": f"c{cohort}"}
+        control = {"name": "twin", "role": "control", **make_claim(-0.4, 15_000, "no_signal")}
+        return {
+            "name": "/".join(labels.values()),
+            "labels": labels,
+            "key_id": f"hm1-{epoch}-{cohort}",
+            "p_value": 10**log10_p,
+            "log10_p": log10_p,
+            "log10_p_ceiling": log10_p,
+            "log10_p_adjusted": adjusted,
+            "statistic": -68.8,
+            "z": 6.44 if log10_p < -6 else 0.31,
+            "n_scored": 15_051,
+            "verdict": "signal" if adjusted <= -6 else "inconclusive",
+            "decoys": {"n_decoys": 999, "p_value": 0.001 if log10_p < -6 else 0.5, "seed": 0},
+            "controls": [{**control, "fires": False, "note": ""}],
+        }
+
+    cohorts = [key(e, c, -0.2 - c / 9) for e in ("2026-10", "2026-11") for c in range(4)]
+    cohorts[6] = key("2026-11", 2, -18.6)
+    pooled = {"p_value": 0.025, "log10_p": -1.6, "log10_p_adjusted": -1.6, "z": 1.97}
+    return {
+        **make_head("trace_model", -17.7, 15_051, "signal"),
+        "access": "text",
+        "suspect": "answers.jsonl",
+        "n_answers": 250,
+        "decoys": {"n_decoys": 999, "p_value": 0.001, "seed": 0},
+        "conclusion": "one_key",
+        "conclusion_in_words": "The suspect depends on m/2026-11/c2 (p = 2e-18), and on it alone.",
+        "best": "m/2026-11/c2",
+        "cohorts": cohorts,
+        "spread": {
+            "n_significant": 1,
+            "pooled": {**pooled, "method": "exact"},
+            "others": {**pooled, "log10_p_adjusted": 0.0, "method": "exact"},
+            "concentration": {
+                "p_value": 1e-9,
+                "log10_p": -9.9,
+                "log10_p_adjusted": -9.0,
+                "method": "e-value",
+                "z": 5.8,
+                "share_at_least": 0.71,
+                "by_traffic": True,
+                "traffic_share": 0.125,
+                "share_allowed": 0.5,
+                "documents_needed": 34,
+                "by_documents": [
+                    {"documents": 10, "log10_p": -1.8},
+                    {"documents": 1000, "log10_p": -179.5},
+                ],
+            },
+        },
+        "controls": [
+            {"name": "base", "role": "control", "log10_p": -0.34, "z": 0.12, "fires": False}
+        ],
+        "reading": None,
+        "used": {"reference": None, "sampling": {"max_new_tokens": 96, "temperature": 1.0}},
+        "curve": make_curve(-18.6, 15_051),
+        "warnings": [],
+    }
+
+
 MAKERS = {
     "text": make_text,
     "corpus": make_corpus,
@@ -344,6 +543,10 @@ MAKERS = {
     "watch": make_watch,
     "power": make_power,
     "calibration": make_calibration,
+    "profiles": make_profiles,
+    "counterfactuals": make_counterfactuals,
+    "trace_text": make_trace_text,
+    "trace_model": make_trace_model,
 }
 KINDS = tuple(MAKERS)
 

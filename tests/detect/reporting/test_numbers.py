@@ -30,6 +30,25 @@ STATED = {
     "fraction": {*FINDING, "fraction.estimate", "fraction.high", "higher_criticism.log10_p"},
     "watch": {*FINDING, "log10_e", "n_answers"},
     "power": {"n_tokens", "budget", "alpha", "by_share[1].n_tokens"},
+    "profiles": {*FINDING, "profiles[1].log10_p", "alpha / len(profiles)"},
+    "counterfactuals": {"log10_p", "n_scored", "alpha", "accounts[0].log10_p_adjusted"},
+    "trace_text": {
+        *FINDING,
+        "n_keys",
+        "ranking[1].log10_p_adjusted",
+        "documents[0].log10_p_adjusted",
+        "shares.accounts[1].estimate",
+        "shares.rest.high",
+        "decoys.p_value",
+    },
+    "trace_model": {
+        *FINDING,
+        "cohorts[6].log10_p_adjusted",
+        "cohorts[0].z",
+        "controls[0].log10_p",
+        "spread.concentration.log10_p_adjusted",
+        "spread.concentration.by_documents[1].log10_p",
+    },
     "calibration": {"n_keys", "this_key.log10_p_pooled", "fresh_keys.all.rates[0].hits"},
 }
 

@@ -338,7 +338,7 @@ def test_hostile_strings_are_escaped_everywhere(kind: str) -> None:
             return {key: poison(item, key) for key, item in value.items()}
         if isinstance(value, list):
             return [poison(item, name) for item in value]
-        fixed = name in {"kind", "verdict", "access"}
+        fixed = name in {"kind", "verdict", "access", "conclusion"}
         return value + HOSTILE if isinstance(value, str) and not fixed else value
 
     result = poison(make_result(kind))
