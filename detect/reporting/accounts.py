@@ -180,7 +180,7 @@ def _shares(shares: Fields) -> SharesView:
         for row in objects[:_MOST_SHARES]
     ]
     rest = read_interval(shares.inner("rest"), top)
-    rows.append(ShareRow("all else: unmarked, or of accounts not named", "", rest))
+    rows.append(ShareRow("everything else", "", rest))
     reference = shares.inner("reference")
     n_left_out = max(len(objects) - _MOST_SHARES, 0)
     return SharesView(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, final
 
@@ -15,7 +14,6 @@ from watermark.errors import ResultError
 
 __all__ = ["Fields"]
 
-_PLAIN_NAME: Final = re.compile(r"\w+", re.ASCII)
 # A fact is one line; what is longer is in the JSON.
 _LONGEST: Final = 1000
 
@@ -35,7 +33,7 @@ class Fields:
 
     def path(self, name: str) -> str:
         """Return the field's full path, for example "controls[1].log10_p"."""
-        if not _PLAIN_NAME.fullmatch(name):
+        if not (name.isascii() and name.replace("_", "a").isalnum()):
             return f"{self._path}[{json.dumps(name)}]"
         return f"{self._path}.{name}" if self._path else name
 

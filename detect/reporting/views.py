@@ -52,6 +52,7 @@ _KINDS: Final = dict.fromkeys(
     "",
 )
 # Kinds of which every scored token adds to the p-value.
+_STRONGEST_ALONE: Final = "It is that of the strongest key alone, before its choice is paid for."
 _HAVE_RATES: Final = ("text", "corpus", "probe", "watch", "trace_model")
 # Kinds whose controls are no findings of their own: their exhibits show them.
 _OWN_CONTROLS: Final = ("counterfactuals", "trace_model")
@@ -121,6 +122,7 @@ class FindingView:
     null_hypothesis: str
     n_powered: int | None
     scored: str
+    curve_note: str
     decoys_are: str
     facts: tuple[tuple[str, Words], ...]
 
@@ -328,6 +330,7 @@ def read_finding(fields: Fields) -> FindingView:
         null_hypothesis=fields.text("null_hypothesis", NULL_HYPOTHESES[kind]),
         n_powered=None if _counts_contexts(fields) else fields.maybe_count("n_powered"),
         scored=fields.text("unit", "tokens"),
+        curve_note=_STRONGEST_ALONE if kind == "trace_model" else "",
         decoys_are="families of random keys" if kind == "trace_text" else "random keys",
         facts=_facts(fields, scheme, alpha),
     )

@@ -28,7 +28,11 @@ _SUPERSCRIPTS: Final = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸
 # No line ends inside a number.
 _TIMES: Final = "\u00a0×\u00a0"
 _REPLACEMENT: Final = "\ufffd"
-_BIDI_CONTROLS: Final = frozenset(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A))))
+# They reorder or hide text. The joiners U+200C and U+200D, which scripts and emoji need, stay.
+_UNSEEN: Final = frozenset(
+    map(chr, (0xAD, 0x61C, 0x200B, 0x200E, 0x200F, 0x2060, 0xFEFF, *range(0x202A, 0x202F),
+              *range(0x2066, 0x206A), *range(0xFFF9, 0xFFFC)))
+)  # fmt: skip
 
 VERDICTS: Final = MappingProxyType(
     {"signal": "Signal", "no_signal": "No signal", "inconclusive": "Inconclusive"}
@@ -243,7 +247,7 @@ def _visible_character(character: str) -> str:
         return chr(0x2400 + code)
     if code == 0x7F:
         return "\u2421"
-    if 0x80 <= code < 0xA0 or character in _BIDI_CONTROLS:
+    if 0x80 <= code < 0xA0 or character in _UNSEEN:
         return f"[U+{code:04X}]"
     return _REPLACEMENT if 0xD800 <= code < 0xE000 else character
 
@@ -255,8 +259,8 @@ def visible(text: str) -> str:
         text: any string, lone surrogates included.
 
     Returns:
-        The text with control characters as pictures, bidirectional overrides spelled out and
-        lone surrogates replaced; newlines and tabs are kept.
+        The text with control characters as pictures, bidirectional marks and zero-width characters
+        spelled out, and lone surrogates replaced; newlines and tabs are kept.
     """
     text = text.replace("\r\n", "\n")
     if text.isascii() and text.isprintable():

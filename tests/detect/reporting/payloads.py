@@ -409,7 +409,7 @@ def make_trace_text() -> dict[str, Any]:
         }
 
     def document(index: int, log10_p: float) -> dict[str, Any]:
-        account, adjusted = shown(index % 3), min(log10_p + 6.7, 0.0)
+        account, adjusted = shown(index % 2), min(log10_p + 6.7, 0.0)
         return {
             "id": f"doc-{index:03d}",
             "source": "leak.jsonl",
