@@ -10,12 +10,14 @@ from typing import Final
 
 from detect.reporting.fields import Fields
 from detect.reporting.shown import Words, literal, say
+from detect.scoring.scorers import SCORES
 
 __all__ = ["Command", "command_of"]
 
 # What a reader must fill in stands in capitals. --config: the fingerprint below says whether it is
 # the right one.
 _DEPLOYMENT: Final = " --key KEY.key.json --config CONFIG.json --tokenizer TOKENIZER"
+_FAMILY: Final = " --keys FOLDER --config CONFIG.json --tokenizer TOKENIZER"
 _COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "text": "heirmark detect TEXT" + _DEPLOYMENT,
@@ -29,8 +31,8 @@ _COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "power": "heirmark power --config CONFIG.json",
         "calibration": "heirmark calibrate CORPUS" + _DEPLOYMENT,
         "demo": "heirmark demo",
-        "trace_text": "heirmark trace text CORPUS",
-        "trace_model": "heirmark trace model SUSPECT",
+        "trace_text": "heirmark trace text CORPUS" + _FAMILY,
+        "trace_model": "heirmark trace model SUSPECT --control CONTROL" + _FAMILY,
     }
 )
 # Numbers that were settings of the run and stand in its result, by the option's name.
@@ -46,6 +48,7 @@ _SETTINGS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = MappingProxyType(
         ),
         "calibration": (("keys", "n_keys"), ("seed", "seed")),
         "probe": (("access", "access"), ("alpha", "alpha"), ("score", "score")),
+        "trace_model": (("access", "access"), ("alpha", "alpha")),
         "fraction": (("level", "fraction.level"), ("alpha", "alpha"), ("score", "score")),
         "counterfactuals": (("alpha", "alpha"),),
         "demo": (),
@@ -92,7 +95,8 @@ def _option(option: str, fields: Fields, path: str) -> list[Words]:
     for part in outer:
         fields = fields.inner(part)
     value = fields.raw(name)
-    if value is None:
+    # A score that a reference or the scheme brings along is no choice of the command line.
+    if value is None or (option == "score" and value not in SCORES):
         return []
     if isinstance(value, str):
         return [f" --{option} ", shlex.quote(fields.text(name))]

@@ -147,9 +147,10 @@ class FindingView:
         if self.claim.n_scored >= self.n_powered:
             return words
         return say(
-            "{} Only {} tokens could be scored; to find nothing means something from {} on.",
+            "{} Only {} {} could be scored; to find nothing means something from {} on.",
             words,
             count(self.claim.n_scored),
+            self.scored,
             count(self.n_powered),
         )
 
@@ -266,9 +267,13 @@ def _rates(fields: Fields, claim: ClaimView) -> tuple[Rate, ...]:
     rates = []
     for name, unit, units in _UNITS:
         if fields.has(name) and fields.count(name):
+            if unit == "answer" and fields.raw("access") == "weights":
+                unit, units = "text read", "texts read"
             rates.append(Rate(unit, units, decades_per(claim.log10_p, fields.count(name))))
             break
-    return (*rates, Rate("scored token", "scored tokens", claim.decades_per_token))
+    scored = _scored(fields)
+    per_scored = Rate(f"scored {scored.rstrip('s')}", f"scored {scored}", claim.decades_per_token)
+    return (*rates, per_scored)
 
 
 def _check_verdict(
@@ -329,7 +334,7 @@ def read_finding(fields: Fields) -> FindingView:
         tested=_tested(fields, kind, subject, scheme),
         null_hypothesis=fields.text("null_hypothesis", NULL_HYPOTHESES[kind]),
         n_powered=None if _counts_contexts(fields) else fields.maybe_count("n_powered"),
-        scored=fields.text("unit", "tokens"),
+        scored=_scored(fields),
         curve_note=_STRONGEST_ALONE if kind == "trace_model" else "",
         decoys_are="families of random keys" if kind == "trace_text" else "random keys",
         facts=_facts(fields, scheme, alpha),
@@ -339,6 +344,12 @@ def read_finding(fields: Fields) -> FindingView:
 def _counts_contexts(fields: Fields) -> bool:
     """Say whether n_powered counts contexts, as by weights, of which each has many scored pairs."""
     return fields.has("spread") or fields.has("reading")
+
+
+def _scored(fields: Fields) -> str:
+    """Say what n_scored counts: by weights, every candidate of a context is a pair of its own."""
+    by_weights = fields.raw("access") == "weights"
+    return fields.text("unit", "pairs" if by_weights else "tokens")
 
 
 def _key_id(fields: Fields) -> str:

@@ -134,7 +134,7 @@ def test_finding_comes_first_and_numbers_equal_the_json() -> None:
     assert words.index("The suspect has inherited the mark.") < words.index("Null hypothesis")
     assert "4.0\u202f×\u202f10−124" in words
     assert "24,390" in words
-    assert "of 24,402 tokens" in words
+    assert "at 24,402 tokens" in words
     assert "none of 999 random keys" in words
     assert "about once in 2.5\u00a0×\u00a010¹²³ tries" in words
     for control in ("student-clean", "SmolLM2"):
