@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, final
 
@@ -73,7 +74,8 @@ class Fields:
         value = self._payload.get(name)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise self.refusal(name, "a number")
-        if not math.isfinite(value):
+        # Of an integer that no double holds too.
+        if not -sys.float_info.max <= value <= sys.float_info.max:
             raise self.refusal(name, "a finite number")
         return Sourced(value, self.path(name))
 
@@ -84,8 +86,8 @@ class Fields:
     def count(self, name: str) -> int:
         """Return an integer >= 0, with its source."""
         value = self._payload.get(name)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise self.refusal(name, "an integer >= 0")
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
+            raise self.refusal(name, "an integer >= 0 and below 2^63")
         return SourcedCount(value, self.path(name))
 
     def maybe_count(self, name: str) -> int | None:

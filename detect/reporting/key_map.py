@@ -150,8 +150,11 @@ def _headline(conclusion: str, fields: Fields, best: str) -> Words:
 
 def _check(fields: Fields, keys: Sequence[KeyView], controls: Sequence[BareControl]) -> None:
     """Refuse a conclusion that the numbers beside it contradict."""
-    if fields.raw("verdict") != "signal" and fields.raw("conclusion") == "one_key":
+    verdict, conclusion = fields.raw("verdict"), fields.raw("conclusion")
+    if (conclusion == "one_key") > (verdict == "signal"):
         raise fields.refusal("conclusion", "another one where the verdict is not signal")
+    if (conclusion == "no_signal") != (verdict == "no_signal"):
+        raise fields.refusal("conclusion", "no_signal where, and only where, the verdict is that")
     refuse_signal_beside(fields, [*controls, *(c for key in keys for c in key.controls)])
 
 

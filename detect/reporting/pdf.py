@@ -87,47 +87,44 @@ def print_pdf(page: str, browser: str, *, seconds: float = _SECONDS) -> bytes:
         BrowserError: the browser failed, or took longer.
     """
     with tempfile.TemporaryDirectory(prefix="heirmark-pdf-", ignore_cleanup_errors=True) as folder:
-        source, target = Path(folder, "page.html"), Path(folder, "page.pdf")
+        source, target, said = (Path(folder, name) for name in ("page.html", "page.pdf", "said"))
         source.write_text(page, "utf-8")
-        said = _run([browser, *_switches(folder), f"--print-to-pdf={target}", source.as_uri()],
-                    seconds)  # fmt: skip
+        switches = (*_SWITCHES, *_own_switches(folder), f"--print-to-pdf={target}")
+        _run([browser, *switches, source.as_uri()], said, seconds)
+        words = " ".join(said.read_text("utf-8", "replace").split())[-_SHOWN:]
         printed = target.read_bytes() if target.is_file() else b""
     if not printed.startswith(b"%PDF"):
-        raise BrowserError(f"{browser} printed no PDF; it said: {said or 'nothing'}")
+        raise BrowserError(f"{browser} printed no PDF; it said: {words or 'nothing'}")
     return printed
 
 
-def _switches(folder: str) -> tuple[str, ...]:
+def _own_switches(folder: str) -> tuple[str, ...]:
     # Chromium refuses to run with its sandbox as root.
     is_root = hasattr(os, "geteuid") and os.geteuid() == 0
     profile = f"--user-data-dir={Path(folder, 'profile')}"
     return (*_SWITCHES, profile, *(("--no-sandbox",) if is_root else ()))
 
 
-def _run(command: Sequence[str], seconds: float) -> str:
-    """Run a command with all that it starts, and return the end of what it said."""
-    # A browser that the user has, or names.
+def _run(command: Sequence[str], said: Path, seconds: float) -> None:
+    """Run a command with all that it starts; what it says goes to a file."""
     try:
-        process = subprocess.Popen(  # noqa: S603
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
+        # A file, not a pipe: a helper that outlives the browser would hold a pipe open.
+        with said.open("wb") as words:
+            # A browser that the user has, or names.
+            process = subprocess.Popen(  # noqa: S603
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=words,
+                start_new_session=True,
+            )
     except OSError as error:
         raise BrowserError(f"{command[0]} cannot be run: {error.strerror}") from None
     try:
-        _, said = process.communicate(timeout=seconds)
+        process.wait(seconds)
     except subprocess.TimeoutExpired:
         raise BrowserError(f"{command[0]} did not print within {seconds:g} seconds") from None
     finally:
-        _end(process)
-    return " ".join(said.decode("utf-8", "replace").split())[-_SHOWN:]
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a browser with its helpers; one that is done has none."""
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()

@@ -118,3 +118,33 @@ def test_numbers_inside_a_step_name_their_own_place() -> None:
 def test_a_number_without_a_source_is_not_written(write: Any) -> None:
     with pytest.raises(TypeError, match="without a source"):
         write(-3.0)
+
+
+def _variants() -> list[Any]:
+    """Results of shapes that the usual ones do not have."""
+    quiet = {"log10_p": -0.4, "p_value": 10**-0.4, "log10_p_ceiling": -0.4}
+    corpus, text = make_result("corpus"), make_text()
+    without = {name: value for name, value in corpus.items() if name != "documents"}
+    used = {"spread": {"n_positions": 1200, "n_effective": 77.5}, "used": {"size": [1, {"b": 2.5}]}}
+    return [
+        pytest.param(corpus | quiet | {"verdict": "no_signal"}, id="quiet corpus"),
+        pytest.param(without, id="documents not listed"),
+        pytest.param(corpus | {"n_documents": 99_000}, id="documents listed in part"),
+        pytest.param(text | quiet | {"verdict": "inconclusive", "n_powered": 9999}, id="too short"),
+        pytest.param(text | {"tokens": [], "decoys": None, "command": None}, id="plain text"),
+        pytest.param(text | {"scheme": {"name": "red-green", "gamma": 0.25}}, id="parameters"),
+        pytest.param(text | {"tokens": text["tokens"] * 90}, id="tokens left out"),
+        pytest.param(make_result("probe") | {"access": "text"} | used, id="by answers"),
+        pytest.param(make_result("fraction") | {"fraction": None}, id="no share"),
+        pytest.param(make_result("segments") | {"segments": []}, id="no segment"),
+        pytest.param(
+            make_result("power") | {"n_tokens": None, "n_answers": None}, id="beyond reach"
+        ),
+        pytest.param(make_result("trace_text") | {"shares": None, "decoys": None}, id="no shares"),
+    ]
+
+
+@pytest.mark.parametrize("result", _variants())
+def test_every_number_of_other_shapes_is_in_the_json(result: dict[str, Any]) -> None:
+    result = json.loads(json.dumps(result))
+    assert check_numbers(render_report(result), result)

@@ -370,6 +370,8 @@ def test_hostile_strings_are_escaped_everywhere(kind: str) -> None:
         ("text", "n_scored", -1, "n_scored"),
         ("text", "n_scored", True, "n_scored"),
         ("text", "n_scored", 2.5, "n_scored"),
+        ("text", "n_scored", 10**400, "n_scored"),
+        ("text", "log10_p", -(10**400), "log10_p"),
         ("text", "verdict", "guilty", "verdict"),
         ("text", "alpha", 1e-30, "verdict"),
         ("text", "verdict", ["signal"], "verdict"),

@@ -116,6 +116,7 @@ def test_accounts_of_logs_are_listed_with_their_correction() -> None:
         ("trace_model", "cohorts.0.labels.epoch", 3, r"cohorts\[0\]\.labels\.epoch"),
         ("trace_model", "conclusion", "guilty", "conclusion"),
         ("trace_model", "verdict", "inconclusive", "conclusion"),
+        ("trace_model", "conclusion", "no_signal", "conclusion"),
         ("trace_model", "controls.0.log10_p", -5.0, "control shows signal"),
         ("trace_model", "cohorts.3.controls.0.log10_p", -5.0, "disagree|control shows signal"),
         ("trace_model", "spread.pooled.z", ..., r"spread\.pooled\.z"),
