@@ -28,14 +28,14 @@ from detect.commands.options import (
 from detect.commands.power import power
 from detect.commands.probe import probe
 from detect.commands.profile import profile
+from detect.commands.report import report
 from detect.commands.scan import scan
 from detect.commands.trace import trace
 from detect.commands.verify import verify
 from detect.commands.watch import watch
 from detect.interrupts import run_interruptible
 from watermark.cli import FiniteRange, chosen_config, heirmark, keys
-from watermark.errors import ConfigError, ResultError
-from watermark.files import atomic_writer, dump_json, read_json, read_text_file
+from watermark.files import dump_json, read_text_file
 from watermark.schemes.laws import Exponential
 from watermark.secret_stores import read_key
 
@@ -143,25 +143,6 @@ def _search(written: str, folder: Path, **assessment: Any) -> ProfileSearch:
 
 
 @heirmark.command()
-@click.argument("result", type=PATH)
-@click.option("--output", "-o", type=PATH, help="HTML file.  [default: RESULT with .html]")
-def report(result: Path, output: Path | None) -> None:
-    """Write a self-contained HTML page from the JSON result of a test, a plan or the demo."""
-    from detect.reporting import render_report
-
-    payload = read_json(result)
-    if not isinstance(payload, dict):
-        raise ResultError(f"{result} is not a heirmark result; expected a JSON object")
-    page = render_report(payload)
-    target = output or result.with_suffix(".html")
-    if target.resolve() == result.resolve():
-        raise ConfigError(f"the report would overwrite its result {result}; choose --output")
-    with atomic_writer(target) as file:
-        file.write(page)
-    click.echo(f"wrote {target}")
-
-
-@heirmark.command()
 @click.option(
     "--output",
     "-o",
@@ -197,7 +178,7 @@ def demo(output: Path, model: str, quick: bool, as_json: bool) -> None:
 
 _COMMANDS = (
     scan, probe, locate, fraction, watch, power, calibrate, counterfactuals, config, profile,
-    trace, bundle, verify,
+    report, trace, bundle, verify,
 )  # fmt: skip
 for _command in _COMMANDS:
     heirmark.add_command(_command)

@@ -6,6 +6,7 @@ A message says what was expected, what was got and what to do next. It never con
 from __future__ import annotations
 
 __all__ = [
+    "BrowserError",
     "CommitmentError",
     "ConfigError",
     "DocumentError",
@@ -76,6 +77,10 @@ class ResultError(WatermarkError, ValueError):
 
 class EvidenceError(WatermarkError, ValueError):
     """An evidence bundle that is not intact, or a test that cannot be put into one."""
+
+
+class BrowserError(WatermarkError):
+    """A browser that prints a page is missing, or failed; says what to install."""
 
 
 class MissingExtraError(WatermarkError, ImportError):

@@ -15,6 +15,9 @@ from detect.reporting.exhibits import scheme_name
 from detect.reporting.fields import Fields
 from detect.reporting.plots import Tick
 from detect.reporting.reader import read_log10_p
+from detect.reporting.rerun import Command, command_of
+from detect.reporting.shown import Words, count, exact, say
+from detect.reporting.sourced import derived
 from detect.reporting.words import TOPICS, visible
 
 __all__ = ["CalibrationView", "EdfPlot", "RateView", "SectionView", "plot_edf", "read_calibration"]
@@ -49,6 +52,7 @@ class RateView:
     alpha: float
     hits: int
     n: int
+    share: float
     low: float
     high: float
 
@@ -58,7 +62,7 @@ class SectionView:
     """One figure with its table."""
 
     title: str
-    text: str
+    text: Words
     n: int
     plot: EdfPlot
     rates: tuple[RateView, ...]
@@ -72,12 +76,13 @@ class CalibrationView:
 
     topic: str
     headline: str
-    lede: str
+    lede: Words
     warnings: tuple[str, ...]
     sections: tuple[SectionView, ...]
-    kinds: tuple[tuple[str, str], ...]
+    kinds: tuple[tuple[Words, str], ...]
     limits: tuple[str, ...]
-    facts: tuple[tuple[str, str], ...]
+    facts: tuple[tuple[str, Words], ...]
+    command: Command
 
 
 def read_calibration(fields: Fields) -> CalibrationView:
@@ -93,18 +98,27 @@ def read_calibration(fields: Fields) -> CalibrationView:
         ResultError: a field is missing or malformed.
     """
     counts, warnings = fields.inner("n_pieces"), fields.sentences("warnings")
-    n_pieces = sum(counts.count(name) for name in counts)
+    total = sum(counts.count(name) for name in counts)
+    n_pieces = derived(total, f"sum({fields.path('n_pieces')})")
     return CalibrationView(
         topic=TOPICS["calibration"],
         headline=_NOT_FINE if warnings else _FINE,
-        lede=f"{n_pieces:,} pieces of text, {fields.count('n_tokens'):,} tokens, each tested under "
-        f"{fields.count('n_keys'):,} fresh keys, and once under the key in hand.",
+        lede=say(
+            "{} pieces of text, {} tokens, each tested under {} fresh keys, and once under the key "
+            "in hand.",
+            *(count(number) for number in (n_pieces, fields.count("n_tokens"), _n_keys(fields))),
+        ),
         warnings=warnings,
         sections=(_fresh(fields), _own(fields)),
         kinds=_kinds(fields, counts),
         limits=fields.sentences("limits"),
         facts=_facts(fields),
+        command=command_of(fields),
     )
+
+
+def _n_keys(fields: Fields) -> int:
+    return fields.count("n_keys")
 
 
 def _fresh(fields: Fields) -> SectionView:
@@ -113,9 +127,11 @@ def _fresh(fields: Fields) -> SectionView:
     kinds = [trials.inner(name) for name in trials if name != "all"]
     return SectionView(
         "Under fresh keys",
-        f"Each piece of the text was tested under {fields.count('n_keys'):,} keys of its own that "
-        "were never used. The null hypothesis holds by construction, and the trials are "
-        "independent.",
+        say(
+            "Each piece of the text was tested under {} keys of its own that were never used. The "
+            "null hypothesis holds by construction, and the trials are independent.",
+            count(_n_keys(fields)),
+        ),
         everything.count("n"),
         plot_edf(everything, kinds),
         tuple(rate for name in trials for rate in _rates(visible(name), trials.inner(name))),
@@ -128,9 +144,12 @@ def _own(fields: Fields) -> SectionView:
     own = fields.inner("this_key")
     return SectionView(
         "Under this key",
-        "Each distinct (context, token) pair of the whole text was scored once, in the first "
-        f"piece that has it ({own.count('n_shared'):,} later ones were left out), so that the "
-        "pieces’ p-values are independent if the text is independent of the key.",
+        say(
+            "Each distinct (context, token) pair of the whole text was scored once, in the first "
+            "piece that has it ({} later ones were left out), so that the pieces’ p-values are "
+            "independent if the text is independent of the key.",
+            count(own.count("n_shared")),
+        ),
         own.count("n"),
         plot_edf(own, ()),
         _rates("all", own),
@@ -147,31 +166,36 @@ def _rates(name: str, trials: Fields) -> tuple[RateView, ...]:
             raise rate.refusal("alpha", "a level between 0 and 1")
         if not 0 < n or hits > n:
             raise rate.refusal("hits", f"at most the {n} p-values there are")
-        rates.append(RateView(name, alpha, hits, n, rate.number("low"), rate.number("high")))
+        share = derived(hits / n, f"{rate.path('hits')} / {rate.path('n')}")
+        ends = (rate.number("low"), rate.number("high"))
+        rates.append(RateView(name, alpha, hits, n, share, *ends))
     return tuple(rates)
 
 
-def _kinds(fields: Fields, counts: Fields) -> tuple[tuple[str, str], ...]:
+def _kinds(fields: Fields, counts: Fields) -> tuple[tuple[Words, str], ...]:
     strata, dropped = fields.inner("strata"), fields.inner("dropped")
-    kinds = [
-        (f"{visible(name)} ({counts.maybe_count(name) or 0:,})", strata.text(name))
-        for name in strata
+    kinds: list[tuple[Words, str]] = [
+        (_counted(visible(name), counts.maybe_count(name)), strata.text(name)) for name in strata
     ]
     kinds += [
-        (f"{visible(name).replace('_', ' ')} ({dropped.count(name):,})", "not tested")
+        (_counted(visible(name).replace("_", " "), dropped.count(name)), "not tested")
         for name in dropped
     ]
     return tuple(kinds)
 
 
-def _facts(fields: Fields) -> tuple[tuple[str, str], ...]:
+def _counted(name: str, number: int | None) -> Words:
+    return f"{name} (none)" if number is None else say("{} ({})", name, count(number))
+
+
+def _facts(fields: Fields) -> tuple[tuple[str, Words], ...]:
     return (
         ("scheme", scheme_name(fields)),
         ("score", fields.text("score")),
-        ("context width", str(fields.count("context_width"))),
+        ("context width", exact(fields.count("context_width"))),
         ("key id", fields.text("key_id")),
         ("config fingerprint", fields.text("config_fingerprint")),
-        ("seed of the fresh keys", str(fields.count("seed"))),
+        ("seed of the fresh keys", exact(fields.count("seed"))),
     )
 
 

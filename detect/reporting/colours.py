@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from detect.reporting.exhibits import scheme_name
+from detect.reporting.fields import Fields
 from detect.reporting.reader import TokenView
+from detect.reporting.sourced import derived
 from detect.reporting.words import REASONS
 
 __all__ = ["Colouring", "colour_tokens"]
@@ -88,8 +91,10 @@ def _rank(score: float, edges: Sequence[float]) -> int:
 
 
 def _expected(edges: Sequence[float], index: int) -> float:
-    above = math.exp(-edges[index + 1]) if index + 1 < len(edges) else 0.0
-    return math.exp(-edges[index]) - above
+    if index + 1 == len(edges):
+        return derived(math.exp(-edges[index]), f"exp(-{edges[index]:g})")
+    inside = math.exp(-edges[index]) - math.exp(-edges[index + 1])
+    return derived(inside, f"exp(-{edges[index]:g}) - exp(-{edges[index + 1]:g})")
 
 
 def _title(token: TokenView) -> str:
@@ -98,12 +103,21 @@ def _title(token: TokenView) -> str:
     return f"not scored: {REASONS.get(token.reason, token.reason.replace('_', ' '))}"
 
 
-def colour_tokens(tokens: Sequence[TokenView], scheme: str) -> Colouring | None:
+def _is_exponential(scores: Sequence[float], scheme: str) -> bool:
+    """Say whether the scores have the law that the legend compares with; such are never below 0."""
+    return scheme.split(" ")[0] in _EXPONENTIAL_SCHEMES and min(scores, default=0.0) >= 0.0
+
+
+def colour_tokens(
+    tokens: Sequence[TokenView], fields: Fields, deployment: Fields | None = None
+) -> Colouring | None:
     """Choose a colour for every token of a document, and the legend.
 
     Args:
         tokens: the document's tokens in reading order.
-        scheme: the scheme's name, which fixes the edges where its null law is known.
+        fields: the object that they are a field of.
+        deployment: the result, where that is another object; its scheme fixes the edges where its
+            null law is known.
 
     Returns:
         The colouring, or None for no tokens.
@@ -111,10 +125,8 @@ def colour_tokens(tokens: Sequence[TokenView], scheme: str) -> Colouring | None:
     if not tokens:
         return None
     scores = [token.value for token in tokens if token.value is not None]
-    is_exponential = scheme.split(" ")[0] in _EXPONENTIAL_SCHEMES
+    is_exponential = _is_exponential(scores, str(scheme_name(deployment or fields)))
     edges, levels = _levels(scores, is_exponential=is_exponential)
-    counts = Counter(_rank(score, edges) for score in scores)
-    known = edges == _EXPONENTIAL_EDGES
     return Colouring(
         tokens=tuple(
             ColouredToken(
@@ -124,15 +136,32 @@ def colour_tokens(tokens: Sequence[TokenView], scheme: str) -> Colouring | None:
             )
             for token in tokens[:_MAX_TOKENS]
         ),
-        left_out=max(len(tokens) - _MAX_TOKENS, 0),
-        levels=tuple(
-            Level(
-                level=levels[i],
-                label=_label(edges, i, scores),
-                n_tokens=counts[i],
-                share=counts[i] / max(len(scores), 1),
-                expected=_expected(edges, i) if known else None,
-            )
-            for i in range(len(edges))
-        ),
+        left_out=_left_out(tokens, fields.path("tokens")),
+        levels=_legend(scores, edges, levels, fields.path("tokens")),
     )
+
+
+def _left_out(tokens: Sequence[TokenView], path: str) -> int:
+    n_left_out = max(len(tokens) - _MAX_TOKENS, 0)
+    return derived(n_left_out, f"len({path}) - {_MAX_TOKENS}") if n_left_out else 0
+
+
+def _legend(
+    scores: Sequence[float], edges: Sequence[float], levels: Sequence[int], path: str
+) -> tuple[Level, ...]:
+    counts = Counter(_rank(score, edges) for score in scores)
+    rows = []
+    for i, level in enumerate(levels):
+        high = repr(float(edges[i + 1])) if i + 1 < len(edges) else "inf"
+        n_tokens = f"n_between({path}, {float(edges[i])!r}, {high})"
+        share = counts[i] / max(len(scores), 1)
+        rows.append(
+            Level(
+                level=level,
+                label=_label(edges, i, scores),
+                n_tokens=derived(counts[i], n_tokens),
+                share=derived(share, f"{n_tokens} / n_between({path}, -inf, inf)"),
+                expected=_expected(edges, i) if edges == _EXPONENTIAL_EDGES else None,
+            )
+        )
+    return tuple(rows)

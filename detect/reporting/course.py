@@ -10,6 +10,8 @@ from typing import Final
 from detect.reporting.exhibits import Exhibit, Figure
 from detect.reporting.fields import Fields
 from detect.reporting.plots import Scale, Tick, axis_ticks, nice_step
+from detect.reporting.shown import count, log10_number
+from detect.reporting.sourced import derived, source_of
 
 __all__ = ["CourseView", "read_course"]
 
@@ -25,6 +27,7 @@ class CourseView:
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
     alpha: float
+    goal: float
     alpha_percent: float
     even_percent: float
     n_answers: int
@@ -45,8 +48,8 @@ def read_course(fields: Fields) -> Exhibit:
     """
     n_answers, log10_e = fields.count("n_answers"), fields.number("log10_e")
     figures = (
-        Figure("Answers", f"{n_answers:,}", "each is counted once"),
-        Figure("E-value now", "", "the p-value is 1 over the largest so far", log10_e),
+        Figure("Answers", count(n_answers), "each is counted once"),
+        Figure("E-value now", log10_number(log10_e), "the p-value is 1 over the largest so far"),
     )
     return Exhibit("course.html", figures, _view(fields, n_answers, log10_e))
 
@@ -81,6 +84,7 @@ def _view(fields: Fields, n_answers: int, log10_e: float) -> CourseView | None:
         x_ticks=tuple(t for t in axis_ticks(x_scale, 5) if t.value == round(t.value)),
         y_ticks=tuple(Tick(100 - place(value), value) for value in marks),
         alpha=alpha,
+        goal=derived(level, f"-log10({source_of(alpha)})"),
         alpha_percent=place(level),
         even_percent=place(0.0),
         n_answers=n_answers,

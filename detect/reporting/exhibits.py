@@ -5,30 +5,35 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from detect.reporting.fields import Fields
+from detect.reporting.shown import Words, say
 
 __all__ = ["Exhibit", "Figure", "scheme_name"]
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One number beside the p-value: in words, or by its log10 where that is given."""
+    """One number beside the p-value."""
 
     label: str
-    value: str
-    note: str
-    log10: float | None = None
+    value: Words
+    note: Words
 
 
 @dataclass(frozen=True, slots=True)
 class Exhibit:
-    """What one kind of result shows beyond the common finding: a template and what it reads."""
+    """What one kind of result shows beyond the common finding: a template and what it reads.
+
+    `headline` and `sentence`, where given, stand above the finding in place of the general words.
+    """
 
     template: str
     figures: tuple[Figure, ...]
     view: object
+    headline: Words | None = None
+    sentence: Words | None = None
 
 
-def scheme_name(fields: Fields) -> str:
+def scheme_name(fields: Fields) -> Words:
     """Read the scheme, a name or an object with a name and parameters.
 
     Args:
@@ -40,5 +45,8 @@ def scheme_name(fields: Fields) -> str:
     if not isinstance(fields.raw("scheme"), dict):
         return fields.text("scheme")
     scheme = fields.inner("scheme")
-    parameters = [f"{name} {value}" for name, value in scheme.facts(without=frozenset({"name"}))]
-    return scheme.text("name") + (f" ({', '.join(parameters)})" if parameters else "")
+    parameters = scheme.facts(without=frozenset({"name"}))
+    if not parameters:
+        return scheme.text("name")
+    flat = [words for name, value in parameters for words in (name, value)]
+    return say(f"{{}} ({', '.join(['{} {}'] * len(parameters))})", scheme.text("name"), *flat)

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Iterator, Mapping
-from typing import Any, final
+from typing import Any, Final, final
 
+from detect.reporting.shown import Phrase, Shown, Words, exact, say
+from detect.reporting.sourced import Sourced, SourcedCount, derived
 from detect.reporting.words import visible
 from watermark.errors import ResultError
 
 __all__ = ["Fields"]
+
+# A fact is one line; what is longer is in the JSON.
+_LONGEST: Final = 1000
 
 
 @final
@@ -28,6 +34,8 @@ class Fields:
 
     def path(self, name: str) -> str:
         """Return the field's full path, for example "controls[1].log10_p"."""
+        if not (name.isascii() and name.replace("_", "a").isalnum()):
+            return f"{self._path}[{json.dumps(name)}]"
         return f"{self._path}.{name}" if self._path else name
 
     def refusal(self, name: str, expected: str) -> ResultError:
@@ -62,24 +70,25 @@ class Fields:
         return visible(value)
 
     def number(self, name: str) -> float:
-        """Return a finite number."""
+        """Return a finite number, with its source."""
         value = self._payload.get(name)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise self.refusal(name, "a number")
-        if not math.isfinite(value):
+        # Of an integer that no double holds too.
+        if not -sys.float_info.max <= value <= sys.float_info.max:
             raise self.refusal(name, "a finite number")
-        return float(value)
+        return Sourced(value, self.path(name))
 
     def maybe_number(self, name: str) -> float | None:
         """Return a finite number, None where the field is missing or null."""
         return self.number(name) if self.has(name) else None
 
     def count(self, name: str) -> int:
-        """Return an integer >= 0."""
+        """Return an integer >= 0, with its source."""
         value = self._payload.get(name)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise self.refusal(name, "an integer >= 0")
-        return value
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
+            raise self.refusal(name, "an integer >= 0 and below 2^63")
+        return SourcedCount(value, self.path(name))
 
     def maybe_count(self, name: str) -> int | None:
         """Return an integer >= 0, None where the field is missing or null."""
@@ -127,10 +136,10 @@ class Fields:
         )
         return tuple(indexed.number(index) for index in indexed)
 
-    def facts(self, *, without: frozenset[str] = frozenset()) -> tuple[tuple[str, str], ...]:
+    def facts(self, *, without: frozenset[str] = frozenset()) -> tuple[tuple[str, Words], ...]:
         """Return the remaining fields as (label, value) lines; objects and lists as JSON."""
         return tuple(
-            (_label(visible(str(name))), _one_line(value))
+            (_label(visible(str(name))), _one_line(value, self.path(str(name))))
             for name, value in self._payload.items()
             if name not in without and value is not None
         )
@@ -143,19 +152,33 @@ def _label(name: str) -> str:
     return f"number of {words[2:]}" if words.startswith("n ") else words
 
 
-def _one_line(value: Any) -> str:
+def _one_line(value: Any, path: str) -> Words:
     if isinstance(value, str):
         return visible(value)
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, float) and math.isfinite(value):
-        return f"{value:.6g}"
     if isinstance(value, int):
-        return str(value)
-    if (
+        return exact(SourcedCount(value, path))
+    if isinstance(value, float) and math.isfinite(value):
+        return exact(Sourced(value, path))
+    if _holds_numbers(value):
+        return _joined(Fields(value, path).facts())
+    text = visible(json.dumps(value, ensure_ascii=False, default=str))
+    if len(text) > _LONGEST and isinstance(value, (dict, list)):
+        return say("{} entries, in the JSON result", exact(derived(len(value), f"len({path})")))
+    return Shown(text, text, path, is_json=True)
+
+
+def _holds_numbers(value: Any) -> bool:
+    return (
         isinstance(value, dict)
-        and value
-        and all(isinstance(v, int | float) for v in value.values())
-    ):
-        return ", ".join(f"{_label(visible(str(k)))} {_one_line(v)}" for k, v in value.items())
-    return visible(json.dumps(value, ensure_ascii=False, default=str))
+        and bool(value)
+        and all(isinstance(inner, int | float) for inner in value.values())
+    )
+
+
+def _joined(facts: tuple[tuple[str, Words], ...]) -> Phrase:
+    parts: list[Words] = []
+    for label, value in facts:
+        parts += [f"{', ' if parts else ''}{label} ", value]
+    return say("{}" * len(parts), *parts)

@@ -11,20 +11,26 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final
 
+from detect.reporting.accounts import read_accounts
 from detect.reporting.calibration_page import read_calibration
 from detect.reporting.course import read_course
 from detect.reporting.environment import render
 from detect.reporting.exhibits import Exhibit
 from detect.reporting.fields import Fields
+from detect.reporting.key_map import read_key_map
+from detect.reporting.logged_accounts import read_logged_accounts
 from detect.reporting.plots import DotPlot, plot_dots
 from detect.reporting.power_page import read_power
 from detect.reporting.profiles_table import read_profiles
-from detect.reporting.reader import RowView
+from detect.reporting.reader import FIRES_AT, RowView
+from detect.reporting.reading import reading
+from detect.reporting.rerun import Command, command_of
 from detect.reporting.segments import read_segments
 from detect.reporting.share import read_share
+from detect.reporting.shown import Words
+from detect.reporting.sourced import derived
 from detect.reporting.views import FindingView, StepView, read_finding, read_step
-from detect.reporting.words import NULL_HYPOTHESES, TOPICS, VERDICTS, headline, reading
-from detect.results import CONTROL_FIRES_AT
+from detect.reporting.words import NULL_HYPOTHESES, TOPICS, VERDICTS, headline
 
 __all__ = ["render_report"]
 
@@ -32,6 +38,7 @@ _GROUPS: Final = MappingProxyType(
     {
         "used": "What else was used",
         "spread": "What the pairs come from",
+        "reading": "What the pairs come from",
         "config": "Config",
         "recipe": "Recipe",
         "machine": "Machine",
@@ -45,6 +52,9 @@ _EXHIBITS: Final[MappingProxyType[str, Callable[[Fields], Exhibit]]] = MappingPr
         "fraction": read_share,
         "watch": read_course,
         "profiles": read_profiles,
+        "counterfactuals": read_logged_accounts,
+        "trace_text": read_accounts,
+        "trace_model": read_key_map,
     }
 )
 
@@ -55,22 +65,23 @@ class _Page:
 
     topic: str
     verdict: str
-    headline: str
-    reading: str
+    headline: Words
+    reading: Words
     subject: str
     subject_label: str
     finding: FindingView | None
     exhibit: Exhibit | None
     steps: tuple[StepView, ...]
+    n_steps: int
     dots: DotPlot | None
     alpha: float
     fires_at: float
     null_hypothesis: str
     warnings: tuple[str, ...]
     limits: tuple[str, ...]
-    facts: tuple[tuple[str, str], ...]
-    fact_groups: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
-    command: str
+    facts: tuple[tuple[str, Words], ...]
+    fact_groups: tuple[tuple[str, tuple[tuple[str, Words], ...]], ...]
+    command: Command
 
 
 def render_report(result: dict[str, Any]) -> str:
@@ -99,30 +110,32 @@ def render_report(result: dict[str, Any]) -> str:
 def _single_page(fields: Fields) -> _Page:
     finding = read_finding(fields)
     read_exhibit = _EXHIBITS.get(finding.kind)
+    exhibit = read_exhibit(fields) if read_exhibit else None
     return _Page(
         topic=TOPICS[finding.kind],
         verdict=finding.claim.verdict,
-        headline=finding.headline,
+        headline=(exhibit and exhibit.headline) or finding.headline,
         reading=finding.reading,
         subject=finding.subject,
         subject_label=_subject_label(fields, finding.kind),
         finding=finding,
-        exhibit=read_exhibit(fields) if read_exhibit else None,
+        exhibit=exhibit,
         steps=(),
+        n_steps=0,
         dots=None,
         alpha=finding.alpha,
-        fires_at=CONTROL_FIRES_AT,
+        fires_at=FIRES_AT,
         null_hypothesis=finding.null_hypothesis,
         warnings=(),
         limits=finding.limits,
         facts=finding.facts,
         fact_groups=_fact_groups(fields),
-        command=_command(fields),
+        command=command_of(fields),
     )
 
 
 def _subject_label(fields: Fields, kind: str) -> str:
-    if kind != "probe":
+    if kind not in ("probe", "trace_model", "counterfactuals"):
         return "Source:"
     access = {
         "text": ", by its answers",
@@ -138,7 +151,7 @@ def _demo_page(fields: Fields) -> _Page:
         raise fields.refusal("steps", "a list with at least one step")
     findings = [finding for step in steps for finding in step.findings]
     verdict = _demo_verdict(fields, findings)
-    alpha = next((finding.alpha for finding in findings), CONTROL_FIRES_AT)
+    alpha = next((finding.alpha for finding in findings), FIRES_AT)
     rows = _demo_rows(steps)
     limits = dict.fromkeys([*fields.sentences("limits"), *(s for f in findings for s in f.limits)])
     shown = frozenset({"kind", "steps", "limits", "warnings", "command", "verdict", *_GROUPS})
@@ -152,15 +165,16 @@ def _demo_page(fields: Fields) -> _Page:
         finding=None,
         exhibit=None,
         steps=steps,
-        dots=plot_dots(rows, alpha, CONTROL_FIRES_AT) if len(rows) > 1 else None,
+        n_steps=derived(len(steps), f"len({fields.path('steps')})"),
+        dots=plot_dots(rows, alpha, FIRES_AT) if len(rows) > 1 else None,
         alpha=alpha,
-        fires_at=CONTROL_FIRES_AT,
+        fires_at=FIRES_AT,
         null_hypothesis=NULL_HYPOTHESES["demo"],
         warnings=fields.sentences("warnings"),
         limits=tuple(limits),
         facts=fields.facts(without=shown),
         fact_groups=_fact_groups(fields),
-        command=_command(fields),
+        command=command_of(fields),
     )
 
 
@@ -180,7 +194,7 @@ def _demo_headline(verdict: str, findings: Sequence[FindingView]) -> str:
     return headline("demo" if has_controls or verdict != "signal" else "probe", verdict)
 
 
-def _demo_reading(steps: Sequence[StepView], verdict: str) -> str:
+def _demo_reading(steps: Sequence[StepView], verdict: str) -> Words:
     if verdict != "signal":
         return "Each step below gives its p-value, what it was computed from, and its controls."
     # The weakest of the positive probes: naming the strongest would be a search not paid for.
@@ -200,17 +214,14 @@ def _demo_rows(steps: Sequence[StepView]) -> tuple[RowView, ...]:
     )
 
 
-def _fact_groups(fields: Fields) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
-    groups = []
+def _fact_groups(fields: Fields) -> tuple[tuple[str, tuple[tuple[str, Words], ...]], ...]:
+    groups: list[tuple[str, tuple[tuple[str, Words], ...]]] = []
     for name, title in _GROUPS.items():
+        # Of a trace, the spread of the signal over keys, which its exhibit shows.
+        if name == "spread" and fields.raw("kind") == "trace_model":
+            continue
         if isinstance(fields.raw(name), dict):
             groups.append((title, fields.inner(name).facts()))
         elif fields.has(name):
             groups.append((title, ((name, fields.text(name)),)))
     return tuple(groups)
-
-
-def _command(fields: Fields) -> str:
-    if isinstance(fields.raw("command"), (list, tuple)):
-        return " ".join(fields.sentences("command"))
-    return fields.text("command", "")

@@ -10,7 +10,10 @@ from typing import Final
 from detect.reporting.exhibits import Figure, scheme_name
 from detect.reporting.fields import Fields
 from detect.reporting.plots import Tick
-from detect.reporting.words import TOPICS, percent, plain, visible
+from detect.reporting.rerun import Command, command_of
+from detect.reporting.shown import Words, count, digits, exact, large, percent, probability, say
+from detect.reporting.sourced import SourcedCount
+from detect.reporting.words import TOPICS
 
 __all__ = ["CaseView", "NeedsPlot", "PowerView", "read_power"]
 
@@ -40,7 +43,7 @@ class NeedsPlot:
 class CaseView:
     """One case, what it needs (None: more than can be had), and whether the budget reaches it."""
 
-    what: str
+    what: Words
     n_tokens: int | None
     n_answers: int | None
     detectable: bool
@@ -51,8 +54,8 @@ class PowerView:
     """What the template reads."""
 
     topic: str
-    headline: str
-    lede: str
+    headline: Words
+    lede: Words
     access: str
     unit: str
     detectable: bool
@@ -63,9 +66,10 @@ class PowerView:
     budget: int
     answer_tokens: int
     assumptions: tuple[str, ...]
-    basis: tuple[tuple[str, str], ...]
+    basis: tuple[tuple[str, Words], ...]
     limits: tuple[str, ...]
-    facts: tuple[tuple[str, str], ...]
+    facts: tuple[tuple[str, Words], ...]
+    command: Command
 
 
 def read_power(fields: Fields) -> PowerView:
@@ -81,7 +85,7 @@ def read_power(fields: Fields) -> PowerView:
         ResultError: a field is missing or malformed.
     """
     access = fields.choice("access", _ACCESS)
-    budget, length = fields.count("budget"), max(fields.count("answer_tokens"), 1)
+    budget, length = fields.count("budget"), fields.count("answer_tokens")
     shares = tuple(_share_case(case, budget) for case in fields.objects("by_share"))
     n_tokens = fields.maybe_count("n_tokens")
     detectable = n_tokens is not None and n_tokens <= budget
@@ -93,7 +97,7 @@ def read_power(fields: Fields) -> PowerView:
         unit=_UNITS[access],
         detectable=detectable,
         figures=_figures(fields, access, budget),
-        plot=_plot(fields, access, budget / length if access == "text" else budget),
+        plot=_plot(fields, access, budget / max(length, 1) if access == "text" else budget),
         shares=shares,
         prospects=tuple(_prospect(case, budget) for case in fields.objects("prospects")),
         budget=budget,
@@ -102,50 +106,58 @@ def read_power(fields: Fields) -> PowerView:
         basis=fields.inner("basis").facts(),
         limits=fields.sentences("limits"),
         facts=_facts(fields),
+        command=command_of(fields),
     )
 
 
-def _headline(n_tokens: int | None, detectable: bool) -> str:
+def _headline(n_tokens: int | None, detectable: bool) -> Words:
     if n_tokens is None:
         return "No amount that can be had would do."
-    return f"About {_count(n_tokens)} tokens are needed" + (
-        "; the budget has them." if detectable else "; the budget has fewer."
-    )
+    budget = "has them" if detectable else "has fewer"
+    return say(f"About {{}} tokens are needed; the budget {budget}.", large(n_tokens))
 
 
-def _lede(fields: Fields, access: str) -> str:
-    return (
-        f"To find the mark in {_ACCESS[access]}, where {percent(fields.number('share'))} of the "
-        f"{'text' if access == 'direct' else 'training data'} is marked, with a chance of "
-        f"{percent(fields.number('power'))} at a level of "
-        f"{plain(math.log10(_positive(fields, 'alpha')))}."
+def _lede(fields: Fields, access: str) -> Words:
+    return say(
+        f"To find the mark in {_ACCESS[access]}, where {{}} of the "
+        f"{'text' if access == 'direct' else 'training data'} is marked, with a chance of {{}} at "
+        "a level of {}.",
+        percent(fields.number("share")),
+        percent(fields.number("power")),
+        probability(_positive(fields, "alpha")),
     )
 
 
 def _figures(fields: Fields, access: str, budget: int) -> tuple[Figure, ...]:
     length = fields.count("answer_tokens")
     least = fields.maybe_number("least_share")
-    reach = "none" if least is None else f"from {percent(least)} up"
+    reach = "none" if least is None else say("from {} up", percent(least))
     read = "one text" if access == "direct" else "in all"
+    needs = _range(fields, "n_tokens")
     pooled = Figure(
         "Answers" if access == "text" else "Texts pooled",
-        _count(fields.maybe_count("n_answers")),
-        f"of {length:,} tokens{_range(fields, 'n_answers')}",
+        large(fields.maybe_count("n_answers")),
+        say("of {} tokens{}", count(length), _range(fields, "n_answers")),
     )
     return (
-        Figure("Tokens", _count(fields.maybe_count("n_tokens")), read + _range(fields, "n_tokens")),
+        Figure("Tokens", large(fields.maybe_count("n_tokens")), say("{}{}", read, needs)),
         pooled,
-        Figure("Marked shares found", reach, f"with a budget of {budget:,} tokens"),
+        Figure("Marked shares found", reach, say("with a budget of {} tokens", count(budget))),
     )
 
 
-def _range(fields: Fields, name: str) -> str:
+def _range(fields: Fields, name: str) -> Words:
     ends = fields.items(f"{name}_range")
     if not ends:
         return ""
     if len(ends) != 2 or not all(end is None or type(end) is int for end in ends):
         raise fields.refusal(f"{name}_range", "two whole numbers, or null for more than can be had")
-    return f"; by the pilot {_count(ends[0])} to {_count(ends[1])}"
+    path = fields.path(f"{name}_range")
+    low, high = (
+        large(None if end is None else SourcedCount(end, f"{path}[{i}]"))
+        for i, end in enumerate(ends)
+    )
+    return say("; by the pilot {} to {}", low, high)
 
 
 def _share_case(case: Fields, budget: int) -> CaseView:
@@ -188,19 +200,20 @@ def _plot(fields: Fields, access: str, budget: float) -> NeedsPlot | None:
     )
 
 
-def _facts(fields: Fields) -> tuple[tuple[str, str], ...]:
-    facts = [
+def _facts(fields: Fields) -> tuple[tuple[str, Words], ...]:
+    effect = digits(fields.number("effect"))
+    facts: list[tuple[str, Words]] = [
         ("scheme", scheme_name(fields)),
         ("score", fields.text("score", "")),
-        ("context width", str(fields.count("context_width"))),
+        ("context width", exact(fields.count("context_width"))),
         ("config fingerprint", fields.text("config_fingerprint", "")),
-        ("effect", f"{fields.number('effect'):.3g} null standard deviations a scored pair"),
-        ("scored pairs", _count(fields.maybe_count("n_scored"))),
+        ("effect", say("{} null standard deviations a scored pair", effect)),
+        ("scored pairs", large(fields.maybe_count("n_scored"))),
     ]
     if fields.has("expected_stopping_n_scored"):
-        stopping = fields.number("expected_stopping_n_scored")
-        facts.append(("if sequential", f"stops after {_count(stopping)} scored pairs on average"))
-    return tuple((name, visible(value)) for name, value in facts if value)
+        stopping = large(fields.number("expected_stopping_n_scored"))
+        facts.append(("if sequential", say("stops after {} scored pairs on average", stopping)))
+    return tuple((name, value) for name, value in facts if value != "")
 
 
 def _positive(fields: Fields, name: str) -> float:
@@ -208,10 +221,3 @@ def _positive(fields: Fields, name: str) -> float:
     if not 0.0 < value <= 1.0:
         raise fields.refusal(name, "a number above 0 and at most 1")
     return value
-
-
-def _count(number: float | None) -> str:
-    """Write a count to three digits; beyond reach in words."""
-    if number is None or number > 1e9:
-        return "more than 10⁹"
-    return f"{float(f'{number:.3g}'):,.0f}"

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from detect.reporting.exhibits import Exhibit, Figure
 from detect.reporting.fields import Fields
 from detect.reporting.reader import ClaimView, read_claim
+from detect.reporting.shown import count, say
+from detect.reporting.sourced import derived
 
 __all__ = ["ProfileView", "ProfilesView", "read_profiles"]
 
@@ -58,8 +60,9 @@ def read_profiles(fields: Fields) -> Exhibit:
     if not profiles:
         raise fields.refusal("profiles", "a list with at least one profile")
     profiles.sort(key=lambda p: (p.claim.log10_p is None, p.claim.log10_p or 0.0))
-    figures = (
-        Figure("Best profile", fields.text("profile"), f"of {len(profiles):,} that were searched"),
-    )
-    level = fields.number("alpha") / len(profiles)
+    every = f"len({fields.path('profiles')})"
+    n_profiles = count(derived(len(profiles), every))
+    note = say("of {} that were searched", n_profiles)
+    figures = (Figure("Best profile", fields.text("profile"), note),)
+    level = derived(fields.number("alpha") / len(profiles), f"{fields.path('alpha')} / {every}")
     return Exhibit("profiles.html", figures, ProfilesView(tuple(profiles), level))

@@ -12,16 +12,20 @@ from itertools import pairwise
 from typing import Final
 
 from detect.reporting.fields import Fields
+from detect.reporting.sourced import Sourced, derived, source_of
 from detect.reporting.words import VERDICTS
+from detect.results import CONTROL_FIRES_AT
 from watermark.errors import ResultError
 
 __all__ = [
+    "FIRES_AT",
     "ClaimView",
     "CurveView",
     "DecoysView",
     "DocumentView",
     "RowView",
     "TokenView",
+    "decades_per",
     "read_claim",
     "read_curve",
     "read_decoys",
@@ -31,8 +35,23 @@ __all__ = [
     "read_tokens",
 ]
 
+# The one number of a page that no field holds: the same for every result.
+FIRES_AT: Final = derived(CONTROL_FIRES_AT, repr(CONTROL_FIRES_AT))
 _P_TOLERANCE: Final = 0.01
 _SMALLEST_CHECKED: Final = 1e-300
+
+
+def decades_per(log10_p: float, units: float) -> float:
+    """Return decades of p-value per unit of something.
+
+    Args:
+        log10_p: log10 of a p-value.
+        units: how many there were, > 0.
+
+    Returns:
+        The quotient, with its source.
+    """
+    return derived(-log10_p / units, f"-{source_of(log10_p)} / {source_of(units)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +70,7 @@ class ClaimView:
         """Decades of p-value that one scored token brings."""
         if self.log10_p is None or not self.n_scored:
             return None
-        return -self.log10_p / self.n_scored
+        return decades_per(self.log10_p, self.n_scored)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +113,16 @@ class RowView:
 
 @dataclass(frozen=True, slots=True)
 class DocumentView:
-    """One document of a corpus; log10_holm is its p-value corrected for the family."""
+    """One document of a corpus; log10_holm is its p-value corrected for the family.
+
+    `index`: its place in the result.
+    """
 
     id: str
     source: str
     claim: ClaimView
     log10_holm: float | None
+    index: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +159,7 @@ def read_log10_p(fields: Fields, name: str) -> float | None:
     value = fields.maybe_number(name)
     if value is not None and value > 1e-6:
         raise fields.refusal(name, "log10 of a p-value (at most 0)")
-    return None if value is None else min(value, 0.0)
+    return None if value is None else Sourced(min(value, 0.0), fields.path(name))
 
 
 def _check_agreement(fields: Fields, log10_p: float | None) -> None:
@@ -277,8 +300,9 @@ def read_documents(fields: Fields) -> tuple[DocumentView, ...]:
             source=document.text("source", ""),
             claim=read_claim(document),
             log10_holm=read_log10_p(document, "log10_p_holm"),
+            index=index,
         )
-        for document in fields.objects("documents")
+        for index, document in enumerate(fields.objects("documents"))
     ]
     return tuple(sorted(documents, key=lambda d: (d.claim.log10_p is None, d.claim.log10_p or 0.0)))
 

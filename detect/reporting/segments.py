@@ -12,11 +12,12 @@ from itertools import groupby, pairwise
 from typing import Final
 
 from detect.reporting.colours import ColouredToken, Colouring, colour_tokens
-from detect.reporting.exhibits import Exhibit, Figure, scheme_name
+from detect.reporting.exhibits import Exhibit, Figure
 from detect.reporting.fields import Fields
 from detect.reporting.plots import Scale, Tick, axis_ticks, evidence_scale
-from detect.reporting.reader import TokenView, read_tokens
-from detect.reporting.words import plain
+from detect.reporting.reader import TokenView, read_log10_p, read_tokens
+from detect.reporting.shown import count, probability, say
+from detect.reporting.sourced import SourcedCount, derived
 
 __all__ = ["Bar", "SegmentsView", "Track", "read_segments"]
 
@@ -101,12 +102,13 @@ def read_segments(fields: Fields) -> Exhibit:
     tokens = read_tokens(fields)
     if tokens and len(tokens) != n_tokens:
         raise fields.refusal("tokens", f"a list of {n_tokens} tokens, as many as n_tokens")
-    passages, colouring = _passages(tokens, bars, scheme_name(fields))
-    note = f"at a family-wise level of {plain(math.log10(alpha))}"
-    searched = Figure("Windows searched", f"{fields.count('n_windows'):,}", "all are paid for")
+    passages, colouring = _passages(fields, tokens, bars)
+    n_found = count(derived(len(bars), f"len({fields.path('segments')})"))
+    note = say("at a family-wise level of {}", probability(alpha))
+    searched = Figure("Windows searched", count(fields.count("n_windows")), "all are paid for")
     return Exhibit(
         "segments.html",
-        (Figure("Segments found", str(len(bars)), note), searched),
+        (Figure("Segments found", n_found, note), searched),
         SegmentsView(
             _track(fields, bars, x_scale, alpha),
             passages,
@@ -117,14 +119,14 @@ def read_segments(fields: Fields) -> Exhibit:
 
 
 def _bar(number: int, segment: Fields, n_tokens: int, scale: Scale, alpha: float) -> Bar:
-    log10_p = segment.number("log10_p")
-    if log10_p > math.log10(alpha) + 1e-9:
+    log10_p = read_log10_p(segment, "log10_p")
+    if log10_p is None or log10_p > math.log10(alpha) + 1e-9:
         raise segment.refusal("log10_p", f"at most log10 of alpha, {math.log10(alpha):g}")
     window = _extent(segment.inner("window"), "tokens", n_tokens)
     estimate = _extent(segment.inner("estimate"), "tokens", n_tokens)
     return Bar(
         number,
-        min(log10_p, 0.0),
+        log10_p,
         segment.count("n_scored"),
         window,
         estimate,
@@ -140,7 +142,8 @@ def _extent(place: Fields, name: str, most: int | None) -> tuple[int, int]:
     if not whole or not 0 <= ends[0] <= ends[1] or (most is not None and ends[1] > most):
         inside = "" if most is None else f" within 0 and {most}"
         raise place.refusal(name, f"two ascending whole numbers{inside}")
-    return ends[0], ends[1]
+    first, last = (SourcedCount(end, f"{place.path(name)}[{i}]") for i, end in enumerate(ends))
+    return first, last
 
 
 def _placed(extent: tuple[int, int], scale: Scale) -> tuple[float, float]:
@@ -176,7 +179,7 @@ def _area(evidence: Fields, x_scale: Scale, y_scale: Scale) -> str:
 
 
 def _passages(
-    tokens: Sequence[TokenView], bars: Sequence[Bar], scheme: str
+    fields: Fields, tokens: Sequence[TokenView], bars: Sequence[Bar]
 ) -> tuple[tuple[Passage, ...], Colouring | None]:
     """Choose what is shown, and colour it."""
     stretches = _stretches(bars, len(tokens))
@@ -184,7 +187,8 @@ def _passages(
     for bar in bars if tokens else ():
         start, end = bar.estimate
         numbers[start:end] = [bar.number] * (end - start)
-    colouring = colour_tokens([t for start, end in stretches for t in tokens[start:end]], scheme)
+    shown = [token for start, end in stretches for token in tokens[start:end]]
+    colouring = colour_tokens(shown, fields)
     coloured = iter(colouring.tokens if colouring else ())
     passages = []
     for start, end in stretches:

@@ -7,23 +7,26 @@ from dataclasses import dataclass
 from typing import Final
 
 from detect.reporting.colours import Colouring, colour_tokens
+from detect.reporting.documents_table import DocumentTable, read_document_table
 from detect.reporting.exhibits import scheme_name
 from detect.reporting.fields import Fields
 from detect.reporting.plots import CurvePlot, DotPlot, plot_curves, plot_dots
 from detect.reporting.reader import (
+    FIRES_AT,
     ClaimView,
     DecoysView,
-    DocumentView,
     RowView,
+    decades_per,
     read_claim,
     read_curve,
     read_decoys,
-    read_documents,
     read_rows,
     read_tokens,
 )
-from detect.reporting.words import NULL_HYPOTHESES, REASONS, SCORED, headline, reading, visible
-from detect.results import CONTROL_FIRES_AT
+from detect.reporting.reading import reading
+from detect.reporting.shown import Words, count, digits, say
+from detect.reporting.sourced import derived, source_of
+from detect.reporting.words import NULL_HYPOTHESES, REASONS, SCORED, headline, visible
 from watermark.errors import ResultError
 
 __all__ = [
@@ -33,12 +36,26 @@ __all__ = [
     "read_step",
 ]
 
-_MAX_DOCUMENTS: Final = 200
 _KINDS: Final = dict.fromkeys(
-    ("text", "corpus", "probe", "segments", "fraction", "watch", "profiles"), ""
+    (
+        "text",
+        "corpus",
+        "probe",
+        "segments",
+        "fraction",
+        "watch",
+        "profiles",
+        "counterfactuals",
+        "trace_text",
+        "trace_model",
+    ),
+    "",
 )
 # Kinds of which every scored token adds to the p-value.
-_HAVE_RATES: Final = ("text", "corpus", "probe", "watch")
+_STRONGEST_ALONE: Final = "It is that of the strongest key alone, before its choice is paid for."
+_HAVE_RATES: Final = ("text", "corpus", "probe", "watch", "trace_model")
+# Kinds whose controls are no findings of their own: their exhibits show them.
+_OWN_CONTROLS: Final = ("counterfactuals", "trace_model")
 _UNITS: Final = (
     ("n_queries", "query", "queries"),
     ("n_answers", "answer", "answers"),
@@ -51,7 +68,9 @@ _SHOWN: Final = frozenset(
     "null_hypothesis curve decoys controls tokens documents alpha scheme key_id config_fingerprint "
     "suspect access command versions machine recipe n_documents n_significant config "
     "name title seconds result results steps segments evidence n_windows fraction reference "
-    "higher_criticism n_documents_scored course log10_e used spread profile profiles schema".split()
+    "higher_criticism n_documents_scored course log10_e used spread profile profiles "
+    "cohorts conclusion conclusion_in_words best reading ranking n_documents_named shares named "
+    "accounts e_process unit schema".split()
 )
 
 
@@ -66,21 +85,9 @@ class Rate:
     @property
     def per_decade(self) -> float | None:
         """Units needed for one factor of ten, None where there is no evidence."""
-        return 1.0 / self.decades if self.decades > 0.0 else None
-
-
-@dataclass(frozen=True, slots=True)
-class DocumentTable:
-    """The strongest documents of a corpus and how many there are in all."""
-
-    shown: tuple[DocumentView, ...]
-    total: int
-    n_significant: int
-
-    @property
-    def left_out(self) -> int:
-        """Documents that the table does not list."""
-        return self.total - len(self.shown)
+        if self.decades <= 0.0:
+            return None
+        return derived(1.0 / self.decades, f"1 / ({source_of(self.decades)})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,39 +113,45 @@ class FindingView:
     dots: DotPlot | None
     curve: CurvePlot | None
     colouring: Colouring | None
-    documents: DocumentTable
+    documents: DocumentTable | None
     reasons: tuple[ReasonRow, ...]
     rates: tuple[Rate, ...]
     warnings: tuple[str, ...]
     limits: tuple[str, ...]
-    tested: str
+    tested: Words
     null_hypothesis: str
     n_powered: int | None
-    facts: tuple[tuple[str, str], ...]
+    scored: str
+    curve_note: str
+    decoys_are: str
+    facts: tuple[tuple[str, Words], ...]
 
     @property
-    def headline(self) -> str:
+    def headline(self) -> Words:
         """The finding in one sentence."""
-        n_significant = self.documents.n_significant
-        if self.kind == "corpus" and n_significant and self.claim.verdict != "signal":
+        n_significant = self.documents.n_significant if self.documents else 0
+        if n_significant and self.claim.verdict != "signal":
             documents = "document carries" if n_significant == 1 else "documents carry"
-            return (
-                f"{n_significant:,} {documents} the mark, though the corpus as a whole does not "
-                "show it."
+            return say(
+                f"{{}} {documents} the mark, though the corpus as a whole does not show it.",
+                count(n_significant),
             )
         return headline(self.kind, self.claim.verdict)
 
     @property
-    def reading(self) -> str:
+    def reading(self) -> Words:
         """What the p-value means, and what more it would take."""
         words = reading(self.claim.verdict, self.claim.log10_p)
         if self.claim.verdict != "inconclusive" or self.n_powered is None:
             return words
         if self.claim.n_scored >= self.n_powered:
             return words
-        return (
-            f"{words} Only {self.claim.n_scored:,} tokens could be scored; to find nothing means "
-            f"something from {self.n_powered:,} on."
+        return say(
+            "{} Only {} {} could be scored; to find nothing means something from {} on.",
+            words,
+            count(self.claim.n_scored),
+            self.scored,
+            count(self.n_powered),
         )
 
 
@@ -150,7 +163,7 @@ class StepView:
     seconds: float | None
     claim: ClaimView | None
     findings: tuple[FindingView, ...]
-    facts: tuple[tuple[str, str], ...]
+    facts: tuple[tuple[str, Words], ...]
 
     @property
     def rows(self) -> tuple[RowView, ...]:
@@ -160,7 +173,7 @@ class StepView:
         return tuple(row for finding in self.findings for row in finding.rows)
 
     @property
-    def reading(self) -> str:
+    def reading(self) -> Words:
         """What the step's p-value means."""
         return reading(self.claim.verdict, self.claim.log10_p) if self.claim else ""
 
@@ -181,30 +194,59 @@ def _alpha(fields: Fields) -> float:
     return alpha
 
 
-def _tested(fields: Fields, kind: str, subject: str, scheme: str) -> str:
-    key = f"the key {fields.text('key_id')} under the scheme {scheme}"
+def _tested(fields: Fields, kind: str, subject: str, scheme: Words) -> Words:
+    if kind == "trace_text":
+        return say(
+            "Whether the scored tokens depend on any of {} keys under the scheme {}. Every p-value "
+            "that names an account pays for having searched them all.",
+            count(fields.count("n_keys")),
+            scheme,
+        )
+    key = say("the key {} under the scheme {}", _key_id(fields), scheme)
+    if kind == "counterfactuals":
+        return say(
+            "Whether {} prefers what was logged to other answers that the model could have given "
+            "under {}.",
+            subject or "the suspect",
+            key,
+        )
     if kind == "text":
-        return f"Whether the scored tokens of this text depend on {key}."
+        return say("Whether the scored tokens of this text depend on {}.", key)
     if kind == "corpus":
-        return f"Whether the distinct (context, token) pairs of all documents depend on {key}."
+        return say(
+            "Whether the distinct (context, token) pairs of all documents depend on {}.", key
+        )
     if kind == "segments":
-        return (
-            f"Whether windows of this document depend on {key}: every window of a family that was "
-            "fixed by its length alone, each p-value corrected for the whole family."
+        return say(
+            "Whether windows of this document depend on {}: every window of a family that was "
+            "fixed by its length alone, each p-value corrected for the whole family.",
+            key,
         )
     if kind == "profiles":
-        return (
+        return say(
             "Whether the scored tokens of this text depend on the key of any deployment that could "
-            f"be named. The best is shown: {key}."
+            "be named. The best is shown: {}.",
+            key,
         )
     if kind == "fraction":
-        return f"Whether the scored tokens of the corpus, pooled, depend on {key}."
+        return say("Whether the scored tokens of the corpus, pooled, depend on {}.", key)
     if kind == "watch":
-        return f"Whether the distinct (context, token) pairs of all answers depend on {key}."
+        return say("Whether the distinct (context, token) pairs of all answers depend on {}.", key)
+    if kind == "trace_model":
+        n_keys = derived(len(fields.items("cohorts")), f"len({fields.path('cohorts')})")
+        return say(
+            "Whether what {} says depends on any of {} keys under the scheme {}; the p-value above "
+            "is that of the strongest, times their number. Then, whether the signal is one key’s "
+            "or spread over several.",
+            subject or "the suspect",
+            count(n_keys),
+            scheme,
+        )
     what = "next-token distributions" if fields.raw("access") == "weights" else "answers"
     named = isinstance(fields.raw("statistic"), str)
     by = f" Statistic: {fields.text('statistic')}." if named else ""
-    return f"Whether the {what} of {subject or 'the suspect'} depend on {key}.{by}"
+    subject = subject or "the suspect"
+    return say("Whether the {} of {} depend on {}.{}", what, subject, key, by)
 
 
 def _reasons(fields: Fields, claim: ClaimView) -> tuple[ReasonRow, ...]:
@@ -225,21 +267,13 @@ def _rates(fields: Fields, claim: ClaimView) -> tuple[Rate, ...]:
     rates = []
     for name, unit, units in _UNITS:
         if fields.has(name) and fields.count(name):
-            rates.append(Rate(unit, units, -claim.log10_p / fields.count(name)))
+            if unit == "answer" and fields.raw("access") == "weights":
+                unit, units = "text read", "texts read"
+            rates.append(Rate(unit, units, decades_per(claim.log10_p, fields.count(name))))
             break
-    return (*rates, Rate("scored token", "scored tokens", claim.decades_per_token))
-
-
-def _documents(fields: Fields) -> DocumentTable:
-    documents = read_documents(fields)
-    total = fields.maybe_count("n_documents")
-    significant = fields.maybe_count("n_significant")
-    if total is not None and total < len(documents):
-        raise fields.refusal("n_documents", f"at least the {len(documents)} documents listed")
-    if significant is None:
-        significant = sum(document.claim.verdict == "signal" for document in documents)
-    shown = documents[:_MAX_DOCUMENTS]
-    return DocumentTable(shown, len(documents) if total is None else total, significant)
+    scored = _scored(fields)
+    per_scored = Rate(f"scored {scored.rstrip('s')}", f"scored {scored}", claim.decades_per_token)
+    return (*rates, per_scored)
 
 
 def _check_verdict(
@@ -277,7 +311,7 @@ def read_finding(fields: Fields) -> FindingView:
     claim, decoys, curve = read_claim(fields), read_decoys(fields), read_curve(fields)
     alpha, scheme, subject = _alpha(fields), scheme_name(fields), _subject(fields)
     own_row = RowView(subject or "this " + kind, "claim", claim, decoys, curve, fires=False)
-    rows = read_rows(fields, own_row, CONTROL_FIRES_AT)
+    rows = (own_row,) if kind in _OWN_CONTROLS else read_rows(fields, own_row, FIRES_AT)
     _check_verdict(fields, claim, alpha, rows)
     others = [row.curve for row in rows[1:] if row.curve]
     return FindingView(
@@ -285,31 +319,51 @@ def read_finding(fields: Fields) -> FindingView:
         subject=subject,
         claim=claim,
         alpha=alpha,
-        fires_at=CONTROL_FIRES_AT,
+        fires_at=FIRES_AT,
         decoys=decoys,
         rows=rows,
-        dots=plot_dots(rows, alpha, CONTROL_FIRES_AT) if len(rows) > 1 else None,
+        dots=plot_dots(rows, alpha, FIRES_AT) if len(rows) > 1 else None,
         curve=plot_curves(curve, others, alpha) if curve else None,
         # Segments have a text of their own, with the finds marked in it.
-        colouring=None if kind == "segments" else colour_tokens(read_tokens(fields), scheme),
-        documents=_documents(fields) if kind == "corpus" else DocumentTable((), 0, 0),
+        colouring=None if kind == "segments" else colour_tokens(read_tokens(fields), fields),
+        documents=read_document_table(fields) if kind == "corpus" else None,
         reasons=_reasons(fields, claim),
         rates=_rates(fields, claim),
         warnings=fields.sentences("warnings"),
         limits=fields.sentences("limits"),
         tested=_tested(fields, kind, subject, scheme),
         null_hypothesis=fields.text("null_hypothesis", NULL_HYPOTHESES[kind]),
-        # By weights n_powered counts contexts, of which each has many scored pairs.
-        n_powered=None if fields.has("spread") else fields.maybe_count("n_powered"),
+        n_powered=None if _counts_contexts(fields) else fields.maybe_count("n_powered"),
+        scored=_scored(fields),
+        curve_note=_STRONGEST_ALONE if kind == "trace_model" else "",
+        decoys_are="families of random keys" if kind == "trace_text" else "random keys",
         facts=_facts(fields, scheme, alpha),
     )
 
 
-def _facts(fields: Fields, scheme: str, alpha: float) -> tuple[tuple[str, str], ...]:
-    first = [("scheme", scheme), ("key id", fields.text("key_id"))]
+def _counts_contexts(fields: Fields) -> bool:
+    """Say whether n_powered counts contexts, as by weights, of which each has many scored pairs."""
+    return fields.has("spread") or fields.has("reading")
+
+
+def _scored(fields: Fields) -> str:
+    """Say what n_scored counts: by weights, every candidate of a context is a pair of its own."""
+    by_weights = fields.raw("access") == "weights"
+    return fields.text("unit", "pairs" if by_weights else "tokens")
+
+
+def _key_id(fields: Fields) -> str:
+    if isinstance(fields.raw("key_id"), list):
+        return ", ".join(fields.sentences("key_id"))
+    # A search that scored nothing has no best key.
+    return fields.text("key_id", "none" if fields.raw("kind") == "trace_text" else None)
+
+
+def _facts(fields: Fields, scheme: Words, alpha: float) -> tuple[tuple[str, Words], ...]:
+    first: list[tuple[str, Words]] = [("scheme", scheme), ("key id", _key_id(fields))]
     if fields.has("config_fingerprint"):
         first.append(("config fingerprint", fields.text("config_fingerprint")))
-    return (*first, ("alpha", f"{alpha:g}".replace("e-0", "e-")), *fields.facts(without=_SHOWN))
+    return (*first, ("alpha", digits(alpha)), *fields.facts(without=_SHOWN))
 
 
 def read_step(fields: Fields) -> StepView:

@@ -14,10 +14,9 @@ __all__ = [
     "TOPICS",
     "VERDICTS",
     "headline",
-    "odds",
+    "odds_parts",
     "percent",
     "plain",
-    "reading",
     "round_sci",
     "superscript",
     "visible",
@@ -29,7 +28,11 @@ _SUPERSCRIPTS: Final = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸
 # No line ends inside a number.
 _TIMES: Final = "\u00a0×\u00a0"
 _REPLACEMENT: Final = "\ufffd"
-_BIDI_CONTROLS: Final = frozenset(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A))))
+# They reorder or hide text. The joiners U+200C and U+200D, which scripts and emoji need, stay.
+_UNSEEN: Final = frozenset(
+    map(chr, (0xAD, 0x61C, 0x200B, 0x200E, 0x200F, 0x2060, 0xFEFF, *range(0x202A, 0x202F),
+              *range(0x2066, 0x206A), *range(0xFFF9, 0xFFFC)))
+)  # fmt: skip
 
 VERDICTS: Final = MappingProxyType(
     {"signal": "Signal", "no_signal": "No signal", "inconclusive": "Inconclusive"}
@@ -46,6 +49,9 @@ TOPICS: Final = MappingProxyType(
         "profiles": "One document, and which deployment made it",
         "watch": "A suspect’s answers, one by one",
         "power": "What a test would need",
+        "counterfactuals": "A suspect model, by the provider’s logs",
+        "trace_text": "Texts, and whose account they came from",
+        "trace_model": "A suspect model, and whose key it learned from",
         "calibration": "False positives on one’s own text",
     }
 )
@@ -73,6 +79,15 @@ _HEADLINES: Final = MappingProxyType(
         ("watch", "signal"): "The answers carry the key’s mark.",
         ("watch", "no_signal"): "No mark was found in these answers.",
         ("watch", "inconclusive"): "These answers cannot be judged either way yet.",
+        ("counterfactuals", "signal"): "The suspect knows answers that were logged.",
+        ("counterfactuals", "no_signal"): "The suspect shows no knowledge of the logged answers.",
+        ("counterfactuals", "inconclusive"): "The suspect cannot be judged from these logs.",
+        ("trace_text", "signal"): "The evidence points to an account.",
+        ("trace_text", "no_signal"): "No account is named.",
+        ("trace_text", "inconclusive"): "No account is named, and none is cleared.",
+        ("trace_model", "signal"): "The suspect depends on a key.",
+        ("trace_model", "no_signal"): "No mark was found under any of the keys.",
+        ("trace_model", "inconclusive"): "The suspect cannot be judged from this trace.",
         ("demo", "signal"): "The student inherited the mark; the clean models did not.",
         ("demo", "no_signal"): "The student shows no inherited mark in this run.",
         ("demo", "inconclusive"): "This run decides nothing.",
@@ -94,6 +109,9 @@ NULL_HYPOTHESES: Final = MappingProxyType(
         "profiles": "The text is independent of the keys of all deployments that were searched.",
         "watch": "What the suspect says is independent of the key. The p-value holds however "
         "often one looks and whenever one stops.",
+        "counterfactuals": "Which possible answer was logged is independent of the suspect.",
+        "trace_text": "The texts are independent of the keys of all accounts that were searched.",
+        "trace_model": "The suspect is independent of every key under test.",
         "demo": "Each step tests that what it looks at is independent of a key that was drawn "
         "fresh for this run.",
     }
@@ -190,21 +208,22 @@ def plain(log10_value: float) -> str:
     return f"{lead}10{superscript(exponent)}"
 
 
-def odds(log10_p: float) -> str:
+def odds_parts(log10_p: float) -> tuple[str, str, str, bool]:
     """Say how often the null hypothesis alone gives evidence at least this strong.
 
     Args:
         log10_p: log10 of the p-value.
 
     Returns:
-        The end of a sentence, for example "about once in 2.5 × 10¹² tries".
+        The end of a sentence, cut around its number, for example ("about once in ",
+        "2.5 × 10¹²", " tries"), and whether the number is the chance itself, not its inverse.
     """
     if log10_p > math.log10(0.05):
-        return f"in about {100 * 10**log10_p:.0f} of 100 tries"
+        return "in about ", f"{100 * 10**log10_p:.0f} of 100", " tries", True
     if log10_p > -6.0:
-        return f"about once in {float(f'{10**-log10_p:.2g}'):,.0f} tries"
+        return "about once in ", f"{float(f'{10**-log10_p:.2g}'):,.0f}", " tries", False
     digits, exponent = _mantissa(-log10_p)
-    return f"about once in {digits}{_TIMES}10{superscript(exponent)} tries"
+    return "about once in ", f"{digits}{_TIMES}10{superscript(exponent)}", " tries", False
 
 
 def headline(kind: str, verdict: str) -> str:
@@ -220,27 +239,6 @@ def headline(kind: str, verdict: str) -> str:
     return _HEADLINES[kind, verdict]
 
 
-def reading(verdict: str, log10_p: float | None) -> str:
-    """Say what the p-value means and, as important, what it does not mean.
-
-    Args:
-        verdict: "signal", "no_signal" or "inconclusive".
-        log10_p: log10 of the p-value, or None where the result has none.
-
-    Returns:
-        One or two sentences.
-    """
-    if verdict == "inconclusive":
-        return "The evidence decides nothing in either direction, so it clears nobody."
-    often = "at an unknown rate" if log10_p is None else odds(log10_p)
-    if verdict == "signal":
-        return f"If the null hypothesis were true, evidence this strong would come up {often}."
-    return (
-        f"If the null hypothesis were true, evidence at least this strong would come up {often}. "
-        "That is no ground for suspicion, and no proof of innocence either."
-    )
-
-
 def _visible_character(character: str) -> str:
     code = ord(character)
     if character in "\n\t":
@@ -249,7 +247,7 @@ def _visible_character(character: str) -> str:
         return chr(0x2400 + code)
     if code == 0x7F:
         return "\u2421"
-    if 0x80 <= code < 0xA0 or character in _BIDI_CONTROLS:
+    if 0x80 <= code < 0xA0 or character in _UNSEEN:
         return f"[U+{code:04X}]"
     return _REPLACEMENT if 0xD800 <= code < 0xE000 else character
 
@@ -261,8 +259,8 @@ def visible(text: str) -> str:
         text: any string, lone surrogates included.
 
     Returns:
-        The text with control characters as pictures, bidirectional overrides spelled out and
-        lone surrogates replaced; newlines and tabs are kept.
+        The text with control characters as pictures, bidirectional marks and zero-width characters
+        spelled out, and lone surrogates replaced; newlines and tabs are kept.
     """
     text = text.replace("\r\n", "\n")
     if text.isascii() and text.isprintable():

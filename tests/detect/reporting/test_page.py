@@ -11,176 +11,27 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
+from detect.reporting import environment
 from detect.reporting.page import render_report
-from detect.reporting.words import odds, round_sci, visible
-from tests.detect.reporting.payloads import MAKERS
+from detect.reporting.shown import odds
+from detect.reporting.sourced import Sourced
+from detect.reporting.words import round_sci, visible
+from tests.detect.reporting.payloads import (
+    KINDS,
+    STORY,
+    make_corpus,
+    make_demo,
+    make_head,
+    make_probe,
+    make_result,
+    make_text,
+)
 from watermark.errors import MissingExtraError, ResultError
 
-ALPHA = 1e-6
 HOSTILE = "<script>alert(1)</script>\" onload='x' &amp; \x00\u202eevil\ud800"
 VOID = frozenset({"meta", "br", "hr", "img", "input", "link"})
-KINDS = ("text", "corpus", "probe", "demo", *MAKERS)
-
-
-def make_claim(log10_p: float, n_scored: int, verdict: str, **more: Any) -> dict[str, Any]:
-    return {
-        "p_value": 10**log10_p if log10_p > -300 else None,
-        "log10_p": log10_p,
-        "log10_p_ceiling": log10_p,
-        "method": "exact",
-        "n_tokens": n_scored + 12,
-        "n_scored": n_scored,
-        "verdict": verdict,
-        **more,
-    }
-
-
-def make_head(kind: str, log10_p: float, n_scored: int, verdict: str) -> dict[str, Any]:
-    return {
-        "kind": kind,
-        **make_claim(log10_p, n_scored, verdict),
-        "scheme": "dual-gumbel",
-        "key_id": "hm1-3f0c9a41d2b7",
-        "config_fingerprint": "sha256:" + "9f2c" * 16,
-        "alpha": ALPHA,
-        "n_powered": 210,
-        "reasons": {"no_context": 2, "repeated_context": 10},
-        "limits": ["A paraphrase by another model would remove most of the mark."],
-    }
-
-
-def make_curve(log10_p: float, n_scored: int) -> dict[str, Any]:
-    rng = np.random.default_rng(5)
-    steps = np.unique(np.linspace(1, n_scored, 120).astype(int))
-    noise = np.cumsum(rng.normal(0, 1, steps.size)) * math.sqrt(abs(log10_p) + 0.1) / 12
-    values = np.minimum(log10_p * steps / n_scored + noise - noise[-1] * steps / n_scored, 0.0)
-    return {"n_scored": steps.tolist(), "log10_p": values.tolist()}
-
-
-STORY = (
-    "To find the area of the garden, multiply its length by its width: 12 m × 7 m = 84 m².\n\n"
-    "If you plant one tomato every 0.5 m², you need 168 plants. That is a lot of work, so begin "
-    "with one bed and see how it goes.  Water in the morning, when the soil is still cool; the "
-    "leaves dry quickly and the roots get what they need.\n\n\tTip: keep a list of what you "
-    "planted and when. Next spring you will be glad of it.\n"
-)
-
-
-def make_text(log10_p: float = -21.37, verdict: str = "signal") -> dict[str, Any]:
-    rng = np.random.default_rng(11)
-    pieces = re.findall(r"\s?\w{1,6}|\s|[^\w\s]", STORY)
-    assert "".join(pieces) == STORY
-    tokens: list[dict[str, Any]] = []
-    for index, piece in enumerate(pieces):
-        reason = "no_context" if index < 2 else "scored"
-        reason = "repeated_context" if index > 20 and index % 17 == 0 else reason
-        scored = reason == "scored"
-        score = float(rng.exponential(1.9 if verdict == "signal" else 1.0)) if scored else None
-        tokens.append({"text": piece, "score": score, "reason": reason})
-    n_scored = sum(token["reason"] == "scored" for token in tokens)
-    head = make_head("text", log10_p, n_scored, verdict)
-    return {
-        **head,
-        "tokens": tokens,
-        "curve": make_curve(log10_p, n_scored),
-        "decoys": {"n_decoys": 999, "p_value": 0.001, "seed": 7},
-        "command": "heirmark detect answer.txt --key key.json --config config.json --json",
-    }
-
-
-def make_corpus(n_documents: int = 237) -> dict[str, Any]:
-    rng = np.random.default_rng(3)
-    documents = []
-    for index in range(n_documents):
-        marked = index % 4 == 0
-        log10_p = float(-rng.gamma(16, 1.0) if marked else np.log10(rng.uniform()))
-        holm = min(log10_p + math.log10(n_documents), 0.0)
-        verdict = "signal" if holm <= -6 else "no_signal"
-        n_scored = int(rng.integers(60, 130))
-        documents.append(
-            {
-                "id": f"doc-{index:04d}",
-                "source": f"crawl-2026-11.jsonl.gz:{index + 1}",
-                **make_claim(log10_p, n_scored, verdict, log10_p_holm=holm),
-            }
-        )
-    return {
-        **make_head("corpus", -1234.5678, 21_877, "signal"),
-        "documents": documents,
-        "n_documents": n_documents,
-        "n_significant": sum(d["verdict"] == "signal" for d in documents),
-        "decoys": {"n_decoys": 199, "p_value": 0.005, "seed": 1},
-        "curve": make_curve(-1234.5678, 21_877),
-    }
-
-
-def make_probe(
-    access: str = "weights", log10_p: float = -38.2, verdict: str = "signal"
-) -> dict[str, Any]:
-    def control(name: str, role: str, control_p: float) -> dict[str, Any]:
-        decoys = {"n_decoys": 999, "p_value": round(10**control_p, 3), "seed": 7}
-        return {
-            "name": name,
-            "role": role,
-            **make_claim(control_p, 24_113, "no_signal", method="saddlepoint", decoys=decoys),
-            "curve": make_curve(control_p, 24_113),
-        }
-
-    head = make_head("probe", log10_p, 24_390, verdict)
-    return {
-        **head,
-        "method": "saddlepoint",
-        "log10_p_ceiling": min(log10_p + 0.9, 0.0),
-        "access": access,
-        "suspect": "student-marked",
-        "statistic": "sum over x of q(x) (s(u_x) - 1), minus the same for the base model",
-        "n_answers": 300,
-        "decoys": {"n_decoys": 999, "p_value": 0.001, "seed": 7},
-        "controls": [
-            control("student-clean", "clean twin", -0.37),
-            control("SmolLM2", "base", -0.11),
-        ],
-        "warnings": [],
-        "null_hypothesis": "The suspect's next-token distributions on unmarked texts are "
-        "independent of the key.",
-        "curve": make_curve(log10_p, 24_390),
-    }
-
-
-def make_demo() -> dict[str, Any]:
-    text, corpus = make_text(), make_corpus(60)
-    del text["tokens"]
-    return {
-        "kind": "demo",
-        "steps": [
-            {"name": "Teacher answers under a fresh key", "seconds": 312.4, "n_answers": 2400},
-            {"name": "One answer", "seconds": 0.31, "result": text},
-            {"name": "A mixed corpus", "seconds": 2.75, "result": corpus},
-            {"name": "Student and twin are trained", "seconds": 418.0, "n_tokens": 240_000},
-            {
-                "name": "Probe by text",
-                "seconds": 96.2,
-                "results": [make_probe("text", -7.4)],
-            },
-            {"name": "Probe by weights", "seconds": 41.9, **make_probe("weights")},
-        ],
-        "machine": {"cpu": "2 cores", "memory_gib": 16},
-        "versions": {"heirmark": "0.1.0", "torch": "2.9.1"},
-        "recipe": {"prompts": 1200, "epochs": 2},
-    }
-
-
-def make_result(kind: str) -> dict[str, Any]:
-    if kind == "text":
-        return make_text()
-    if kind == "corpus":
-        return make_corpus()
-    if kind in MAKERS:
-        return MAKERS[kind]()
-    return make_probe() if kind == "probe" else make_demo()
 
 
 class Page(HTMLParser):
@@ -283,7 +134,7 @@ def test_finding_comes_first_and_numbers_equal_the_json() -> None:
     assert words.index("The suspect has inherited the mark.") < words.index("Null hypothesis")
     assert "4.0\u202f×\u202f10−124" in words
     assert "24,390" in words
-    assert "of 24,402 tokens" in words
+    assert "at 24,402 tokens" in words
     assert "none of 999 random keys" in words
     assert "about once in 2.5\u00a0×\u00a010¹²³ tries" in words
     for control in ("student-clean", "SmolLM2"):
@@ -389,7 +240,7 @@ def test_segments_are_claimed_by_window_and_stand_in_the_text() -> None:
     words = Page(page).words
     assert "This document contains marked text." in words
     assert "400 to 660" in words
-    mark = re.search(r'<mark class="segment"><b>1</b>(.*?)</mark>', page, re.DOTALL)
+    mark = re.search(r'<mark class="segment"><b class="ordinal">1</b>(.*?)</mark>', page, re.DOTALL)
     assert mark is not None
     assert mark[1].count("<span") == 655 - 412
     without = Page(render_report(spoil(make_result("segments"), "tokens", ...))).words
@@ -461,12 +312,12 @@ def test_what_a_probe_used_is_listed_in_words() -> None:
         "sampling": {"max_new_tokens": 96, "temperature": 1.0},
     }
     spread = {"n_positions": 1_200, "n_contexts": 901, "n_effective": 77.5}
-    html = render_report({**make_probe(), "used": used, "spread": spread})
+    words = Page(render_report({**make_probe(), "used": used, "spread": spread})).words
     sampling = "max new tokens 96, temperature 1"
     titles = ("What else was used", "What the pairs come from")
     for shown in (*titles, "public-base", sampling, "ab" * 32, "number of contexts", "901", "77.5"):
-        assert shown in html
-    assert "own texts" not in html
+        assert shown in words
+    assert "own texts" not in words
 
 
 def test_demo_tells_the_story_with_every_step() -> None:
@@ -487,7 +338,7 @@ def test_hostile_strings_are_escaped_everywhere(kind: str) -> None:
             return {key: poison(item, key) for key, item in value.items()}
         if isinstance(value, list):
             return [poison(item, name) for item in value]
-        fixed = name in {"kind", "verdict", "access"}
+        fixed = name in {"kind", "verdict", "access", "conclusion"}
         return value + HOSTILE if isinstance(value, str) and not fixed else value
 
     result = poison(make_result(kind))
@@ -519,6 +370,8 @@ def test_hostile_strings_are_escaped_everywhere(kind: str) -> None:
         ("text", "n_scored", -1, "n_scored"),
         ("text", "n_scored", True, "n_scored"),
         ("text", "n_scored", 2.5, "n_scored"),
+        ("text", "n_scored", 10**400, "n_scored"),
+        ("text", "log10_p", -(10**400), "log10_p"),
         ("text", "verdict", "guilty", "verdict"),
         ("text", "alpha", 1e-30, "verdict"),
         ("text", "verdict", ["signal"], "verdict"),
@@ -590,6 +443,7 @@ def test_missing_jinja2_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None
             raise ImportError(name)
         return real_import(name, *args, **kwargs)
 
+    environment._environment.cache_clear()
     monkeypatch.setattr(builtins, "__import__", refuse)
     for name in [n for n in sys.modules if n.split(".")[0] == "jinja2"]:
         monkeypatch.delitem(sys.modules, name)
@@ -614,11 +468,17 @@ def test_p_values_round_to_two_digits(log10_p: float, expected: tuple[str, int |
     assert round_sci(log10_p) == expected
 
 
-def test_odds_read_as_english() -> None:
-    assert odds(math.log10(0.42)) == "in about 42 of 100 tries"
-    assert odds(-2.0) == "about once in 100 tries"
-    assert odds(-4.6) == "about once in 40,000 tries"
-    assert odds(-123.4) == "about once in 2.5\u00a0×\u00a010¹²³ tries"
+@pytest.mark.parametrize(
+    ("log10_p", "expected"),
+    [
+        (math.log10(0.42), "in about 42 of 100 tries"),
+        (-2.0, "about once in 100 tries"),
+        (-4.6, "about once in 40,000 tries"),
+        (-123.4, "about once in 2.5\u00a0×\u00a010¹²³ tries"),
+    ],
+)
+def test_odds_read_as_english(log10_p: float, expected: str) -> None:
+    assert str(odds(Sourced(log10_p, "log10_p"))) == expected
 
 
 def test_visible_keeps_text_and_shows_controls() -> None:

@@ -1,0 +1,243 @@
+"""Shows a trace of a model: the keys on a map of cohorts and epochs, and how the signal spreads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from detect.reporting.bare_controls import BareControl, read_bare_controls, refuse_signal_beside
+from detect.reporting.exhibits import Exhibit, Figure
+from detect.reporting.fields import Fields
+from detect.reporting.reader import FIRES_AT, DecoysView, read_decoys, read_log10_p
+from detect.reporting.shown import Words, count, say
+from detect.reporting.sourced import derived
+from detect.reporting.words import VERDICTS
+
+__all__ = ["Grid", "KeyMap", "KeyView", "SpreadView", "read_key_map"]
+
+_CONCLUSIONS: Final = MappingProxyType(
+    {"one_key": "", "several_keys": "", "no_signal": "", "undecided": ""}
+)
+# Lower ends of the colours, as powers of alpha; above 0.01 there is none.
+_QUIET: Final = math.log10(0.01)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyView:
+    """One key: where it stands on the map, its own and its corrected p-value, its controls.
+
+    `level`: its colour, 1 (none) to 5.
+    """
+
+    name: str
+    key_id: str
+    place: tuple[str, str, str]
+    log10_p: float
+    log10_p_adjusted: float
+    z: float
+    n_scored: int
+    verdict: str
+    decoys: DecoysView | None
+    controls: tuple[BareControl, ...]
+    level: int
+
+    @property
+    def strongest_control(self) -> BareControl | None:
+        """The control with the smallest p-value."""
+        return min(self.controls, key=lambda control: control.log10_p or 0.0, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Keys of one model by cohort (rows) and epoch (columns); a cell may be empty."""
+
+    model: str
+    epochs: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[tuple[KeyView, ...], ...]], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SumView:
+    """A test of several keys, or of one key's part, with what was chosen paid for."""
+
+    what: str
+    log10_p: float | None
+    z: float
+
+
+@dataclass(frozen=True, slots=True)
+class LeakView:
+    """The best key's part against what a leak gives it; shares in [0, 1]."""
+
+    share_at_least: float
+    share_allowed: float
+    traffic_share: float
+    by_traffic: bool
+    n_documents: int | None
+    chances: tuple[tuple[int, float | None], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SpreadView:
+    """Whether the signal is one key's or spread over several."""
+
+    sums: tuple[SumView, ...]
+    leak: LeakView | None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyMap:
+    """What the template reads."""
+
+    grids: tuple[Grid, ...]
+    keys: tuple[KeyView, ...]
+    best: str
+    spread: SpreadView
+    controls: tuple[BareControl, ...]
+    alpha: float
+    fires_at: float
+
+
+def read_key_map(fields: Fields) -> Exhibit:
+    """Read what `heirmark trace model` found.
+
+    Args:
+        fields: the result.
+
+    Returns:
+        The exhibit.
+
+    Raises:
+        ResultError: a field is missing, malformed or contradicts another.
+    """
+    alpha = fields.number("alpha")
+    keys = tuple(_key(key, alpha) for key in fields.objects("cohorts"))
+    if not keys:
+        raise fields.refusal("cohorts", "a list with at least one key")
+    controls = read_bare_controls(fields)
+    _check(fields, keys, controls)
+    ranked = sorted(keys, key=lambda key: (key.log10_p_adjusted, -key.z))
+    best = fields.text("best")
+    spread = fields.inner("spread")
+    n_keys = count(derived(len(keys), f"len({fields.path('cohorts')})"))
+    n_found = say("{} of {}", count(spread.count("n_significant")), n_keys)
+    figures = (
+        Figure("Strongest key", best, ""),
+        Figure("Keys with signal", n_found, "each at the level of the whole family"),
+    )
+    view = KeyMap(
+        _grids(keys), tuple(ranked), best, _spread(spread, best), controls, alpha, FIRES_AT
+    )
+    headline = _headline(fields.choice("conclusion", _CONCLUSIONS), fields, best)
+    sentence = fields.text("conclusion_in_words")
+    return Exhibit("key_map.html", figures, view, headline, sentence)
+
+
+def _headline(conclusion: str, fields: Fields, best: str) -> Words:
+    if conclusion == "one_key":
+        return say("The suspect’s signal is that of {}.", best)
+    if conclusion == "several_keys":
+        return "The suspect’s signal is spread over several keys."
+    if conclusion == "no_signal":
+        return "No mark was found under any of the keys."
+    if fields.raw("verdict") == "signal":
+        return say("The suspect depends on {}; whether on it alone is not decided.", best)
+    return "The suspect cannot be judged from this trace."
+
+
+def _check(fields: Fields, keys: Sequence[KeyView], controls: Sequence[BareControl]) -> None:
+    """Refuse a conclusion that the numbers beside it contradict."""
+    verdict, conclusion = fields.raw("verdict"), fields.raw("conclusion")
+    if (conclusion == "one_key") > (verdict == "signal"):
+        raise fields.refusal("conclusion", "another one where the verdict is not signal")
+    if (conclusion == "no_signal") != (verdict == "no_signal"):
+        raise fields.refusal("conclusion", "no_signal where, and only where, the verdict is that")
+    refuse_signal_beside(fields, [*controls, *(c for key in keys for c in key.controls)])
+
+
+def _key(key: Fields, alpha: float) -> KeyView:
+    own, adjusted = read_log10_p(key, "log10_p"), read_log10_p(key, "log10_p_adjusted")
+    if own is None or adjusted is None or adjusted < own - 1e-9:
+        raise key.refusal("log10_p_adjusted", "a number, not below the key's own log10_p")
+    name = key.text("name")
+    labels = key.inner("labels")
+    model, epoch = labels.text("model", ""), labels.text("epoch", "")
+    rest = [labels.text(label, "") for label in ("cohort", "account", "purpose")]
+    group = "/".join(filter(None, rest)) or ("" if epoch or model else name)
+    return KeyView(
+        name=name,
+        key_id=key.text("key_id"),
+        place=(model, group, epoch),
+        log10_p=own,
+        log10_p_adjusted=adjusted,
+        z=key.number("z"),
+        n_scored=key.count("n_scored"),
+        verdict=key.choice("verdict", VERDICTS),
+        decoys=read_decoys(key),
+        controls=read_bare_controls(key),
+        level=_level(adjusted, math.log10(alpha)),
+    )
+
+
+def _level(log10_p: float, log10_alpha: float) -> int:
+    if log10_p > _QUIET:
+        return 1
+    if log10_p > log10_alpha / 2:
+        return 2
+    return 3 if log10_p > log10_alpha else 4 if log10_p > 2 * log10_alpha else 5
+
+
+def _grids(keys: Sequence[KeyView]) -> tuple[Grid, ...]:
+    return tuple(
+        _grid(model, [key for key in keys if key.place[0] == model])
+        for model in dict.fromkeys(key.place[0] for key in keys)
+    )
+
+
+def _grid(model: str, keys: Sequence[KeyView]) -> Grid:
+    epochs = tuple(sorted(dict.fromkeys(key.place[2] for key in keys)))
+    groups = tuple(dict.fromkeys(key.place[1] for key in keys))
+
+    def cell(group: str, epoch: str) -> tuple[KeyView, ...]:
+        return tuple(key for key in keys if key.place[1:] == (group, epoch))
+
+    rows = tuple((group, tuple(cell(group, epoch) for epoch in epochs)) for group in groups)
+    return Grid(model, epochs, rows)
+
+
+def _spread(spread: Fields, best: str) -> SpreadView:
+    alone = spread.inner("concentration") if spread.has("concentration") else None
+    sums = [
+        _sum("All keys together", spread.inner("pooled")),
+        _sum(f"All keys but {best}", spread.inner("others")),
+    ]
+    if alone is None:
+        return SpreadView(tuple(sums), None)
+    part = SumView(
+        f"More of it is {best}’s than a leak would give",
+        read_log10_p(alone, "log10_p_adjusted"),
+        alone.number("z"),
+    )
+    return SpreadView((*sums, part), _leak(alone))
+
+
+def _sum(what: str, test: Fields) -> SumView:
+    return SumView(what, read_log10_p(test, "log10_p_adjusted"), test.number("z"))
+
+
+def _leak(alone: Fields) -> LeakView:
+    chances = tuple(
+        (case.count("documents"), read_log10_p(case, "log10_p"))
+        for case in alone.objects("by_documents")
+    )
+    return LeakView(
+        alone.number("share_at_least"),
+        alone.number("share_allowed"),
+        alone.number("traffic_share"),
+        alone.raw("by_traffic") is True,
+        alone.maybe_count("documents_needed"),
+        chances,
+    )

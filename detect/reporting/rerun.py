@@ -1,0 +1,104 @@
+"""The command that runs a test again: as recorded, else with the settings that the result holds."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from detect.reporting.fields import Fields
+from detect.reporting.shown import Words, literal, say
+from detect.scoring.scorers import SCORES
+
+__all__ = ["Command", "command_of"]
+
+# What a reader must fill in stands in capitals. --config: the fingerprint below says whether it is
+# the right one.
+_DEPLOYMENT: Final = " --key KEY.key.json --config CONFIG.json --tokenizer TOKENIZER"
+_FAMILY: Final = " --keys FOLDER --config CONFIG.json --tokenizer TOKENIZER"
+_COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "text": "heirmark detect TEXT" + _DEPLOYMENT,
+        "profiles": "heirmark detect TEXT --profiles FOLDER",
+        "corpus": "heirmark scan CORPUS" + _DEPLOYMENT,
+        "probe": "heirmark probe SUSPECT --control CONTROL" + _DEPLOYMENT,
+        "segments": "heirmark locate TEXT" + _DEPLOYMENT,
+        "fraction": "heirmark fraction CORPUS --reference MARKED" + _DEPLOYMENT,
+        "watch": "heirmark watch ANSWERS.jsonl" + _DEPLOYMENT,
+        "counterfactuals": "heirmark counterfactuals test LOGS --suspect SUSPECT",
+        "power": "heirmark power --config CONFIG.json",
+        "calibration": "heirmark calibrate CORPUS" + _DEPLOYMENT,
+        "demo": "heirmark demo",
+        "trace_text": "heirmark trace text CORPUS" + _FAMILY,
+        "trace_model": "heirmark trace model SUSPECT --control CONTROL" + _FAMILY,
+    }
+)
+# Numbers that were settings of the run and stand in its result, by the option's name.
+_SETTINGS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = MappingProxyType(
+    {
+        "power": (
+            ("access", "access"),
+            ("alpha", "alpha"),
+            ("power", "power"),
+            ("share", "share"),
+            ("answer-tokens", "answer_tokens"),
+            ("budget", "budget"),
+        ),
+        "calibration": (("keys", "n_keys"), ("seed", "seed")),
+        "probe": (("access", "access"), ("alpha", "alpha"), ("score", "score")),
+        "trace_model": (("access", "access"), ("alpha", "alpha")),
+        "fraction": (("level", "fraction.level"), ("alpha", "alpha"), ("score", "score")),
+        "counterfactuals": (("alpha", "alpha"),),
+        "demo": (),
+    }
+)
+_COMMON: Final = (("alpha", "alpha"), ("score", "score"))
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command line, and whether it is the recorded one or a pattern to be filled in."""
+
+    text: Words
+    is_recorded: bool
+
+
+def command_of(fields: Fields) -> Command:
+    """Read or make up the command that gives a result.
+
+    Args:
+        fields: the result; its field "command", if it has one, is a line or a list of words.
+
+    Returns:
+        The command.
+
+    Raises:
+        ResultError: a field is malformed.
+    """
+    if isinstance(fields.raw("command"), (list, tuple)):
+        return Command(shlex.join(fields.sentences("command")), is_recorded=True)
+    if fields.has("command"):
+        return Command(fields.text("command"), is_recorded=True)
+    kind = fields.text("kind")
+    words: list[Words] = [_COMMANDS[kind]]
+    for option, name in _SETTINGS.get(kind, _COMMON):
+        words += _option(option, fields, name)
+    decoys = fields.inner("decoys")
+    words += _option("decoys", decoys, "n_decoys") + _option("seed", decoys, "seed")
+    return Command(say("{}" * len(words), *words), is_recorded=False)
+
+
+def _option(option: str, fields: Fields, path: str) -> list[Words]:
+    *outer, name = path.split(".")
+    for part in outer:
+        fields = fields.inner(part)
+    value = fields.raw(name)
+    # A score that a reference or the scheme brings along is no choice of the command line.
+    if value is None or (option == "score" and value not in SCORES):
+        return []
+    if isinstance(value, str):
+        return [f" --{option} ", shlex.quote(fields.text(name))]
+    number = fields.count(name) if isinstance(value, int) else fields.number(name)
+    return [f" --{option} ", literal(number)]

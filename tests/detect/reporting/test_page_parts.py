@@ -1,0 +1,72 @@
+"""Parts of pages that depend on what a result happens to hold: commands, read documents, sizes."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from detect.reporting.page import render_report
+from tests.detect.reporting.numbers import check_numbers
+from tests.detect.reporting.payloads import KINDS, STORY, make_corpus, make_result, make_text
+from tests.detect.reporting.test_page import Page
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_recorded_command_is_shown_as_it_was_given(kind: str) -> None:
+    command = ["heirmark", "scan", "a file.jsonl", "--key", "k.json", "--id-field", "$(id)"]
+    shown = Page(render_report(make_result(kind) | {"command": command})).words
+    assert "heirmark scan 'a file.jsonl' --key k.json --id-field '$(id)'" in shown
+    assert "does not hold its command line" not in shown
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_without_a_recorded_command_its_pattern_stands_there(kind: str) -> None:
+    result = make_result(kind)
+    result.pop("command", None)
+    shown = Page(render_report(result)).words
+    assert "does not hold its command line" in shown
+    assert "heirmark " in shown[shown.index("does not hold its command line") :]
+
+
+def test_the_pattern_has_the_settings_that_the_result_holds() -> None:
+    result = make_text()
+    del result["command"]
+    shown = Page(render_report(result)).words
+    assert "heirmark detect TEXT --key KEY.key.json" in shown
+    assert "--alpha 1e-06 --decoys 999 --seed 7" in shown
+
+
+def test_documents_of_a_corpus_that_list_their_tokens_can_be_read() -> None:
+    result = make_corpus(40)
+    strongest = min(result["documents"], key=lambda document: document["log10_p"])
+    strongest["tokens"] = make_text()["tokens"]
+    page = render_report(result)
+    assert f"Document <bdi>{strongest['id']}</bdi>, token by token" in page
+    assert Page(page).document == STORY
+    check_numbers(page, result)
+
+
+def test_a_large_corpus_makes_a_page_of_two_hundred_documents() -> None:
+    result = make_corpus(1000)
+    result["documents"] *= 20
+    result["n_documents"] = 20_000
+    began = time.monotonic()
+    page = render_report(result)
+    assert time.monotonic() - began < 60
+    assert len(page) < 600_000
+    shown = Page(page).words
+    assert "19,800 with weaker evidence are left out here and are in the JSON result." in shown
+
+
+def test_a_corpus_whose_other_documents_are_not_in_the_result_does_not_say_so() -> None:
+    shown = Page(render_report(make_corpus(20) | {"n_documents": 5000})).words
+    assert "4,980 with weaker evidence are left out here." in shown
+
+
+def test_scores_that_cannot_be_exponential_are_not_compared_with_it() -> None:
+    result = make_text()
+    result["tokens"][5]["score"] = -1.2
+    page = render_report(result)
+    assert "By chance" not in page
+    assert "Colours rank the tokens" in page

@@ -1,0 +1,130 @@
+"""The pages of a search for the writer, of a model's trace, and of a test on logs."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from detect.reporting.page import render_report
+from tests.detect.reporting.payloads import make_result
+from tests.detect.reporting.test_page import Page, spoil
+from watermark.errors import ResultError
+
+
+def words(result: dict[str, Any]) -> str:
+    return Page(render_report(result)).words
+
+
+def test_one_account_is_named_in_the_headline_several_are_counted() -> None:
+    result = make_result("trace_text")
+    assert "The evidence points to 2 accounts." in words(result)
+    result["ranking"][1]["named"] = False
+    result["named"] = result["named"][:1]
+    assert "The evidence points to m/2026-11/a00000." in words(result)
+
+
+def test_a_naming_that_is_held_back_names_nobody() -> None:
+    result = make_result("trace_text") | {"verdict": "inconclusive", "warnings": ["Held back."]}
+    shown = words(result)
+    assert "No account is named, and none is cleared." in shown
+    assert shown.count("at the level, but held back") == 2
+    assert "The evidence points to" not in shown
+
+
+def test_shares_stand_on_one_axis_with_the_rest_last() -> None:
+    page = render_report(make_result("trace_text"))
+    drawing = page[page.index('aria-labelledby="shares-t') :]
+    drawing = drawing[: drawing.index("</svg>")]
+    centres = [float(x) for x in re.findall(r'<circle class="dot" cx="([\d.]+)%"', drawing)]
+    assert centres == pytest.approx([41.0, 2.7, 56.3])
+    assert "everything else: 56.3%, 52.2% to 60.6%." in words(make_result("trace_text"))
+
+
+def test_a_search_that_scored_nothing_has_a_page() -> None:
+    result = make_result("trace_text") | {
+        **{"ranking": [], "named": [], "documents": [], "shares": None, "decoys": None},
+        **{"log10_p": None, "p_value": None, "log10_p_ceiling": None, "method": "none"},
+        **{"n_scored": 0, "n_documents_named": 0, "key_id": None, "verdict": "inconclusive"},
+    }
+    assert "no account fits better than another" in words(result)
+
+
+def test_cells_of_the_map_stand_by_cohort_and_epoch() -> None:
+    page = render_report(make_result("trace_model"))
+    table = page[page.index('<table class="map">') : page.index('<p class="legend">')]
+    assert re.findall(r'<th scope="col">(?:<bdi>)?([^<]+)', table) == [
+        "Cohort",
+        "2026-10",
+        "2026-11",
+    ]
+    rows = table.split("<tr>")[2:]
+    assert [re.findall(r'<td class="(m\d)"', row) for row in rows] == [
+        ["m1", "m1"], ["m1", "m1"], ["m1", "m5"], ["m1", "m1"],
+    ]  # fmt: skip
+    # Not by colour alone.
+    assert [row.count("signal</b>") for row in rows] == [0, 0, 1, 0]
+
+
+def test_keys_without_labels_have_a_row_each() -> None:
+    result = make_result("trace_model")
+    for key in result["cohorts"]:
+        key["labels"] = None
+    page = render_report(result)
+    table = page[page.index('<table class="map">') : page.index('<p class="legend">')]
+    assert table.count('<th scope="row">') == len(result["cohorts"])
+    assert "any epoch" in table
+
+
+@pytest.mark.parametrize(
+    ("conclusion", "verdict", "sentence"),
+    [
+        ("one_key", "signal", "The suspect’s signal is that of m/2026-11/c2."),
+        ("several_keys", "signal", "spread over several keys"),
+        ("several_keys", "inconclusive", "spread over several keys"),
+        ("undecided", "signal", "whether on it alone is not decided"),
+        ("undecided", "inconclusive", "cannot be judged from this trace"),
+        ("no_signal", "no_signal", "No mark was found under any of the keys."),
+    ],
+)
+def test_the_headline_is_the_conclusion(conclusion: str, verdict: str, sentence: str) -> None:
+    result = make_result("trace_model") | {"conclusion": conclusion, "verdict": verdict}
+    shown = words(result)
+    assert sentence in shown[: shown.index("What was tested")]
+    assert result["conclusion_in_words"] in shown
+
+
+def test_accounts_of_logs_are_listed_with_their_correction() -> None:
+    shown = words(make_result("counterfactuals"))
+    assert "The suspect knows answers that were logged." in shown
+    assert "Answers scored" in shown
+    assert "hm1-3f0c9a41d2b7, hm1-77aa9a41d2b7" in shown
+    assert shown.index("acme") < shown.index("blue")
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "value", "named"),
+    [
+        ("trace_text", "named", [], "named"),
+        ("trace_text", "ranking.0.log10_p_adjusted", "NaN", r"ranking\[0\]\.log10_p_adjusted"),
+        ("trace_text", "documents.0.verdict", "guilty", r"documents\[0\]\.verdict"),
+        ("trace_text", "shares.rest.low", 0.9, r"shares\.rest\.estimate"),
+        ("trace_text", "n_keys", ..., "n_keys"),
+        ("trace_model", "cohorts", [], "cohorts"),
+        ("trace_model", "cohorts.0.log10_p_adjusted", -9.0, r"cohorts\[0\]\.log10_p_adjusted"),
+        ("trace_model", "cohorts.0.labels.epoch", 3, r"cohorts\[0\]\.labels\.epoch"),
+        ("trace_model", "conclusion", "guilty", "conclusion"),
+        ("trace_model", "verdict", "inconclusive", "conclusion"),
+        ("trace_model", "conclusion", "no_signal", "conclusion"),
+        ("trace_model", "controls.0.log10_p", -5.0, "control shows signal"),
+        ("trace_model", "cohorts.3.controls.0.log10_p", -5.0, "disagree|control shows signal"),
+        ("trace_model", "spread.pooled.z", ..., r"spread\.pooled\.z"),
+        ("counterfactuals", "controls.0.log10_p", -5.0, "control shows signal"),
+        ("counterfactuals", "accounts.1.verdict", None, r"accounts\[1\]\.verdict"),
+        ("counterfactuals", "key_id", 5, "key_id"),
+    ],
+)
+def test_a_field_that_contradicts_is_refused(kind: str, path: str, value: Any, named: str) -> None:
+    with pytest.raises(ResultError, match=named):
+        render_report(spoil(make_result(kind), path, value))
