@@ -126,6 +126,7 @@ def _sums(
     contexts, tokens = selection.contexts, selection.tokens
     if is_fused(scorer, source):
         units = key_units(scorer, keys, whole(Pairs(contexts, tokens)), source)[0]
-        return units.astype(np.float64) * score_step(scorer)
+        sums: NDArray[np.float64] = units.astype(np.float64) * score_step(scorer)
+        return sums
     centred = decoy_statistics(scorer, keys, contexts, tokens, source=source)
     return centred + len(tokens) * scorer.law.mean
