@@ -149,7 +149,9 @@ def _summary(payload: dict[str, Any]) -> str:
     if left_out["n_documents"]:
         reasons = ", ".join(f"{n:,} {reason}" for reason, n in left_out["reasons"].items())
         lines.append(f"left out  {left_out['n_documents']:,} documents: {reasons}")
-    lines += [f"damaged   {left_out['examples'][0]}"] * bool(left_out["n_damaged_files"])
+    if left_out["n_damaged_files"]:
+        # The first of the examples is one.
+        lines.append(f"damaged   {left_out['examples'][0]}")
     lines += [f"warning   {warning}" for warning in payload["warnings"]]
     return "\n".join(lines)
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from detect.documents import DATASETS, JSONL, Columns
 from detect.scanning.encoding import encode_texts
-from detect.scanning.parts import MAX_EXAMPLES
+from detect.scanning.parts import DAMAGED, MAX_EXAMPLES
 from detect.scanning.pieces import Corpus, Piece, check_unchanged, cut_corpus
 from detect.scanning.reading import Failure, Record, read_piece, where
 from detect.scanning.results import LeftOut
@@ -185,8 +185,12 @@ class CorpusReader:
                 reason=failure.error.reason,
             )
         self._counts[failure.error.reason] += failure.n
-        if len(self._examples) < MAX_EXAMPLES:
+        if failure.error.reason == DAMAGED:
+            # Hides any number of documents: named before all else.
+            self._examples.insert(0, message)
+        else:
             self._examples.append(message)
+        del self._examples[MAX_EXAMPLES:]
 
 
 def _named(record: Record, piece: Piece, before: int) -> _Read:

@@ -23,6 +23,7 @@ from detect.scoring.score_tables import Scorer
 from detect.scoring.scorers import choose_scorer
 from detect.scoring.scores import Selection
 from detect.text import DIRECT_EFFECT
+from detect.tracing.families import Account
 from detect.tracing.plans import TracePlan
 from detect.tracing.results import AccountShare, Shares
 from watermark.errors import ConfigError
@@ -30,7 +31,7 @@ from watermark.keys import Key
 from watermark.tokens import TextTokenizer
 from watermark.word_sources import Pairs
 
-__all__ = ["LEVEL", "CorpusPairs", "Reference", "measure_reference", "share_out"]
+__all__ = ["LEVEL", "CorpusPairs", "Reference", "measure_reference", "share_out", "shares_of"]
 
 LEVEL: Final = 0.95
 
@@ -121,19 +122,39 @@ def share_out(
         Pairs(np.ascontiguousarray(rows[kept, :-2]), rows[kept, -2]),
         np.unique(rows[kept, -1], return_inverse=True)[1],
     )
-    total, shares = np.zeros(len(kept)), []
-    for number in named:
-        scores = _centred(plan, reference.scorer, chosen.pairs, number)
-        total += scores
-        interval = _estimate(chosen, scores, reference, 1)
-        shares.append(AccountShare(plan.family.accounts[number], interval))
-    together = _estimate(chosen, total, reference, len(named))
+    accounts = [plan.family.accounts[number] for number in named]
+    scores = (_centred(plan, reference.scorer, chosen.pairs, number) for number in named)
+    return shares_of(accounts, scores, chosen.document, reference)
+
+
+def shares_of(
+    accounts: Sequence[Account],
+    scores: Iterable[NDArray[np.float64]],
+    document: NDArray[np.int64],
+    reference: Reference,
+) -> Shares:
+    """Estimate shares from scores.
+
+    Args:
+        accounts: the named ones, at least one.
+        scores: of each account float64, shape (n,), score - null mean of every pair under its key.
+        document: int64, shape (n,), the document of each pair, numbered without gaps.
+        reference: what marked text scores.
+
+    Returns:
+        The shares.
+    """
+    total, shares = np.zeros(len(document)), []
+    for account, centred in zip(accounts, scores, strict=True):
+        total += centred
+        shares.append(AccountShare(account, _estimate(document, centred, reference, 1)))
+    together = _estimate(document, total, reference, len(accounts))
     shares.sort(key=lambda share: -share.interval.estimate)
-    n_documents = int(chosen.document.max(initial=-1)) + 1
     rest = FractionInterval(
         1 - together.estimate, 1 - together.high, 1 - together.low, together.level
     )
-    return Shares(tuple(shares), rest, reference.strength, len(kept), n_documents)
+    n_documents = int(document.max(initial=-1)) + 1
+    return Shares(tuple(shares), rest, reference.strength, len(document), n_documents)
 
 
 class _Chosen(NamedTuple):
@@ -153,13 +174,13 @@ def _centred(plan: TracePlan, scorer: Scorer, pairs: Pairs, number: int) -> NDAr
 
 
 def _estimate(
-    chosen: _Chosen, centred: NDArray[np.float64], reference: Reference, n_keys: int
+    document: NDArray[np.int64], centred: NDArray[np.float64], reference: Reference, n_keys: int
 ) -> FractionInterval:
     """Estimate the share of tokens marked under any of `n_keys` keys, from their summed scores."""
-    counts = np.bincount(chosen.document)
+    counts = np.bincount(document)
     sums, squares = np.zeros((2, len(counts)))
-    np.add.at(sums, chosen.document, centred)
-    np.add.at(squares, chosen.document, centred**2)
+    np.add.at(sums, document, centred)
+    np.add.at(squares, document, centred**2)
     units = Units(counts, sums, squares)
     null, strength = reference.scorer.law.variance, reference.strength
     # A token marked under one key is unmarked under the others, whose scores vary as before.
