@@ -24,6 +24,10 @@ __all__ = ["group_pairs", "is_fused", "key_units", "whole"]
 _COMPILE_FROM: Final = 500_000
 # Words of one chunk of keys: keeps memory near 110 MB (one key's words at the least).
 _CHUNK_WORDS: Final = 1 << 22
+# Words of one call of the kernel, a second or two: no Ctrl-C is heard meanwhile. Enough keys for
+# many cores.
+_CALL_WORDS: Final = 1 << 29
+_CALL_KEYS: Final = 1 << 11
 _MAX_SUM: Final = (1 << 31) - 1
 _MAX_ID: Final = (1 << 32) - 1
 
@@ -96,8 +100,12 @@ def key_units(
     lookup = lookup_of(scorer)
     assert lookup is not None
     total = np.zeros((pairs.n_sums, len(keys)), np.int64)
+    each = max(len(pairs.tokens) * scorer.n_streams, 1)
+    size = max(_CALL_WORDS // each // _CALL_KEYS, 1) * _CALL_KEYS
     for part in _cut(pairs, _MAX_SUM // lookup.largest):
-        total += numba_keys.key_sums(keys, part, lookup)
+        for first in range(0, len(keys), size):
+            some = slice(first, first + size)
+            total[:, some] += numba_keys.key_sums(keys[some], part, lookup)
     return total
 
 

@@ -27,6 +27,7 @@ _LIMITS: Final = (
     "text that carries its mark.",
     "Only keys of the family can be named. Text of an account that is not among them, or marked "
     "under another model, epoch or config, names nobody.",
+    "The p-values hold for texts that were not chosen by what they score under one of these keys.",
     "A document counts as a whole: what others wrote in it, or edited, dilutes each account's "
     "part. Cut long documents before the search, or find the passages afterwards: heirmark locate.",
 )

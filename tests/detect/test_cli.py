@@ -26,6 +26,7 @@ from watermark.tokens import TextTokenizer
 COMMANDS = [
     "keys", "generate", "detect", "scan", "probe", "report", "demo",
     "locate", "fraction", "watch", "power", "calibrate", "counterfactuals", "config", "profile",
+    "trace",
 ]  # fmt: skip
 
 
