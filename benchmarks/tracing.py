@@ -76,8 +76,8 @@ def _rate(run: Callable[[], object], n_words: int) -> float:
 
 
 def _keys(n_keys: int, n_runs: int, seed: int) -> dict[str, Any]:
-    texts = [t.token_ids for t in marked_texts("gumbel", seed=0, **ELSEWHERE)]
-    keys, few = decoy_keys(n_keys, seed), decoy_keys(n_keys, seed)[:2000]
+    texts = [t.token_ids for t in marked_texts("default", n_texts=N_TEXTS, n_tokens=N_TOKENS)]
+    keys = decoy_keys(n_keys, seed)
     found: dict[str, Any] = {}
     for name, n_texts in (
         ("default", 1), ("tracer", 1), ("gumbel", 1), ("unigram", 1), ("tournament", 1),
@@ -87,23 +87,24 @@ def _keys(n_keys: int, n_runs: int, seed: int) -> dict[str, Any]:
         scorer = choose_scorer(None, config.scheme, "direct")
         pairs = _pairs([t[:300] for t in texts[:n_texts]], config.context_width)
         grouped = whole(pairs)
-        own = keys if n_texts == 1 else keys[:2560]
         # A word that several texts need is made once, and counted once.
-        n_words = len(own) * len(grouped.tokens) * scorer.n_streams
+        n_words = n_keys * len(grouped.tokens) * scorer.n_streams
         old = Pairs(pairs.contexts[:300], pairs.tokens[:300])
+        # Enough words for its compiled path too.
+        few = keys[: 2_000_000 // (len(old.tokens) * scorer.n_streams)]
         n_old = len(few) * len(old.tokens) * scorer.n_streams
 
-        def fused(own: Any = own, grouped: Any = grouped, scorer: Any = scorer) -> object:
-            return key_units(scorer, own, grouped)
+        def fused(grouped: Any = grouped, scorer: Any = scorer) -> object:
+            return key_units(scorer, keys, grouped)
 
-        def kept(old: Any = old, scorer: Any = scorer) -> object:
+        def kept(old: Any = old, scorer: Any = scorer, few: Any = few) -> object:
             return decoy_statistics(scorer, few, *old)
 
         fused(), kept()
         rows = np.array([(_rate(fused, n_words), _rate(kept, n_old)) for _ in range(n_runs)])
         case = f"{name}, {n_texts} text{'' if n_texts == 1 else 's'} of 300 tokens"
         found[case] = {
-            "n_keys": len(own),
+            "n_keys": n_keys,
             "n_pairs": len(grouped.tokens),
             "n_contexts": len(grouped.contexts),
             "n_streams": scorer.n_streams,

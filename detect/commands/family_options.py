@@ -27,7 +27,7 @@ class FamilyChoice(NamedTuple):
         master: key file of the master secret.
         accounts: file with labels.
         keys: folder of key files.
-        labels: --model, --epoch and --cohort; of a text's accounts.
+        labels: --model, --epoch and --cohort, of accounts whose line names none.
     """
 
     master: Path | None
@@ -100,9 +100,9 @@ def family_options(command: Command) -> Command:
             help="Who could be named: JSONL of labels (heirmark registry export), or one account "
             "a line.",
         ),
-        click.option("--model", default="", help="The accounts' model, where FILE is plain text."),
-        click.option("--epoch", default="", help="Their epoch."),
-        click.option("--cohort", default="", help="Their cohort."),
+        click.option("--model", default="", help="The accounts' model, where FILE names none."),
+        click.option("--epoch", default="", help="Their epoch, likewise."),
+        click.option("--cohort", default="", help="Their cohort, likewise."),
         click.option("--keys", "keys_folder", type=PATH, help="Or a folder of *.key.json."),
     ]
     decorated: Command = with_family

@@ -150,13 +150,13 @@ def read_labels(path: str | Path, common: KeyLabels) -> list[KeyLabels]:
     Args:
         path: JSONL with the labels of one key a line (`heirmark registry export`), or any other
             text with the name of one account a line; empty lines are skipped.
-        common: the other labels of a text's accounts; none for JSONL, whose labels are complete.
+        common: labels of every line that does not say otherwise.
 
     Returns:
         The labels, in the order of the file.
 
     Raises:
-        ConfigError: a line that holds no labels; names it. Common labels beside JSONL.
+        ConfigError: a line that holds no labels; names it.
         DocumentError: the file cannot be read.
     """
     # Not splitlines(): a name within JSON may hold U+2028 and its like.
@@ -168,12 +168,7 @@ def read_labels(path: str | Path, common: KeyLabels) -> list[KeyLabels]:
     is_json = str(path).lower().endswith(_JSONL) or (lines and lines[0][1].startswith("{"))
     if not is_json:
         return [common._replace(account=account) for _, account in lines]
-    if any(common):
-        raise ConfigError(
-            f"the labels in {path} are complete; --model, --epoch and --cohort go with a text of "
-            "one account a line"
-        )
-    return [_labels_of(line, where) for where, line in lines]
+    return [common._replace(**_labels_of(line, where).to_dict()) for where, line in lines]
 
 
 def _labels_of(line: str, where: str) -> KeyLabels:

@@ -143,7 +143,6 @@ def test_wrong_usage_is_said(folder: Path, tokenizer_folder: Path, tmp_path: Pat
         (corpus, ["--prompt", plain], 2, "goes with a single text"),
         (corpus, ["--reference", corpus], 2, "go together"),
         (corpus, ["--keys", str(tmp_path)], 1, "no *.key.json"),
-        (corpus, ["--epoch", "e"], 1, "are complete"),
         (corpus, ["--accounts", str(tmp_path / "empty.txt")], 1, "at least one"),
         (corpus, ["--accounts", str(tmp_path / "none.txt")], 1, "cannot read"),
         (str(tmp_path / "none.jsonl"), [], 1, "none.jsonl"),
