@@ -16,14 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detect.decoys import decoy_statistics
+from detect.key_sums import is_fused, key_units, whole
 from detect.multiplicity import bonferroni
 from detect.scoring.score_tables import Scorer
 from detect.scoring.scores import Selection, refuse_dependent_words
+from detect.scoring.units import score_step
 from detect.tails.nulls import log_tails
 from watermark.errors import ResultError
 from watermark.keys import Key
 from watermark.prf import NATIVE
-from watermark.word_sources import WordSource
+from watermark.word_sources import Pairs, WordSource
 
 __all__ = ["Attribution", "NamedKey", "attribute", "prf_keys"]
 
@@ -105,8 +107,7 @@ def attribute(
     if not len(keys):
         raise ResultError("no keys to search; give at least one")
     n, law = selection.n_scored, scorer.law
-    centred = decoy_statistics(scorer, keys, selection.contexts, selection.tokens, source=source)
-    sums = centred + n * law.mean
+    sums = _sums(selection, scorer, keys, source)
     log10_p = log_tails(law, sums, np.full(len(keys), n)) / math.log(10)
     order = np.argsort(log10_p, kind="stable")
 
@@ -117,3 +118,15 @@ def attribute(
     threshold = math.log10(alpha) - math.log10(len(keys))
     found = [named(int(i)) for i in order[: int((log10_p <= threshold).sum())]]
     return Attribution(tuple(found), named(int(order[0])), len(keys), n, alpha)
+
+
+def _sums(
+    selection: Selection, scorer: Scorer, keys: NDArray[np.uint64], source: WordSource
+) -> NDArray[np.float64]:
+    contexts, tokens = selection.contexts, selection.tokens
+    if is_fused(scorer, source):
+        units = key_units(scorer, keys, whole(Pairs(contexts, tokens)), source)[0]
+        sums: NDArray[np.float64] = units.astype(np.float64) * score_step(scorer)
+        return sums
+    centred = decoy_statistics(scorer, keys, contexts, tokens, source=source)
+    return centred + len(tokens) * scorer.law.mean

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from detect.documents import Document
 from detect.finding import Finding, Plan, assess_scores
+from detect.fraction_contexts import one_document_each
 from detect.fraction_interval import (
     FractionInterval,
     Strength,
@@ -32,13 +33,11 @@ from detect.scoring.scores import refuse_dependent_words, score_pairs, select_pa
 from detect.tails.nulls import log_tails, tail
 from detect.text import DIRECT_EFFECT, binding_limits
 from watermark.config import WatermarkConfig
-from watermark.contexts import first_occurrences
 from watermark.errors import ConfigError, DocumentError
 from watermark.keys import Key
 from watermark.tokens import TextTokenizer, check_fingerprint
-from watermark.word_sources import Pairs
 
-__all__ = ["FractionResult", "assess_fraction"]
+__all__ = ["FractionResult", "assess_fraction", "strength_of"]
 
 # Documents tokenised together.
 _BATCH: Final = 256
@@ -159,7 +158,7 @@ def assess_fraction(
     # Made for tokens of which few are marked: narrower intervals below a share of about 10 %.
     scorer = choose_scorer(score, config.scheme, "inherited")
     plan, law = Plan(config, key, alpha, DIRECT_EFFECT, n_decoys, seed, scorer), scorer.law
-    strength = _strength(_gather(reference, tokenizer, plan, on_document))
+    strength = strength_of(reference, tokenizer, plan, on_document)
     scored = _gather(corpus, tokenizer, plan, on_document)
     units = scored.units()
     interval = sparse = None
@@ -254,12 +253,7 @@ def _gather(
         on_document(selection.n_tokens)
     document = np.repeat(np.arange(len(pairs) - 1), [len(p) for p in pairs[1:]])
     rows = np.concatenate(pairs)
-    # The order depends on a coin only, the choice on contexts only: neither on words nor tokens.
-    order = np.random.default_rng(plan.seed).permutation(len(pairs) - 1)
-    shuffled = np.argsort(order[document], kind="stable")
-    taken = shuffled[first_occurrences(rows[shuffled, :h])]
-    evidence = plan.config.source.evidence(Pairs(rows[taken, :h], rows[taken, h]))
-    kept = np.sort(taken[first_occurrences(evidence)])
+    kept = one_document_each(rows, document, len(pairs) - 1, plan.config.source, plan.seed)
     if len(kept) < len(rows):
         reasons[_ELSEWHERE] = len(rows) - len(kept)
     return _Scored(
@@ -274,8 +268,27 @@ def _gather(
     )
 
 
-def _strength(reference: _Scored) -> Strength:
-    """Measure the reference's strength; refuse one that is not marked under the key at all."""
+def strength_of(
+    documents: Iterable[Document],
+    tokenizer: TextTokenizer,
+    plan: Plan,
+    on_document: Callable[[int], object] = lambda n_tokens: None,
+) -> Strength:
+    """Measure a reference's strength; refuse one that is not marked under the key at all.
+
+    Args:
+        documents: the provider's own marked answers.
+        tokenizer: the provider's.
+        plan: deployment, key and score.
+        on_document: called after each document with its number of tokens.
+
+    Returns:
+        The strength.
+
+    Raises:
+        DocumentError: a document that cannot be read, or a reference without a clear mark.
+    """
+    reference = _gather(documents, tokenizer, plan, on_document)
     law, n = reference.plan.scoring.law, len(reference.scores)
     log10_p = tail(law, float(reference.scores.sum()), n).log10_p
     if log10_p > math.log10(CONTROL_FIRES_AT):

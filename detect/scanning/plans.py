@@ -9,21 +9,18 @@ from typing import Final, final
 import numpy as np
 from numpy.typing import NDArray
 
-from detect.scoring.score_tables import Scorer, ScoreTable
+from detect.scoring.score_tables import Scorer
 from detect.scoring.scorers import choose_scorer
+from detect.scoring.units import FINE_STEP, score_step, score_units
 from watermark.config import WatermarkConfig
 from watermark.prf import NativePrf
-from watermark.schemes.laws import Exponential, Tabulated
 
-__all__ = ["ScanPlan", "sample_size", "score_step"]
+__all__ = ["ScanPlan", "sample_size"]
 
 # Pairs that decoy keys are tried on: 999 keys take seconds. Where words depend on each other the
 # test rests on them, so that there are more.
 _SAMPLED: Final = 1 << 16
 _SAMPLED_OF_DEPENDENT: Final = 1 << 20
-
-# Scores off a lattice are rounded down to one: a sum of integers is the same in any order.
-_FINE_STEP: Final = 2.0**-32
 
 
 @final
@@ -83,30 +80,12 @@ class ScanPlan:
         Returns:
             int32 where the score is on a lattice, else int64; shape (n,).
         """
-        if isinstance(self.scorer, ScoreTable):
-            return self.scorer.units_of(words).astype(np.int32)
-        units = np.floor(self.scorer.score(words) / self.step)
-        return units.astype(np.int64 if self.step == _FINE_STEP else np.int32)
+        return score_units(self.scorer, words)
 
     @property
     def units_dtype(self) -> np.dtype[np.signedinteger]:
         """Of `units`."""
-        return np.dtype(np.int64 if self.step == _FINE_STEP else np.int32)
-
-
-def score_step(scorer: Scorer) -> float:
-    """Tell of what the scores are multiples.
-
-    Args:
-        scorer: the score.
-
-    Returns:
-        The lattice's step; for scores of a continuous law 2^-32, to which they are rounded down: a
-        p-value can only grow by that.
-    """
-    if isinstance(scorer.law, Tabulated):
-        return scorer.law.step
-    return _FINE_STEP if isinstance(scorer.law, Exponential) else 1.0
+        return np.dtype(np.int64 if self.step == FINE_STEP else np.int32)
 
 
 def sample_size(config: WatermarkConfig, n_decoys: int) -> int:

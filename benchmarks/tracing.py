@@ -1,0 +1,389 @@
+"""Who of 25,000 accounts wrote it: how fast, how surely, and never an innocent one?
+
+- keys: words a second of one core over 25,000 keys, beside the path that keeps the words.
+- right: leaked documents of the real model, each searched among 25,000 accounts.
+- null: texts that depend on none of 25,000 fresh keys, as many searches as the time allows.
+- shares: corpora of 50 accounts and unmarked text; are true shares inside their intervals?
+- collusion: documents of 2 to 5 accounts, pieces in turn, a fifth of the tokens replaced.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+
+from benchmarks.marked_texts import MarkedText, marked_texts
+from benchmarks.record import write_result
+from detect.decoys import decoy_keys, decoy_statistics
+from detect.fraction_interval import Units, measure_strength
+from detect.key_sums import key_units, whole
+from detect.results import Verdict
+from detect.scanning.results import LeftOut
+from detect.scoring.scorers import choose_scorer
+from detect.scoring.scores import score_pairs, select_pairs
+from detect.scoring.units import score_step
+from detect.tails.nulls import tail
+from detect.tracing.families import Account, KeyFamily
+from detect.tracing.plans import TracePlan
+from detect.tracing.reading import TokenizedDocument
+from detect.tracing.results import TraceResult
+from detect.tracing.search import best_tails
+from detect.tracing.shares import Reference, shares_of
+from detect.tracing.tracing import trace_text
+from watermark.config import preset
+from watermark.keys import SecretKey
+from watermark.prf import NATIVE, Prf
+from watermark.tokens import load_tokenizer
+from watermark.word_sources import Pairs
+
+ALPHA = 1e-6
+# Texts for innocent accounts and for speeds: drawn for another benchmark as well.
+ELSEWHERE: dict[str, Any] = {"temperature": 0.7, "n_texts": 100, "n_tokens": 400}
+N_TEXTS, N_TOKENS = 100, 300
+Ids = NDArray[np.int64]
+
+
+class Held:
+    """Documents that are in memory."""
+
+    def __init__(self, documents: Sequence[Ids]) -> None:
+        """Hold documents."""
+        self.left_out, self.files_not_read, self.size = LeftOut({}, ()), (), 0
+        self._documents = documents
+
+    def batches(self, tokenizer: Any) -> Iterator[tuple[list[TokenizedDocument], int]]:
+        """Give them."""
+        yield [TokenizedDocument(str(i), str(i), ids) for i, ids in enumerate(self._documents)], 0
+
+
+def _pairs(texts: Sequence[Ids], width: int) -> Pairs:
+    chosen = [select_pairs(ids, width, drop_repeated_contexts=True) for ids in texts]
+    return Pairs(
+        np.concatenate([s.contexts for s in chosen]), np.concatenate([s.tokens for s in chosen])
+    )
+
+
+def _rate(run: Callable[[], object], n_words: int) -> float:
+    started = time.process_time()
+    run()
+    return n_words / (time.process_time() - started)
+
+
+def _keys(n_keys: int, n_runs: int, seed: int) -> dict[str, Any]:
+    texts = [t.token_ids for t in marked_texts("default", n_texts=N_TEXTS, n_tokens=N_TOKENS)]
+    keys = decoy_keys(n_keys, seed)
+    found: dict[str, Any] = {}
+    for name, n_texts in (
+        ("default", 1), ("tracer", 1), ("gumbel", 1), ("unigram", 1), ("tournament", 1),
+        ("default", 60), ("tracer", 60),
+    ):  # fmt: skip
+        config = preset(name)
+        scorer = choose_scorer(None, config.scheme, "direct")
+        pairs = _pairs([t[:300] for t in texts[:n_texts]], config.context_width)
+        grouped = whole(pairs)
+        # A word that several texts need is made once, and counted once.
+        n_words = n_keys * len(grouped.tokens) * scorer.n_streams
+        old = Pairs(pairs.contexts[:300], pairs.tokens[:300])
+        # Enough words for its compiled path too.
+        few = keys[: 2_000_000 // (len(old.tokens) * scorer.n_streams)]
+        n_old = len(few) * len(old.tokens) * scorer.n_streams
+
+        def fused(grouped: Any = grouped, scorer: Any = scorer) -> object:
+            return key_units(scorer, keys, grouped)
+
+        def kept(old: Any = old, scorer: Any = scorer, few: Any = few) -> object:
+            return decoy_statistics(scorer, few, *old)
+
+        fused(), kept()
+        rows = np.array([(_rate(fused, n_words), _rate(kept, n_old)) for _ in range(n_runs)])
+        case = f"{name}, {n_texts} text{'' if n_texts == 1 else 's'} of 300 tokens"
+        found[case] = {
+            "n_keys": n_keys,
+            "n_pairs": len(grouped.tokens),
+            "n_contexts": len(grouped.contexts),
+            "n_streams": scorer.n_streams,
+            "words_per_second": float(np.median(rows[:, 0])),
+            "words_per_second_best": float(rows[:, 0].max()),
+            "words_per_second_before": float(np.median(rows[:, 1])),
+            "ratio": float(np.median(rows[:, 0] / rows[:, 1])),
+        }
+        click.echo(f"{case}: {found[case]}")
+    return {"n_runs": n_runs, "cases": found}
+
+
+def _accounts(n: int, seed: int) -> NDArray[np.uint64]:
+    master = SecretKey(np.random.default_rng([seed, 7]).bytes(32))
+    return np.stack([NATIVE.key_of(master.derive(account=f"account {i}")) for i in range(n)])
+
+
+def _served(integers: NDArray[np.uint64], texts: dict[int, MarkedText]) -> KeyFamily:
+    """Let some accounts have the keys of some texts."""
+    own = integers.copy()
+    for number, text in texts.items():
+        own[number] = NATIVE.key_of(text.key)
+    return KeyFamily([Account(str(i), str(i)) for i in range(len(own))], own)
+
+
+def _traced(family: KeyFamily, documents: Sequence[Ids], name: str = "default") -> TraceResult:
+    plan = TracePlan(preset(name), family, ALPHA)
+    return trace_text(Held(documents), plan=plan, tokenizer=load_tokenizer("smollm2"))
+
+
+def _right(n_keys: int, n_texts: int, seed: int) -> dict[str, Any]:
+    texts = marked_texts("default", n_texts=N_TEXTS, n_tokens=N_TOKENS, seed=seed)[:n_texts]
+    integers, found = _accounts(n_keys, seed), {}
+    for length in (50, 100, 200, 300):
+        right, wrong, worst, started = 0, 0, -np.inf, time.perf_counter()
+        for i, text in enumerate(texts):
+            result = _traced(_served(integers, {i: text}), [text.token_ids[:length]])
+            names = [row.account.name for row in result.named]
+            right += str(i) in names
+            wrong += sum(name != str(i) for name in names)
+            worst = max(worst, result.tail.log10_p)
+        band = binomtest(right, len(texts)).proportion_ci(0.95, "exact")
+        found[f"{length} tokens"] = {
+            "texts": len(texts),
+            "right_account_named": right / len(texts),
+            "interval_95": [band.low, band.high],
+            "wrong_accounts_named": wrong,
+            "weakest_log10_p_adjusted": worst,
+            "seconds_a_text": (time.perf_counter() - started) / len(texts),
+        }
+        click.echo(f"{length} tokens: {found[f'{length} tokens']}")
+    return {"n_keys": n_keys, "alpha": ALPHA, "preset": "default", "lengths": found}
+
+
+def _null(n_keys: int, n_searches: int, minutes: float, length: int, seed: int) -> dict[str, Any]:
+    config = preset("gumbel")
+    scorer = choose_scorer(None, config.scheme, "direct")
+    texts = [t.token_ids for t in marked_texts("gumbel", seed=0, **ELSEWHERE)]
+    pieces = [
+        whole(_pairs([ids[start : start + length]], config.context_width))
+        for start in range(0, ELSEWHERE["n_tokens"] - length + 1, length)
+        for ids in texts
+    ]
+    step, best, named, end = score_step(scorer), [], 0, time.monotonic() + 60 * minutes
+    level = np.log10(ALPHA) - np.log10(n_keys)
+    for i in range(n_searches):
+        if time.monotonic() > end:
+            break
+        # Fresh keys make the searches independent, although pieces come again.
+        keys = np.random.default_rng([seed, i]).integers(0, 1 << 64, (n_keys, 2), np.uint64)
+        grouped = pieces[i % len(pieces)]
+        statistics = key_units(scorer, keys, grouped)[0] * step
+        _, logs = best_tails(scorer.law, statistics, len(grouped.tokens), level)
+        best.append(min(float(logs[0]) + np.log10(n_keys), 0.0))
+        named += int((logs <= level).sum())
+    adjusted = np.array(best)
+    return {
+        "searches": len(best),
+        "n_keys": n_keys,
+        "preset": "gumbel",
+        "pieces": len(pieces),
+        "tokens": length,
+        "alpha": ALPHA,
+        "accounts_named": named,
+        "searches_that_name_somebody_at_most_95": 1 - 0.05 ** (1 / len(best)),
+        "smallest_log10_p_adjusted": float(adjusted.min()),
+        "levels": [_level(adjusted, alpha, n_keys) for alpha in (0.1, 0.01, 0.001)],
+    }
+
+
+def _level(adjusted: NDArray[np.float64], alpha: float, n_keys: int) -> dict[str, Any]:
+    """Compare the searches with a best adjusted p of at most alpha with what is expected."""
+    hits, n = int((adjusted <= np.log10(alpha)).sum()), len(adjusted)
+    expected = -np.expm1(n_keys * np.log1p(-alpha / n_keys))
+    return {
+        "alpha": alpha,
+        "share": hits / n,
+        "expected": float(expected),
+        "p_more_than_alpha": float(binomtest(hits, n, alpha, alternative="greater").pvalue),
+        "p_other_than_expected": float(binomtest(hits, n, expected).pvalue),
+    }
+
+
+def _shares(n_corpora: int, seed: int) -> dict[str, Any]:
+    """Corpora of documents cut from scored texts; under all other keys they are unmarked.
+
+    Reference and corpora are drawn from the same texts, so that these are the population.
+    """
+    config = preset("default")
+    scorer = choose_scorer(None, config.scheme, "inherited")
+    texts = marked_texts("default", n_texts=N_TEXTS, n_tokens=N_TOKENS)
+    own = [_centred(text, scorer) for text in texts]
+    rng, rows = np.random.default_rng(seed), []
+    for _ in range(n_corpora):
+        rows += _corpus(own, _reference(own, scorer, rng), rng)
+    table = np.array(rows)
+    named, is_rest = table[:, 4] > 0, table[:, 5] > 0
+    return {
+        "corpora": n_corpora,
+        "accounts": 50,
+        "documents": _N_DOCUMENTS,
+        "level": 0.95,
+        "all_accounts": _coverage(table[~is_rest]),
+        "named_accounts": _coverage(table[~is_rest & named]),
+        "rest": _coverage(table[is_rest]),
+        "accounts_named": float(named[~is_rest].mean()),
+    }
+
+
+_N_DOCUMENTS = 1500
+
+
+def _centred(text: MarkedText, scorer: Any) -> NDArray[np.float64]:
+    selection = select_pairs(text.token_ids, 2, drop_repeated_contexts=True)
+    scores = score_pairs(selection, preset("default"), Prf.from_key(text.key), scorer)
+    return scores - scorer.law.mean
+
+
+def _cut(scores: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+    n = min(int(rng.integers(60, 300)), len(scores))
+    start = int(rng.integers(0, len(scores) - n + 1))
+    return scores[start : start + n]
+
+
+def _reference(pool: list[NDArray[np.float64]], scorer: Any, rng: np.random.Generator) -> Reference:
+    cut = [_cut(pool[i], rng) for i in rng.integers(0, len(pool), 200)]
+    sizes = np.array([len(c) for c in cut])
+    units = Units(sizes, np.array([c.sum() for c in cut]), np.array([c @ c for c in cut]))
+    return Reference(measure_strength(units), scorer)
+
+
+def _corpus(
+    pool: list[NDArray[np.float64]], reference: Reference, rng: np.random.Generator
+) -> list[tuple[float, ...]]:
+    """One corpus: a third unmarked, the rest of 50 accounts, some of which wrote far more."""
+    weights = rng.dirichlet(np.ones(50))
+    writers = rng.choice(51, _N_DOCUMENTS, p=np.append(weights * 2 / 3, 1 / 3))
+    cut = [_cut(pool[i], rng) for i in rng.integers(0, len(pool), _N_DOCUMENTS)]
+    document = np.repeat(np.arange(_N_DOCUMENTS), [len(c) for c in cut])
+    marked, writer = np.concatenate(cut), np.repeat(writers, [len(c) for c in cut])
+    law, scorer = reference.scorer.law, reference.scorer
+    present = [a for a in range(50) if (writers == a).any()]
+
+    def scored() -> Iterator[NDArray[np.float64]]:
+        for account in present:
+            words = rng.integers(0, 1 << 32, (scorer.n_streams, len(marked)), np.uint32)
+            yield np.where(writer == account, marked, scorer.score(words) - law.mean)
+
+    held = list(scored())
+    shares = shares_of([Account(str(a), "") for a in present], held, document, reference)
+    limit = np.log10(ALPHA / 25_000)
+    rows = []
+    by_name = {share.account.name: share.interval for share in shares.accounts}
+    for account, scores in zip(present, held, strict=True):
+        statistic = float(scores.sum()) + len(scores) * law.mean
+        named = tail(law, statistic, len(scores)).log10_p <= limit
+        truth, interval = float((writer == account).mean()), by_name[str(account)]
+        rows.append((truth, *interval[:3], float(named), 0.0))
+    rows.append((float((writer == 50).mean()), *shares.rest[:3], 1.0, 1.0))
+    return rows
+
+
+def _coverage(rows: NDArray[np.float64]) -> dict[str, Any]:
+    truth, estimate, low, high = rows.T[:4]
+    covered = int(((low <= truth) & (truth <= high)).sum())
+    band = binomtest(covered, len(rows)).proportion_ci(0.99)
+    return {
+        "n": len(rows),
+        "coverage": covered / len(rows),
+        "coverage_low_99": band.low,
+        "coverage_high_99": band.high,
+        "mean_truth": float(truth.mean()),
+        "mean_error": float((estimate - truth).mean()),
+        "median_width": float(np.median(high - low)),
+    }
+
+
+def _collusion(n_keys: int, n_documents: int, seed: int) -> dict[str, Any]:
+    texts = marked_texts("default", n_texts=N_TEXTS, n_tokens=N_TOKENS, seed=0)
+    integers, rng, found = _accounts(n_keys, seed), np.random.default_rng(seed), {}
+    for n_writers in (2, 3, 4, 5):
+        for edited in (0.0, 0.2):
+            case = [_mixed(texts, n_writers, edited, integers, rng) for _ in range(n_documents)]
+            guilty = sum(row[0] for row in case)
+            name = f"{n_writers} accounts, {edited:.0%} replaced"
+            found[name] = {
+                "documents": n_documents,
+                "tokens": 600,
+                "guilty_named": guilty / (n_writers * n_documents),
+                "all_guilty_named": sum(row[0] == n_writers for row in case) / n_documents,
+                "somebody_named": sum(row[2] for row in case) / n_documents,
+                "innocents_named": sum(row[1] for row in case),
+            }
+            click.echo(
+                f"{n_writers}, {edited}: {found[f'{n_writers} accounts, {edited:.0%} replaced']}"
+            )
+    return {"n_keys": n_keys, "alpha": ALPHA, "piece_tokens": 50, "cases": found}
+
+
+def _mixed(
+    texts: list[MarkedText],
+    n_writers: int,
+    edited: float,
+    integers: NDArray[np.uint64],
+    rng: np.random.Generator,
+) -> tuple[int, int, bool]:
+    """Search one document of 600 tokens; guilty and innocent accounts that it names."""
+    chosen = [texts[i] for i in rng.choice(len(texts), n_writers + 1, replace=False)]
+    own = 600 // n_writers
+    parts = [text.token_ids[: min(own, N_TOKENS)] for text in chosen[:-1]]
+    pieces = [part[i : i + 50] for i in range(0, own, 50) for part in parts]
+    mixed = np.concatenate(pieces)
+    # By tokens of somebody else's text, as likely as real ones.
+    other = rng.permutation(np.resize(chosen[-1].token_ids, len(mixed)))
+    mixed = np.where(rng.random(len(mixed)) < edited, other, mixed)
+    family = _served(integers, dict(enumerate(chosen[:-1])))
+    result = _traced(family, [mixed])
+    numbers = {int(row.account.name) for row in result.named}
+    guilty = len(numbers & set(range(n_writers)))
+    return guilty, len(numbers) - guilty, result.verdict == Verdict.SIGNAL
+
+
+@click.command()
+@click.argument("part", type=click.Choice(["keys", "right", "null", "shares", "collusion"]))
+@click.option("--keys", "n_keys", default=25_000, show_default=True)
+@click.option("--runs", "n_runs", default=9, show_default=True, help="Of keys: alternating runs.")
+@click.option("--texts", "n_texts", default=N_TEXTS, show_default=True, help="Of right.")
+@click.option("--searches", "n_searches", default=100_000, show_default=True, help="Of null.")
+@click.option("--minutes", default=20.0, show_default=True, help="Of null, at most.")
+@click.option("--piece-tokens", default=40, show_default=True, help="Of null.")
+@click.option("--corpora", "n_corpora", default=40, show_default=True, help="Of shares.")
+@click.option("--documents", "n_documents", default=50, show_default=True, help="Of collusion.")
+@click.option("--seed", default=0, show_default=True)
+def main(
+    part: str,
+    n_keys: int,
+    n_runs: int,
+    n_texts: int,
+    n_searches: int,
+    minutes: float,
+    piece_tokens: int,
+    n_corpora: int,
+    n_documents: int,
+    seed: int,
+) -> None:
+    """Measure one part."""
+    started = time.perf_counter()
+    runs: dict[str, Callable[[], dict[str, Any]]] = {
+        "keys": lambda: _keys(n_keys, n_runs, seed),
+        "right": lambda: _right(n_keys, n_texts, seed),
+        "null": lambda: _null(n_keys, n_searches, minutes, piece_tokens, seed),
+        "shares": lambda: _shares(n_corpora, seed),
+        "collusion": lambda: _collusion(n_keys, n_documents, seed),
+    }
+    found = runs[part]()
+    found["seconds"] = round(time.perf_counter() - started, 1)
+    click.echo(f"{part}: {found}")
+    click.echo(f"wrote {write_result('tracing', seed=seed, measured=found, case=part)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,218 @@
+"""What a finished search says: who is named, in which order, and how sure a silence is."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final, NamedTuple, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detect.results import Tail, Verdict, decide, format_p
+from detect.tails.nulls import log_tails, tail
+from detect.tracing.plans import TracePlan
+from detect.tracing.results import DocumentRow, FamilyControl, RankedAccount
+from detect.tracing.search import Listed, Search, best_tails
+
+__all__ = ["Outcome", "conclude_search"]
+
+# Accounts that are listed anyway.
+_BEST: Final = 10
+
+
+@final
+@dataclass(frozen=True)
+class Outcome:
+    """What a search says.
+
+    Attributes:
+        tail: of the best account, with the whole search paid for.
+        ranking: all named accounts, and the best of the others, best first.
+        named: numbers of the named keys, ascending.
+        documents: in order.
+        n_documents_named: documents that name somebody, also those not listed.
+        n_searches: 1 for a document alone, 2 where documents and their pool are both searched.
+        n_powered: scored pairs below which a document that names nobody means nothing.
+        verdict: SIGNAL if anybody is named.
+        warnings: why nobody is, although the p-values say so.
+    """
+
+    tail: Tail
+    ranking: tuple[RankedAccount, ...]
+    named: list[int]
+    documents: tuple[DocumentRow, ...]
+    n_documents_named: int
+    n_searches: int
+    n_powered: int
+    verdict: Verdict
+    warnings: tuple[str, ...]
+
+
+class _Paid(NamedTuple):
+    """Tests that were made, and what they leave of the level.
+
+    Attributes:
+        n_searches: pool and documents.
+        pool: tests of the pool, log10.
+        documents: tests of all documents, log10; those of the pool are paid for as well.
+        alpha: log10 of the family-wise level.
+    """
+
+    n_searches: int
+    pool: float
+    documents: float
+    alpha: float
+
+
+def conclude_search(plan: TracePlan, search: Search, control: FamilyControl | None) -> Outcome:
+    """Name who is significant, unless the control contradicts.
+
+    Args:
+        plan: what was fixed beforehand.
+        search: all of it, flushed.
+        control: the search among fresh keys, if there was one.
+
+    Returns:
+        The outcome.
+    """
+    n_keys, n_documents = len(plan.family), max(search.n_documents, 1)
+    # The pool of one document is that document.
+    n_searches = 1 if n_documents == 1 else 2
+    n_tests = n_searches * n_keys * n_documents
+    paid = _Paid(
+        n_searches, math.log10(n_searches * n_keys), math.log10(n_tests), math.log10(plan.alpha)
+    )
+    warnings = _contradiction(control)
+    by_pool, by_documents = _pool(plan, search, paid), _documents(search, paid)
+    best = np.minimum(by_pool, by_documents)
+    named = (best <= paid.alpha) & (not warnings)
+    ranking = _ranking(plan, search, named, (by_pool, by_documents), paid)
+    n_powered = plan.n_powered(n_tests)
+    overall = _overall(plan, search, ranking)
+    n_naming = int((search.candidate_documents + paid.documents <= paid.alpha).sum())
+    return Outcome(
+        tail=overall,
+        ranking=ranking,
+        named=np.flatnonzero(named).tolist(),
+        documents=tuple(
+            _row(plan, listed, paid, n_powered, is_held_back=bool(warnings))
+            for listed in search.listed
+        ),
+        n_documents_named=0 if warnings else n_naming,
+        n_searches=n_searches,
+        n_powered=n_powered,
+        verdict=_verdict(overall, search, n_powered, plan.alpha, is_held_back=bool(warnings)),
+        warnings=warnings,
+    )
+
+
+def _contradiction(control: FamilyControl | None) -> tuple[str, ...]:
+    if control is None or not control.decoys.contradicts(control.log10_p_adjusted):
+        return ()
+    decoys = control.decoys
+    return (
+        f"In {decoys.n_at_least} of {decoys.n_decoys} families of fresh keys, which nobody was "
+        "served, some key fits as well as the best of this family, which its p-value "
+        f"({format_p(control.log10_p_adjusted)}) rules out: some pairs are not independent. Nobody "
+        "is named.",
+    )
+
+
+def _pool(plan: TracePlan, search: Search, paid: _Paid) -> NDArray[np.float64]:
+    """Adjusted log10 p of the pool under each key; 0 below the best ones."""
+    adjusted = np.zeros(len(plan.family))
+    if search.n_distinct:
+        top, logs = best_tails(
+            plan.scorer.law, search.statistics, search.n_distinct, paid.alpha - paid.pool,
+            _BEST + 1,
+        )  # fmt: skip
+        adjusted[top] = np.minimum(logs + paid.pool, 0.0)
+    return adjusted
+
+
+def _documents(search: Search, paid: _Paid) -> NDArray[np.float64]:
+    """Smallest adjusted log10 p of a document under each key; 0 for one that was never the best."""
+    least = search.best.copy()
+    keys, logs = search.candidates
+    np.minimum.at(least, keys, logs)
+    return np.where(least < 0, np.minimum(least + paid.documents, 0.0), 0.0)
+
+
+def _ranking(
+    plan: TracePlan,
+    search: Search,
+    named: NDArray[np.bool_],
+    adjusted: tuple[NDArray[np.float64], NDArray[np.float64]],
+    paid: _Paid,
+) -> tuple[RankedAccount, ...]:
+    n = search.n_distinct
+    if not n:
+        return ()
+    keys, logs = search.candidates
+    n_naming = np.bincount(keys[logs + paid.documents <= paid.alpha], minlength=len(plan.family))
+    by_pool, by_documents = adjusted
+    statistics = search.statistics
+    order = np.lexsort((-statistics, np.minimum(by_pool, by_documents), ~named))
+    order = order[: max(int(named.sum()), min(_BEST, len(order)))]
+    log10_p = log_tails(plan.scorer.law, statistics[order], np.full(len(order), n)) / math.log(10)
+    return tuple(
+        RankedAccount(
+            plan.family.accounts[key],
+            float(statistics[key]),
+            p,
+            min(p + paid.pool, 0.0),
+            int(n_naming[key]),
+            float(by_documents[key]),
+            bool(named[key]),
+        )
+        for key, p in zip(order.tolist(), log10_p.tolist(), strict=True)
+    )
+
+
+def _overall(plan: TracePlan, search: Search, ranking: tuple[RankedAccount, ...]) -> Tail:
+    if not ranking:
+        return Tail(0.0, 0.0, "none")
+    best = min(min(row.log10_p_adjusted, row.log10_p_documents) for row in ranking)
+    method = tail(plan.scorer.law, ranking[0].statistic, search.n_distinct).method
+    # Where a tail is not exact, `log_tails` gives its rigorous ceiling.
+    return Tail(best, best, method)
+
+
+def _row(
+    plan: TracePlan, listed: Listed, paid: _Paid, n_powered: int, *, is_held_back: bool
+) -> DocumentRow:
+    accounts = plan.family.accounts
+    log10_p = listed.log10_p[0] if listed.keys else 0.0
+    adjusted = min(log10_p + paid.documents, 0.0)
+    own = zip(listed.keys, listed.log10_p, strict=True)
+    named = [accounts[k] for k, p in own if p + paid.documents <= paid.alpha and not is_held_back]
+    verdict = decide(
+        Tail(adjusted, adjusted, "exact"), listed.n_scored, alpha=plan.alpha, n_powered=n_powered
+    )
+    if is_held_back:
+        verdict = Verdict.INCONCLUSIVE
+    return DocumentRow(
+        listed.id,
+        listed.source,
+        listed.n_tokens,
+        listed.n_scored,
+        accounts[listed.keys[0]] if listed.keys else None,
+        listed.statistic,
+        log10_p,
+        adjusted,
+        tuple(named),
+        verdict,
+    )
+
+
+def _verdict(
+    overall: Tail, search: Search, n_powered: int, alpha: float, *, is_held_back: bool
+) -> Verdict:
+    """Decide; silence means something only if most documents were long enough to speak."""
+    if is_held_back or not search.n_documents:
+        return Verdict.INCONCLUSIVE
+    typical = int(np.median(np.array(search.n_scored)))
+    # A pool says SIGNAL however short its documents are.
+    n = search.n_distinct if overall.log10_p <= math.log10(alpha) else typical
+    return decide(overall, n, alpha=alpha, n_powered=n_powered)

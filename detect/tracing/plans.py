@@ -1,0 +1,59 @@
+"""What a search for the writer fixes before it looks: keys, score, level."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import final
+
+from detect.mark_strength import mark_strength
+from detect.results import ALPHA, n_needed
+from detect.scoring.score_tables import Scorer
+from detect.scoring.scorers import choose_scorer
+from detect.scoring.units import score_step
+from detect.text import DIRECT_EFFECT
+from detect.tracing.families import KeyFamily
+from watermark.config import WatermarkConfig
+
+__all__ = ["TracePlan"]
+
+
+@final
+@dataclass(frozen=True)
+class TracePlan:
+    """What was fixed before looking.
+
+    Attributes:
+        config: the deployment.
+        family: the keys that could be named.
+        alpha: family-wise level: the chance that anybody is named wrongly.
+        score: name of the score; None is the default for marked text.
+        n_decoys: families of fresh keys; 0 for none, `detect.decoys.AUTOMATIC` for what the cost
+            allows.
+        seed: of fresh keys, and of the order of documents for shares.
+    """
+
+    config: WatermarkConfig
+    family: KeyFamily
+    alpha: float = ALPHA
+    score: str | None = None
+    n_decoys: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.alpha < 1:
+            raise ValueError(f"alpha must lie in (0, 1), got {self.alpha}")
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        """What scores words."""
+        return choose_scorer(self.score, self.config.scheme, "direct")
+
+    @cached_property
+    def step(self) -> float:
+        """A score is so many units: `detect.scoring.units.score_step`."""
+        return score_step(self.scorer)
+
+    def n_powered(self, n_tests: int) -> int:
+        """Count the scored pairs below which finding nothing among so many tests means nothing."""
+        return n_needed(DIRECT_EFFECT * mark_strength(self.config), self.alpha / n_tests)

@@ -1,0 +1,210 @@
+"""A corpus read once, in order, by one process: batches of documents with their token ids.
+
+Files are read as in a scan (`detect.scanning`); the search under many keys takes so much longer
+than the reading that more processes would gain nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, NamedTuple, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detect.documents import DATASETS, JSONL, Columns
+from detect.scanning.encoding import encode_texts
+from detect.scanning.parts import DAMAGED, MAX_EXAMPLES
+from detect.scanning.pieces import Corpus, Piece, check_unchanged, cut_corpus
+from detect.scanning.reading import Failure, Record, read_piece, where
+from detect.scanning.results import LeftOut
+from detect.scanning.stores import is_url
+from watermark.errors import DocumentError
+from watermark.files import read_text_file
+from watermark.tokens import TextTokenizer
+
+__all__ = ["CorpusReader", "SingleText", "TokenizedDocument", "is_corpus"]
+
+# Tokenised together.
+_BATCH: Final = 256
+_BATCH_CHARACTERS: Final = 1 << 20
+
+
+class TokenizedDocument(NamedTuple):
+    """A document: its name, where it stands, and its ids, int64 of shape (T,)."""
+
+    id: str
+    source: str
+    token_ids: NDArray[np.int64]
+
+
+class _Read(NamedTuple):
+    id: str
+    source: str
+    text: str | None
+    ids: NDArray[np.int64] | None
+
+
+def is_corpus(source: str) -> bool:
+    """Tell a corpus from a single text: a text is a file of another ending, or "-"."""
+    if source == "-":
+        return False
+    path = Path(source)
+    is_file = not is_url(source) and not source.startswith(DATASETS) and path.is_file()
+    return not is_file or path.name.lower().endswith((*JSONL, ".parquet"))
+
+
+@final
+@dataclass(frozen=True)
+class SingleText:
+    """A text by itself.
+
+    Attributes:
+        source: its file, or "-" for standard input.
+    """
+
+    source: str
+    left_out: LeftOut = field(default_factory=lambda: LeftOut({}, ()))
+    files_not_read: tuple[str, ...] = ()
+    size: int = 0
+
+    def batches(self, tokenizer: TextTokenizer) -> Iterator[tuple[list[TokenizedDocument], int]]:
+        """Read it.
+
+        Args:
+            tokenizer: the provider's.
+
+        Yields:
+            It alone, and a number of bytes.
+
+        Raises:
+            DocumentError: it cannot be read.
+        """
+        text = read_text_file(self.source)
+        name = "standard input" if self.source == "-" else self.source
+        (token_ids,) = encode_texts(tokenizer, [text])
+        yield [TokenizedDocument(Path(name).name, name, token_ids)], 0
+
+
+@final
+class CorpusReader:
+    """Reads a corpus; what could not be read is counted.
+
+    Attributes:
+        left_out: documents that could not be read so far.
+        files_not_read: files whose endings are none of a corpus.
+    """
+
+    def __init__(self, source: str, columns: Columns, *, skips_bad: bool) -> None:
+        """Cut the corpus.
+
+        Args:
+            source: as in a scan.
+            columns: names of the fields.
+            skips_bad: whether documents that cannot be read are counted, or end the search.
+
+        Raises:
+            DocumentError: missing, or without a file that can be read.
+            MissingExtraError: the extra "corpus" is needed.
+        """
+        self._source, self._columns, self._skips_bad = source, columns, skips_bad
+        self._corpus: Corpus = cut_corpus(source, columns)
+        self._counts: Counter[str] = Counter()
+        self._examples: list[str] = []
+
+    @property
+    def left_out(self) -> LeftOut:
+        """Documents that could not be read so far."""
+        return LeftOut(self._counts, tuple(self._examples))
+
+    @property
+    def files_not_read(self) -> tuple[str, ...]:
+        """Files whose endings are none of a corpus."""
+        return self._corpus.not_read
+
+    @property
+    def size(self) -> int:
+        """Bytes of the corpus; 0 if unknown."""
+        return self._corpus.size
+
+    def batches(self, tokenizer: TextTokenizer) -> Iterator[tuple[list[TokenizedDocument], int]]:
+        """Read the corpus.
+
+        Args:
+            tokenizer: the provider's.
+
+        Yields:
+            Some documents, in order, and the bytes of the pieces that were finished.
+
+        Raises:
+            DocumentError: a document that cannot be read, unless these are counted; the corpus has
+                changed meanwhile.
+        """
+        held: list[_Read] = []
+        n_characters = n_bytes = before = 0
+        for piece, following in zip(
+            self._corpus.pieces, (*self._corpus.pieces[1:], None), strict=True
+        ):
+            place = 0
+            for item in read_piece(piece, self._columns):
+                place = item.place
+                if isinstance(item, Record):
+                    held.append(_named(item, piece, before))
+                    n_characters += len(item.text or "")
+                elif isinstance(item, Failure):
+                    self._fail(item, where(piece, before + place))
+                if len(held) >= _BATCH or n_characters >= _BATCH_CHARACTERS:
+                    yield self._tokenized(held, tokenizer), n_bytes
+                    held, n_characters, n_bytes = [], 0, 0
+            before = before + place if following and following.source == piece.source else 0
+            n_bytes += piece.size
+        yield self._tokenized(held, tokenizer), n_bytes
+        check_unchanged(self._source, self._corpus)
+
+    def _tokenized(self, held: list[_Read], tokenizer: TextTokenizer) -> list[TokenizedDocument]:
+        written = [document.text for document in held if document.text is not None]
+        encoded = iter(encode_texts(tokenizer, written))
+        found = []
+        for document in held:
+            ids = next(encoded) if document.text is not None else document.ids
+            assert ids is not None
+            if fault := _fault_of(ids, tokenizer):
+                self._fail(Failure(0, fault), document.source)
+                continue
+            found.append(TokenizedDocument(document.id, document.source, ids))
+        return found
+
+    def _fail(self, failure: Failure, source: str) -> None:
+        message = str(failure.error).replace("{document}", source, 1)
+        if not self._skips_bad:
+            raise DocumentError(
+                f"{message}\nMend it; or count such documents and go on without them: --skip-bad",
+                reason=failure.error.reason,
+            )
+        self._counts[failure.error.reason] += failure.n
+        if failure.error.reason == DAMAGED:
+            # Hides any number of documents: named before all else.
+            self._examples.insert(0, message)
+        else:
+            self._examples.append(message)
+        del self._examples[MAX_EXAMPLES:]
+
+
+def _named(record: Record, piece: Piece, before: int) -> _Read:
+    source = where(piece, before + record.place)
+    name = source.rpartition("/")[2] if record.name is None else record.name
+    return _Read(name, source, record.text, record.ids)
+
+
+def _fault_of(ids: NDArray[np.int64], tokenizer: TextTokenizer) -> DocumentError | None:
+    if not ids.size or (ids.min() >= 0 and ids.max() < tokenizer.vocab_size):
+        return None
+    wrong = int(ids.min() if ids.min() < 0 else ids.max())
+    return DocumentError(
+        f"{{document}}: token id {wrong} is not in the tokenizer, which has "
+        f"{tokenizer.vocab_size} tokens; give the tokenizer that made the ids",
+        reason="id_out_of_vocabulary",
+    )
