@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import click
 
+from detect.commands.trace_model import model
+
 __all__ = ["trace"]
 
 
 @click.group()
 def trace() -> None:
     """Name the account, cohort or epoch that a text or a model points to."""
+
+
+trace.add_command(model)

@@ -1,0 +1,1 @@
+"""Whose key: which account wrote a text, which cohort or epoch a model learned from."""

@@ -1,0 +1,343 @@
+"""Which keys a suspect depends on, and whether its signal is one key's or spread over several.
+
+Four tests, each with its own null hypothesis:
+
+- of each key: the suspect is independent of it. Exact; Holm over the keys.
+- of all keys together, and of all but the best: it is independent of these. Exact; the second pays
+  for the choice of the best key.
+- of the best key's part: at most what a leak gives it (`detect.tracing.concentration`,
+  `detect.tracing.leaks`). A rigorous bound; pays for the choice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, final
+
+import numpy as np
+
+from detect.finding import Finding
+from detect.multiplicity import bonferroni, holm
+from detect.results import CONTROL_FIRES_AT, Tail, Verdict, decide, json_p
+from detect.suspect.inheritance import Outcome
+from detect.suspect.probe import Access, ProbeResult
+from detect.tracing.leaks import Leak
+from detect.tracing.model_keys import NamedKey
+from detect.tracing.model_words import limits_of, sentence_of
+from detect.tracing.under_keys import Sum
+
+__all__ = [
+    "Concentrated",
+    "Conclusion",
+    "ModelTrace",
+    "PooledControl",
+    "TracedKey",
+    "adjusted_over",
+]
+
+Conclusion = Literal["one_key", "several_keys", "no_signal", "undecided"]
+_QUIET_ABOVE: Final = math.log10(0.01)
+# As one control in a thousand: keys that a model avoids would make another look alone.
+_AVOIDED_BELOW: Final = -3.09
+_LN10: Final = math.log(10)
+
+
+@final
+@dataclass(frozen=True)
+class TracedKey:
+    """One key of the family.
+
+    Attributes:
+        named: the key and its name.
+        probed: the suspect and its controls under it, at the family's level shared out.
+        log10_p_adjusted: log10 p by Holm's method over the keys.
+        ceiling_adjusted: the same of the rigorous ceilings.
+        z: statistic in null standard deviations.
+    """
+
+    named: NamedKey
+    probed: ProbeResult
+    log10_p_adjusted: float
+    ceiling_adjusted: float
+    z: float
+
+    @property
+    def finding(self) -> Finding:
+        """The test of this key."""
+        return self.probed.tested.finding
+
+    def verdict(self, alpha: float) -> Verdict:
+        """Decide at the family's level; what stopped the probe's claim stops this one."""
+        own = self.finding.verdict
+        if own is not Verdict.INCONCLUSIVE or self.is_stopped:
+            return own
+        adjusted = Tail(self.log10_p_adjusted, self.ceiling_adjusted, "exact")
+        found = decide(adjusted, self.finding.n_scored, alpha=alpha, n_powered=2**63)
+        return Verdict.SIGNAL if found is Verdict.SIGNAL else own
+
+    @property
+    def is_stopped(self) -> bool:
+        """True if controls or decoys hold the claim back."""
+        decoys, tail = self.finding.decoys, self.finding.tail
+        contradicted = decoys is not None and decoys.contradicts(tail.log10_p)
+        return contradicted or any(control.fires for control in self.probed.controls)
+
+    def to_dict(self, alpha: float) -> dict[str, Any]:
+        """Return JSON values."""
+        finding, decoys = self.finding, self.finding.decoys
+        labels = self.named.labels
+        return {
+            "name": self.named.name,
+            "labels": None if labels is None else labels.to_dict(),
+            "key_id": self.named.key.key_id,
+            "p_value": json_p(finding.tail.log10_p),
+            "log10_p": finding.tail.log10_p,
+            "log10_p_ceiling": finding.tail.log10_p_ceiling,
+            "log10_p_adjusted": self.log10_p_adjusted,
+            "statistic": finding.statistic,
+            "z": round(self.z, 4),
+            "n_scored": finding.n_scored,
+            "verdict": self.verdict(alpha).value,
+            "decoys": decoys.to_dict() if decoys else None,
+            "controls": [control.to_dict() for control in self.probed.controls],
+        }
+
+
+@final
+@dataclass(frozen=True)
+class PooledControl:
+    """A control under all keys together."""
+
+    name: str
+    pooled: Sum
+
+    @property
+    def fires(self) -> bool:
+        """True if it looks guilty of learning from any of them."""
+        return self.pooled.tail.log10_p <= math.log10(CONTROL_FIRES_AT)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return {
+            "name": self.name,
+            "role": "control",
+            "log10_p": self.pooled.tail.log10_p,
+            "z": round(self.pooled.z, 4),
+            "fires": self.fires,
+        }
+
+
+@final
+@dataclass(frozen=True)
+class Concentrated:
+    """How much of the signal is the best key's.
+
+    Attributes:
+        log10_p: log10 p of "at most what a leak gives it", before the choice is paid for.
+        n_keys: keys among which the best was chosen.
+        leak: what a leak gives it.
+        z: own sum less the others' times the odds, in null standard deviations.
+        share_at_least: lower bound of its part, right in 95 of 100 cases, the choice paid for.
+    """
+
+    log10_p: float
+    n_keys: int
+    leak: Leak
+    z: float
+    share_at_least: float
+
+    @property
+    def by_traffic(self) -> bool:
+        """True if the leak is one by counted traffic, False for "at most half"."""
+        return self.leak.log10_chance > -math.inf
+
+    @property
+    def log10_p_adjusted(self) -> float:
+        """With the choice of the key paid for, and with what chance does to a leak."""
+        both = float(np.logaddexp(self.log10_p * _LN10, self.leak.log10_chance * _LN10))
+        return bonferroni(both / _LN10, self.n_keys)
+
+    def to_dict(self, alpha: float) -> dict[str, Any]:
+        """Return JSON values."""
+        return {
+            "p_value": json_p(self.log10_p_adjusted),
+            "log10_p": self.log10_p,
+            "log10_p_adjusted": self.log10_p_adjusted,
+            "method": "e-value",
+            "z": round(self.z, 4),
+            "share_at_least": round(self.share_at_least, 4),
+            "by_traffic": self.by_traffic,
+            **self.leak.to_dict(alpha),
+        }
+
+
+@final
+@dataclass(frozen=True)
+class ModelTrace:
+    """The result of tracing a suspect model.
+
+    Attributes:
+        suspect: its name.
+        access: what was asked of it.
+        alpha: family-wise level.
+        traced: the keys, in the order given.
+        pooled: all keys together.
+        others: all keys but the best.
+        controls: clean models under all keys together; under each key they stand with it.
+        concentrated: of the best key; None where no bound is known for the mark's words.
+        n_answers: answers or texts looked at.
+        least_share: of the suspect's data that a key must have had to be found with 90 % power.
+        arithmetic: what naming one of thousands of accounts would take, in words.
+        used: what else the test used.
+    """
+
+    suspect: str
+    access: Access
+    alpha: float
+    traced: tuple[TracedKey, ...]
+    pooled: Sum
+    others: Sum
+    controls: tuple[PooledControl, ...]
+    concentrated: Concentrated | None
+    n_answers: int
+    least_share: float | None
+    arithmetic: str
+    used: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def best(self) -> TracedKey:
+        """The key of the largest statistic, which is that of the smallest p-value."""
+        return max(self.traced, key=lambda key: key.z)
+
+    @property
+    def others_adjusted(self) -> float:
+        """log10 p of all keys but the best, the choice paid for."""
+        return bonferroni(self.others.tail.log10_p_ceiling, len(self.traced))
+
+    @property
+    def significant(self) -> list[TracedKey]:
+        """Keys with a signal at the family's level."""
+        return [key for key in self.traced if key.verdict(self.alpha) is Verdict.SIGNAL]
+
+    @property
+    def holds_back(self) -> list[str]:
+        """Why nothing is concluded, if anything forbids it."""
+        reasons = [
+            f"The control {control.name} fires under {key.named.name}: the claim is stopped."
+            for key in self.traced
+            for control in key.probed.controls
+            if control.fires
+        ]
+        reasons += [
+            f"The control {control.name} fires under all keys together: the claim is stopped."
+            for control in self.controls
+            if control.fires
+        ]
+        if self.others.z <= _AVOIDED_BELOW:
+            reasons.append(
+                f"The suspect avoids the other keys (z = {self.others.z:.1f} over all of them): "
+                "their marks may have been neutralised, and the best key's part would look larger "
+                "than it was."
+            )
+        return reasons
+
+    @property
+    def conclusion(self) -> Conclusion:
+        """Say what the four tests come to; with `holds_back`, nothing."""
+        level = math.log10(self.alpha)
+        found = self.significant
+        if self.holds_back:
+            return "undecided"
+        if len(found) > 1 or (found and self.others_adjusted <= level):
+            return "several_keys"
+        if not found:
+            return self._without_any(level)
+        alone = self.concentrated
+        return "one_key" if alone and alone.log10_p_adjusted <= level else "undecided"
+
+    def _without_any(self, level: float) -> Conclusion:
+        """No single key: a signal spread thinly shows in all of them together."""
+        if self.pooled.tail.log10_p_ceiling <= level:
+            return "several_keys"
+        silent = all(key.verdict(self.alpha) is Verdict.NO_SIGNAL for key in self.traced)
+        quiet = self.pooled.tail.log10_p > _QUIET_ABOVE
+        return "no_signal" if silent and quiet else "undecided"
+
+    @property
+    def verdict(self) -> Verdict:
+        """Of the best key; a conclusion that was held back is none."""
+        if self.holds_back:
+            return Verdict.INCONCLUSIVE
+        if self.conclusion == "no_signal":
+            return Verdict.NO_SIGNAL
+        return Verdict.SIGNAL if self.significant else Verdict.INCONCLUSIVE
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON result."""
+        best, n = self.best, len(self.traced)
+        tested: Outcome = best.probed.tested
+        payload = best.finding.to_dict()
+        return {
+            "kind": "trace_model",
+            "access": self.access,
+            "suspect": self.suspect,
+            "null_hypothesis": "The suspect is independent of every key under test.",
+            **payload,
+            "p_value": json_p(bonferroni(payload["log10_p"], n)),
+            "log10_p": bonferroni(payload["log10_p"], n),
+            "log10_p_ceiling": bonferroni(payload["log10_p_ceiling"], n),
+            "verdict": self.verdict.value,
+            "alpha": self.alpha,
+            "conclusion": self.conclusion,
+            "conclusion_in_words": sentence_of(self),
+            "best": best.named.name,
+            "cohorts": [key.to_dict(self.alpha) for key in self.traced],
+            "spread": self._spread(),
+            "controls": [control.to_dict() for control in self.controls],
+            "n_tokens": tested.n_tokens,
+            "n_answers": self.n_answers,
+            "reasons": tested.reasons,
+            "reading": tested.spread,
+            "used": self.used,
+            "warnings": self._warnings(),
+            "limits": limits_of(self),
+        }
+
+    def _spread(self) -> dict[str, Any]:
+        alone = self.concentrated
+        return {
+            "n_significant": len(self.significant),
+            "pooled": _sum(self.pooled, self.pooled.tail.log10_p),
+            "others": _sum(self.others, self.others_adjusted),
+            "concentration": None if alone is None else alone.to_dict(self.alpha),
+        }
+
+    def _warnings(self) -> list[str]:
+        own = [
+            f"{key.named.name}: {warning}"
+            for key in self.traced
+            for warning in key.finding.warnings
+        ]
+        missing = [w for w in own if "No control model" in w]
+        rest = [w for w in own if w not in missing]
+        return [*self.holds_back, *rest, *(w.partition(": ")[2] for w in missing[:1])]
+
+
+def _sum(pooled: Sum, adjusted: float) -> dict[str, Any]:
+    return {
+        "p_value": json_p(adjusted),
+        "log10_p": pooled.tail.log10_p,
+        "log10_p_adjusted": adjusted,
+        "method": pooled.tail.method,
+        "z": round(pooled.z, 4),
+    }
+
+
+def adjusted_over(findings: Sequence[Finding]) -> tuple[list[float], list[float]]:
+    """Adjust the keys' log10 p-values and ceilings by Holm's method."""
+    tails = [finding.tail for finding in findings]
+    logs = holm(np.array([tail.log10_p for tail in tails]))
+    ceilings = holm(np.array([tail.log10_p_ceiling for tail in tails]))
+    return logs.tolist(), ceilings.tolist()
