@@ -175,8 +175,8 @@ def _summary(payload: dict[str, Any]) -> str:
     if alone := spread["concentration"]:
         lines.append(
             f"spread     {payload['best']} has more than {alone['share_allowed']:.0%} of the "
-            f"signal: p = {format_p(alone['log10_p_adjusted'])} (at least {alone['share_at_least']:.0%}, "
-            "95 of 100 times)"
+            f"signal: p = {format_p(alone['log10_p_adjusted'])} (at least "
+            f"{alone['share_at_least']:.0%}, 95 of 100 times)"
         )
     lines += [f"control    {c['name']}: p = {format_p(c['log10_p'])} under all keys together"
               for c in payload["controls"]]  # fmt: skip
