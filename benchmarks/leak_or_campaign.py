@@ -107,7 +107,8 @@ class Bench:
 
 def _draw(law: Tabulated, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
     at = np.searchsorted(np.cumsum(law.probabilities), rng.random(shape), side="right")
-    return law.values[np.minimum(at, len(law.values) - 1)] * law.step
+    drawn: NDArray[np.float64] = law.values[np.minimum(at, len(law.values) - 1)] * law.step
+    return drawn
 
 
 def _equal(n: int = K) -> tuple[float, ...]:
