@@ -87,14 +87,18 @@ class Increments:
         return float(self.own.sum() - odds * self.others.sum()) / deviation if deviation else 0.0
 
     def log10_p(self, odds: float, level: float) -> float:
-        """Bound the p-value of H0 at `odds`; see the module.
+        """Bound the p-value of H0 at `odds`: log10 of min(1 / e, 1); see `log_e`."""
+        return min(-self.log_e(odds, level) / math.log(10), 0.0)
+
+    def log_e(self, odds: float, level: float) -> float:
+        """Compute ln of the e-value against H0 at `odds`; see the module.
 
         Args:
             odds: r, at least 0; infinite odds are never exceeded.
             level: the p-value that is hoped for, which sets the rates; fixed beforehand.
 
         Returns:
-            log10 p, at most 0.
+            The natural logarithm; 0 where nothing was scored.
         """
         if not self.variance or not math.isfinite(odds):
             return 0.0
@@ -109,8 +113,7 @@ class Increments:
             rate = min(rate, _MOST / furthest)
             paid = _psi(rate, self.below) @ own + _psi(rate, reach) @ others
             logs.append(rate * difference - float(paid))
-        log_e = float(np.logaddexp.reduce(logs)) - math.log(len(logs))
-        return min(-log_e / math.log(10), 0.0)
+        return float(np.logaddexp.reduce(logs)) - math.log(len(logs))
 
 
 def share_at_least(increments: Increments, level: float) -> float:

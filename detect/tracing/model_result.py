@@ -255,7 +255,13 @@ class ModelTrace:
         if not found:
             return self._without_any(level)
         alone = self.concentrated
-        return "one_key" if alone and alone.log10_p_adjusted <= level else "undecided"
+        is_alone = alone is not None and alone.log10_p_adjusted <= level
+        return "one_key" if is_alone and self.others_are_quiet else "undecided"
+
+    @property
+    def others_are_quiet(self) -> bool:
+        """True unless the other keys together are at least suspicious: p above 0.01."""
+        return self.others_adjusted > _QUIET_ABOVE
 
     def _without_any(self, level: float) -> Conclusion:
         """No single key: a signal spread thinly shows in all of them together."""

@@ -81,6 +81,11 @@ def _undecided(trace: ModelTrace) -> str:
         f"The suspect depends on {name} (p = {format_p(trace.best.log10_p_adjusted)}), but whether "
         "the signal is that key's alone cannot be told"
     )
+    if not trace.others_are_quiet:
+        return (
+            f"{depends}: the other keys together are not quiet (p = "
+            f"{format_p(trace.others_adjusted)}). More answers or reading texts decide it."
+        )
     if alone is None:
         return f"{depends}: no bound is known for this mark, whose words depend on each other."
     return (
