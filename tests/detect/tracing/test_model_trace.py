@@ -96,15 +96,16 @@ def test_a_thin_leak_shows_in_all_keys_together_alone() -> None:
     assert found["verdict"] == "inconclusive"
 
 
-@pytest.mark.parametrize(("size", "conclusion"), [(2, "undecided"), (3, "several_keys")])
-def test_a_campaign_beside_a_leak_is_no_single_key(size: int, conclusion: str) -> None:
-    pairs = np.arange(size * _N)
-    taught = np.where(pairs % 4 > 0, 2, pairs // 4 % 8)
+@pytest.mark.parametrize(("leaked", "conclusion"), [(8, "undecided"), (1, "several_keys")])
+def test_a_campaign_beside_a_leak_is_no_single_key(leaked: int, conclusion: str) -> None:
+    # Three quarters of the documents are one key's, the rest those of all keys, or of one other.
+    pairs = np.arange(3 * _N)
+    taught = np.where(pairs % 4 > 0, 2, pairs // 4 % leaked)
     found = _trace(_student(taught, 1.0), keys_of(8))
-    # Most of the signal is that key's, and yet the others are not quiet.
     assert found["spread"]["concentration"]["log10_p_adjusted"] < -6
     assert found["spread"]["others"]["log10_p_adjusted"] < -2
     assert found["conclusion"] == conclusion
+    assert ("not quiet" in found["conclusion_in_words"]) == (leaked == 8)
 
 
 def test_an_innocent() -> None:
