@@ -30,7 +30,7 @@ from detect.scoring.score_tables import ScoreTable, cell_ratios, tabulate
 from detect.scoring.scorers import choose_scorer
 from detect.tracing.concentration import Increments
 from detect.tracing.leaks import Traffic
-from detect.tracing.model_result import Concentrated
+from detect.tracing.model_findings import Concentrated
 from detect.tracing.pair_laws import pair_laws
 from watermark.config import preset
 from watermark.schemes.laws import Tabulated

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, final
 
 import numpy as np
@@ -80,6 +81,12 @@ class Increments:
             float(laws.variance.sum()),
         )
 
+    @cached_property
+    def _squares(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Squares of the own scores, and of the others' added up over the keys."""
+        others: NDArray[np.float64] = np.einsum("kn,kn->n", self.others, self.others)
+        return self.own**2, others
+
     def difference(self, odds: float) -> float:
         """Own sum less `odds` times the others', in null standard deviations of it."""
         n_others = len(self.others)
@@ -106,13 +113,13 @@ class Increments:
         spread = self.variance * (1 + odds**2 * len(self.others))
         reach = odds * self.above
         furthest = max(float(self.below.max()), float(reach.max()))
-        own, others = self.own**2, odds**2 * np.square(self.others).sum(axis=0)
+        own, others = self._squares
         logs = []
         for multiple in _MULTIPLES:
             rate = multiple * math.sqrt(2 * math.log(1 / level) / spread)
             rate = min(rate, _MOST / furthest)
-            paid = _psi(rate, self.below) @ own + _psi(rate, reach) @ others
-            logs.append(rate * difference - float(paid))
+            paid = float(_psi(rate, self.below) @ own + odds**2 * (_psi(rate, reach) @ others))
+            logs.append(rate * difference - paid)
         return float(np.logaddexp.reduce(logs)) - math.log(len(logs))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Literal
 
 from detect.planning.effects import inherited_effect
@@ -13,14 +14,14 @@ from detect.tracing.concentration import Increments, share_at_least
 from detect.tracing.hearing import Hearing, Progress, hear
 from detect.tracing.leaks import Traffic
 from detect.tracing.many_keys import arithmetic, least_share
-from detect.tracing.model_keys import NamedKey, checked
-from detect.tracing.model_result import (
+from detect.tracing.model_findings import (
     Concentrated,
-    ModelTrace,
     PooledControl,
     TracedKey,
     adjusted_over,
 )
+from detect.tracing.model_keys import NamedKey, checked
+from detect.tracing.model_result import ModelTrace
 from detect.tracing.under_keys import Scored
 
 __all__ = ["run_trace", "trace_hearing"]
@@ -64,9 +65,9 @@ def run_trace(
         "top_k": request.top_k,
         "seed": request.seed,
     }
-    used = what_was_used(
-        request.reference, {"own_texts": request.own_texts}, heard.prompts, sampling
-    )
+    reading = None if reading_path in (None, "-") else Path(str(reading_path))
+    files = {"own_texts": request.own_texts, "reading": reading}
+    used = what_was_used(request.reference, files, heard.prompts, sampling)
     if traffic.served is not None:
         used["served"] = dict(traffic.served)
     return trace_hearing(request, heard, keys, traffic, used)
@@ -97,7 +98,9 @@ def trace_hearing(
     zs = suspect.centred / (suspect.deviation or 1.0)
     best = int(zs.argmax())
     planned: Literal["text", "weights"] = "weights" if request.access == "weights" else "text"
-    effect = min(inherited_effect(request.config, planned, 1.0).size, suspect.heard.plan.effect)
+    # Without a reference the plan expects less than a request that does not know yet.
+    left = suspect.heard.plan.effect / request.plan.effect
+    effect = left * inherited_effect(request.config, planned, 1.0).size
     return ModelTrace(
         suspect=heard.suspect.name,
         access=request.access,

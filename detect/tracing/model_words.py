@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 from detect.results import format_p
 
 if TYPE_CHECKING:
-    from detect.tracing.model_result import Concentrated, ModelTrace
+    from detect.tracing.model_findings import Concentrated
+    from detect.tracing.model_result import ModelTrace
 
 __all__ = ["limits_of", "sentence_of"]
 
@@ -120,9 +121,9 @@ def _of_chance(trace: ModelTrace) -> list[str]:
         return [f"If {trace.best.named.name} {traffic}, a leak alone explains its part."]
     return [
         f"A leak of few documents is concentrated by chance. If {trace.best.named.name} {traffic}, "
-        f"{needed} independent documents are enough for chance to give it "
-        f"{alone.leak.share:.0%} of them with a probability of at most {trace.alpha:g}; with fewer "
-        "this test cannot tell a leak from a campaign."
+        f"chance gives it {alone.leak.share:.0%} of {needed} or more independent documents with a "
+        f"probability of at most {trace.alpha:g}. A leak of fewer, for example of one account of "
+        "that cohort, cannot be told from a campaign."
     ]
 
 
