@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from functools import partial
+from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -36,11 +37,12 @@ from detect.decoys import AUTOMATIC
 from detect.demo.prompts import held_out_prompts
 from detect.results import ALPHA
 from detect.suspect.probing import ProbeRequest
-from detect.tracing.hearing import hear
+from detect.tracing.hearing import HeardModel, Hearing, hear
 from detect.tracing.leaks import Traffic
 from detect.tracing.model_keys import NamedKey
 from detect.tracing.model_trace import trace_hearing
 from watermark.cli import progress
+from watermark.models import resolve_model
 
 SEED: Final = 0
 Access = Literal["text", "weights"]
@@ -52,6 +54,11 @@ _TRAFFIC: Final = {
     "half one cohort": [7000 if i == GUILTY else 1000 for i in range(COHORTS)],
     "unmarked": [1000] * COHORTS,
 }
+# The base is the reference of tests by weights.
+_CONTROLS: Final[dict[Access, tuple[str, ...]]] = {
+    "weights": ("unmarked",),
+    "text": ("unmarked", "base"),
+}
 _KEPT: Final = (
     "conclusion", "conclusion_in_words", "verdict", "best", "log10_p", "n_scored", "n_tokens",
     "spread", "warnings",
@@ -61,17 +68,11 @@ _KEPT_OF_KEY: Final = ("name", "log10_p", "log10_p_adjusted", "z", "verdict")
 
 def traced(stages: Stages, name: str, access: Access) -> dict[str, Any]:
     """Trace one student, without and with counters of what was served."""
-    keys = tuple(NamedKey(each.name, each, each.key_from(master())) for each in labels())
-    request = _request(stages, name, access, keys[0])
-    prompts, texts = _inputs(stages)
-    heard = hear(
-        request,
-        [key.key for key in keys],
-        str(prompts) if access == "text" else None,
-        str(texts) if access == "weights" else None,
-        progress,
-        print,
-    )
+    keys = _keys()
+    heard = _heard(stages, name, access)
+    # Controls are heard once for all students.
+    controls = [other for other in _CONTROLS[access] if other != name]
+    heard = replace(heard, controls=tuple(_heard(stages, c, access).suspect for c in controls))
     served = dict(zip([key.name for key in keys], _TRAFFIC[name], strict=True))
     found = {}
     for label, traffic in (
@@ -79,29 +80,58 @@ def traced(stages: Stages, name: str, access: Access) -> dict[str, Any]:
         ("traffic, 100 documents", Traffic(served, 100)),
         ("traffic, 1000 documents", Traffic(served, 1000)),
     ):
+        request = _request(stages, name, access)
         payload = trace_hearing(request, heard, keys, traffic, {}).to_dict()
         found[label] = {key: payload[key] for key in _KEPT}
-        rows = [{key: row[key] for key in _KEPT_OF_KEY} for row in payload["cohorts"]]
-    return {"keys": rows, "controls": payload["controls"], **found}
+        if traffic.served is None:
+            rows = [{key: row[key] for key in _KEPT_OF_KEY} for row in payload["cohorts"]]
+            decoys = [row["decoys"]["n_at_least"] for row in payload["cohorts"]]
+            found |= {"keys": rows, "decoys_at_least": decoys, "controls": payload["controls"]}
+            # They say the same of every traffic, and take most of the time.
+            heard = _without_decoys(heard)
+    return found
 
 
-def _request(stages: Stages, name: str, access: Access, key: NamedKey) -> ProbeRequest:
+def _without_decoys(heard: Hearing) -> Hearing:
+    def of(model: HeardModel) -> HeardModel:
+        plan = replace(model.heard.plan, n_decoys=0)
+        return model._replace(heard=replace(model.heard, plan=plan))
+
+    return replace(heard, suspect=of(heard.suspect), controls=tuple(map(of, heard.controls)))
+
+
+def _keys() -> tuple[NamedKey, ...]:
+    return tuple(NamedKey(each.name, each, each.key_from(master())) for each in labels())
+
+
+@cache
+def _heard(stages: Stages, name: str, access: Access) -> Hearing:
+    prompts, texts = _inputs(stages)
+    return hear(
+        _request(stages, name, access),
+        [key.key for key in _keys()],
+        str(prompts) if access == "text" else None,
+        str(texts) if access == "weights" else None,
+        progress,
+        print,
+    )
+
+
+def _request(stages: Stages, name: str, access: Access) -> ProbeRequest:
     def spec(of: str) -> str:
         if access == "weights":
             return str(student(stages, of))
-        path = stages.folder / f"answers-{of.replace(' ', '-')}.jsonl"
-        if of != "base":
-            answers_of(stages, of.replace(" ", "-"), student(stages, of), _prompts())
-        return str(path)
+        model = resolve_model("smollm2") if of == "base" else student(stages, of)
+        answers_of(stages, of.replace(" ", "-"), model, _prompts())
+        return str(stages.folder / f"answers-{of.replace(' ', '-')}.jsonl")
 
-    controls = [] if name == "unmarked" else [spec("unmarked")]
     return ProbeRequest(
         suspect=spec(name),
         access=access,
-        controls=tuple(controls),
+        controls=(),
         reference="smollm2" if access == "weights" else None,
         config=config(),
-        key=key.key,
+        key=_keys()[0].key,
         tokenizer="smollm2",
         alpha=ALPHA,
         n_decoys=AUTOMATIC,
