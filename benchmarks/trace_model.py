@@ -74,7 +74,7 @@ def traced(stages: Stages, name: str, access: Access) -> dict[str, Any]:
     controls = [other for other in _CONTROLS[access] if other != name]
     heard = replace(heard, controls=tuple(_heard(stages, c, access).suspect for c in controls))
     served = dict(zip([key.name for key in keys], _TRAFFIC[name], strict=True))
-    found = {}
+    found: dict[str, Any] = {}
     for label, traffic in (
         ("no counters", Traffic()),
         ("traffic, 100 documents", Traffic(served, 100)),
