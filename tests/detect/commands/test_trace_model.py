@@ -117,6 +117,21 @@ def test_by_weights_with_counters(
         raise _failure(_run(model_folder, *weights, *_family(master), "--served", served))
 
 
+def test_own_texts_weigh_contexts_unless_any_of_the_keys_shaped_them(
+    model_folder: Path, master: Path, text: list[str], tmp_path: Path
+) -> None:
+    own = tmp_path / "own.jsonl"
+    own.write_text(json.dumps({"text": PARAGRAPH}) + "\n")
+    arguments = [model_folder, *text, *_family(master), "--own-texts", own]
+    payload = _payload(_run(*arguments))
+    assert payload["score"] == "weak, weighted by contexts"
+    assert payload["spread"]["concentration"]["log10_p"] <= 0
+    last = MASTER.derive(model="m", epoch="e2", cohort="c1")
+    own.write_text(json.dumps({"text": PARAGRAPH, "key_id": last.key_id}) + "\n")
+    with pytest.raises(ResultError, match=last.key_id):
+        raise _failure(_run(*arguments))
+
+
 def test_texts_marked_under_any_of_the_keys_are_not_read(
     model_folder: Path, master: Path, weights: list[str], tokenizer_folder: Path, tmp_path: Path
 ) -> None:

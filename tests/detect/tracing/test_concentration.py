@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from detect.scoring.bets import BetScorer, place_bets
+from detect.scoring.reference_scores import ReferenceScorer, reference_tables
 from detect.scoring.scorers import choose_scorer
 from detect.scoring.weighted_scores import WeightedScorer
 from detect.tracing.concentration import Increments, share_at_least
@@ -117,6 +118,11 @@ def test_the_laws_of_bets_and_weights_are_those_of_their_sums() -> None:
     for scorer in (
         BetScorer(CONFIG.scheme, bets.only(bets.stakes != 0)),
         WeightedScorer(weak, rng.integers(1, 5, size=500)),
+        ReferenceScorer(
+            reference_tables(CONFIG.scheme, 0.1, 1 / 256),
+            rng.integers(0, 20, size=500),
+            rng.integers(1, 5, size=500),
+        ),
         weak,
     ):
         n = int((bets.stakes != 0).sum()) if isinstance(scorer, BetScorer) else 500
