@@ -181,6 +181,11 @@ class Scored:
         verdict, warnings = settle(plan, null, decoys, heard.n_telling)
         shown = float(self.scores[index].sum()) if heard.weights is None else centred
         n = self.scores.shape[1]
+        if not n:
+            warnings = (
+                *warnings,
+                "No pair has any weight: the suspect equals its reference, or nothing was read.",
+            )
         return Finding(plan, shown, n, null, decoys, verdict, None, warnings)
 
     def _rank(self, index: int) -> DecoyResult | None:

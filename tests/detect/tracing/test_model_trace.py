@@ -121,6 +121,18 @@ def test_too_little_is_nothing_shown() -> None:
     assert found["warnings"] == ["No control model was tested: add at least one with --control."]
 
 
+def test_nothing_scored_is_nothing_shown() -> None:
+    plan, pairs = _read(CONFIG, 5, 0)
+    still = replace(pairs, gained=np.zeros(5))
+    for suspect in (_innocent(0, 0), heard_of_pairs(plan, still, 5)):
+        found = _trace(suspect, keys_of(3), controls=(suspect,))
+        assert found["n_scored"] == 0
+        assert found["log10_p"] == 0
+        assert found["conclusion"] == "undecided"
+        assert found["spread"]["concentration"]["log10_p_adjusted"] == 0
+        assert any("controls nothing" in warning for warning in found["warnings"])
+
+
 def test_one_key_of_a_faint_student_stays_open() -> None:
     found = _trace(_student(np.full(_N, 5), 0.25), keys_of(8))
     assert found["verdict"] == "signal"
