@@ -32,6 +32,7 @@ __all__ = [
     "decoy_keys",
     "decoy_log_e",
     "decoy_statistics",
+    "ranked",
     "run_decoys",
 ]
 
@@ -235,16 +236,33 @@ def run_decoys(
         n_decoys = affordable_decoys(len(tokens), scheme.n_streams, source.word_cost)
     keys = decoy_keys(n_decoys, seed, source)
     values = decoy_statistics(scheme, keys, contexts, tokens, weights, source=source)
-    # Sums in another order differ by rounding; a tie must count against us.
-    slack = 1e-9 * (1 + abs(centred_statistic))
     size = float(len(tokens)) if weights is None else float(weights @ weights)
     deviation = math.sqrt(scheme.law.variance * size) or 1.0
+    return ranked(centred_statistic, values, deviation, seed)
+
+
+def ranked(
+    statistic: float, decoys: NDArray[np.float64], deviation: float, seed: int
+) -> DecoyResult:
+    """Rank a statistic among those of decoy keys.
+
+    Args:
+        statistic: under the true key.
+        decoys: float64, shape (M,), under the decoys.
+        deviation: see `decoy_log_e`.
+        seed: of the decoy keys.
+
+    Returns:
+        The result.
+    """
+    # Sums in another order differ by rounding; a tie must count against us.
+    slack = 1e-9 * (1 + abs(statistic))
     return DecoyResult(
-        n_decoys=n_decoys,
-        n_at_least=int((values >= centred_statistic - slack).sum()),
+        n_decoys=len(decoys),
+        n_at_least=int((decoys >= statistic - slack).sum()),
         seed=seed,
-        mean=float(values.mean()) if n_decoys else 0.0,
-        deviation=float(values.std()) if n_decoys else 0.0,
-        log10_e=decoy_log_e(centred_statistic, values, deviation) / math.log(10),
-        n_at_most=int((values <= centred_statistic + slack).sum()),
+        mean=float(decoys.mean()) if len(decoys) else 0.0,
+        deviation=float(decoys.std()) if len(decoys) else 0.0,
+        log10_e=decoy_log_e(statistic, decoys, deviation) / math.log(10),
+        n_at_most=int((decoys <= statistic + slack).sum()),
     )

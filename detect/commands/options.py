@@ -54,13 +54,16 @@ alpha_option = click.option(
 )
 
 
-def deployment_options(command: Command, *, key_required: bool = True) -> Command:
+def deployment_options(
+    command: Command, *, key_required: bool = True, with_key: bool = True
+) -> Command:
     """Add --key, --config or --preset, and --tokenizer."""
+    key = click.option(
+        "--key", "key_path", type=PATH, required=key_required, help="Key file, or env:VARIABLE."
+    )
     return _add(
         command,
-        click.option(
-            "--key", "key_path", type=PATH, required=key_required, help="Key file, or env:VARIABLE."
-        ),
+        *((key,) if with_key else ()),
         config_options,
         click.option(
             "--tokenizer",
@@ -80,11 +83,13 @@ def result_options(command: Command) -> Command:
     )
 
 
-def assessment_options(command: Command, *, key_required: bool = True) -> Command:
+def assessment_options(
+    command: Command, *, key_required: bool = True, with_key: bool = True
+) -> Command:
     """Add the options of every test that ends in a verdict."""
     return _add(
         command,
-        partial(deployment_options, key_required=key_required),
+        partial(deployment_options, key_required=key_required, with_key=with_key),
         alpha_option,
         click.option(
             "--decoys",

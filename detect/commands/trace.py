@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from detect.commands.trace_model import model
 from detect.commands.trace_text import text
 
 __all__ = ["trace"]
@@ -15,3 +16,4 @@ def trace() -> None:
 
 
 trace.add_command(text)
+trace.add_command(model)

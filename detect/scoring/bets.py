@@ -36,6 +36,7 @@ __all__ = [
     "TELLING",
     "BetScorer",
     "Bets",
+    "bet_law",
     "largest_stakes",
     "log_factors",
     "moving",
@@ -211,7 +212,7 @@ class BetScorer:
         )
         return MixedLaw(
             tuple(
-                Part(_law(self.scheme, level, stake), n)
+                Part(bet_law(self.scheme, level, stake), n)
                 for level, stake, n in zip(*kinds.tolist(), counts.tolist(), strict=True)
             )
         )
@@ -254,7 +255,7 @@ def moving(scheme: Scheme, bets: Bets) -> NDArray[np.bool_]:
     kinds = np.stack([bets.levels, bets.stakes])
     found, group = np.unique(kinds, axis=1, return_inverse=True)
     moves = [
-        stake != 0 and len(_law(scheme, level, stake).values) > 1
+        stake != 0 and len(bet_law(scheme, level, stake).values) > 1
         for level, stake in found.T.tolist()
     ]
     return np.array(moves, bool)[group.reshape(-1)]
@@ -276,7 +277,8 @@ def _ratios(scheme: Scheme, level: int) -> tuple[NDArray[np.float64], NDArray[np
 
 
 @cache
-def _law(scheme: Scheme, level: int, stake: int) -> Tabulated:
+def bet_law(scheme: Scheme, level: int, stake: int) -> Tabulated:
+    """Compute the null law of a bet's score; level and stake as in `Bets`."""
     ratios, probabilities = _ratios(scheme, level)
     units = _units(ratios, float(_stake(np.array(stake)))).astype(np.int64)
     return tabulate(units, probabilities, _STEP)

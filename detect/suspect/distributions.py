@@ -47,7 +47,10 @@ __all__ = [
     "assess_pairs",
     "assess_reading",
     "assess_reports",
+    "effect_on",
+    "refuse_marked",
     "refuse_without_context",
+    "spread_of",
 ]
 
 # Published inheritance by open weights, all training data marked, h = 2, full fine-tuning, in null
@@ -85,7 +88,7 @@ def assess_reading(
     """
     check_fingerprint(tokenizer, plan.config.tokenizer)
     refuse_without_context(plan.config)
-    _refuse_marked(plan, tokenizer, texts)
+    refuse_marked(plan, tokenizer, texts)
     pairs = read_pairs(
         suspect,
         reference,
@@ -96,7 +99,7 @@ def assess_reading(
     )
     n_tokens = sum(len(t.token_ids) for t in texts)
     finding = assess_pairs(plan, pairs)
-    return Outcome(finding, n_tokens, pairs.reasons, _spread(pairs, finding))
+    return Outcome(finding, n_tokens, pairs.reasons, spread_of(pairs, finding.plan.scoring.law))
 
 
 def assess_foreign_reading(
@@ -127,7 +130,7 @@ def assess_foreign_reading(
     check_fingerprint(tokenizer, plan.config.tokenizer)
     refuse_without_context(plan.config)
     ids = tokenizer.encode_many([text for _, text in exchanges])
-    _refuse_marked(plan, tokenizer, [ReadingText((), tuple(i.tolist())) for i in ids])
+    refuse_marked(plan, tokenizer, [ReadingText((), tuple(i.tolist())) for i in ids])
     pairs = foreign_pairs(
         tokenizer,
         suspect,
@@ -137,7 +140,9 @@ def assess_foreign_reading(
         on_positions=on_positions,
     )
     finding = assess_pairs(plan, pairs)
-    return Outcome(finding, sum(map(len, ids)), pairs.reasons, _spread(pairs, finding))
+    return Outcome(
+        finding, sum(map(len, ids)), pairs.reasons, spread_of(pairs, finding.plan.scoring.law)
+    )
 
 
 def assess_reports(plan: Plan, pairs: PairWeights, n_tokens: int) -> Outcome:
@@ -156,7 +161,7 @@ def assess_reports(plan: Plan, pairs: PairWeights, n_tokens: int) -> Outcome:
     """
     refuse_without_context(plan.config)
     finding = assess_pairs(plan, pairs)
-    return Outcome(finding, n_tokens, pairs.reasons, _spread(pairs, finding))
+    return Outcome(finding, n_tokens, pairs.reasons, spread_of(pairs, finding.plan.scoring.law))
 
 
 def refuse_without_context(config: WatermarkConfig) -> None:
@@ -172,11 +177,12 @@ def refuse_without_context(config: WatermarkConfig) -> None:
         )
 
 
-def _spread(pairs: PairWeights, finding: Finding) -> dict[str, float]:
+def spread_of(pairs: PairWeights, law: ScoreLaw) -> dict[str, float]:
+    """Tell what pairs come from, and how evenly their scores' law spreads over them."""
     return {
         "n_positions": pairs.n_positions,
         "n_contexts": pairs.n_contexts,
-        "n_effective": round(_n_effective(pairs, finding.plan.scoring.law), 1),
+        "n_effective": round(_n_effective(pairs, law), 1),
         "coverage": round(pairs.coverage, 4),
     }
 
@@ -192,7 +198,12 @@ def _n_effective(pairs: PairWeights, law: ScoreLaw) -> float:
     return float(times @ variances) ** 2 / fourth if fourth else 0.0
 
 
-def _refuse_marked(plan: Plan, tokenizer: TextTokenizer, texts: Sequence[ReadingText]) -> None:
+def refuse_marked(plan: Plan, tokenizer: TextTokenizer, texts: Sequence[ReadingText]) -> None:
+    """Refuse reading texts that carry the mark under the plan's key.
+
+    Raises:
+        ResultError: they do.
+    """
     h = plan.config.context_width
     rows = [
         select_pairs(
@@ -256,8 +267,7 @@ def assess_pairs(plan: Plan, pairs: PairWeights) -> Finding:
     # The published effect is one of contexts: hundreds of pairs share the evidence of one. What the
     # suspect cannot name in its own tokens could not have shown.
     n_telling = int(weighed.n_telling * pairs.coverage)
-    if not pairs.has_reference:
-        plan = replace(plan, effect=plan.effect * _alone(plan.config.scheme))
+    plan = replace(plan, effect=effect_on(plan, pairs))
     verdict, warnings = settle(plan, null, decoys, n_telling)
     if not len(scores):
         warnings = (
@@ -267,6 +277,11 @@ def assess_pairs(plan: Plan, pairs: PairWeights) -> Finding:
     shown = float(scores.sum()) if weights is None else statistic
     curve = _weighted_curve(weighed, scores)
     return Finding(plan, shown, len(scores), null, decoys, verdict, curve, warnings)
+
+
+def effect_on(plan: Plan, pairs: PairWeights) -> float:
+    """Tell what effect is worth finding on pairs that were read with or without a reference."""
+    return plan.effect if pairs.has_reference else plan.effect * _alone(plan.config.scheme)
 
 
 def _alone(scheme: Scheme) -> float:

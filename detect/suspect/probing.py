@@ -22,18 +22,17 @@ from detect.suspect.distributions import (
 )
 from detect.suspect.exchanges import ReadingText, SuspectAnswer
 from detect.suspect.inheritance import TEXT_EFFECT, Outcome, assess_answers
-from detect.suspect.logs import read_logs
 from detect.suspect.marked_reading import assess_marked_reading
 from detect.suspect.open_weights import TransformersSuspect
 from detect.suspect.opening import is_replay, open_weights
 from detect.suspect.probe import Access, Control, ProbeResult, conclude
+from detect.suspect.reading_plan import ReadingPlan
 from detect.suspect.referring import check_same_tokenizer
 from detect.suspect.replay import ReplaySuspect
 from detect.suspect.reported import reported_pairs
-from detect.suspect.used import is_same, refuse_own_reference, what_was_used
+from detect.suspect.used import refuse_own_reference, what_was_used
 from watermark.config import WatermarkConfig
-from watermark.errors import DocumentError, FingerprintError
-from watermark.files import read_prompts, read_records
+from watermark.files import read_prompts
 from watermark.keys import Key
 from watermark.sampling import Sampling
 from watermark.tokens import TextTokenizer, load_tokenizer
@@ -137,7 +136,7 @@ def _by_text(
     announce: Callable[[str], object],
 ) -> ProbeResult:
     tokenizer = load_tokenizer(request.tokenizer)
-    beforehand = _beforehand(request, tokenizer)
+    beforehand = beforehand_of(request, tokenizer)
     sampling = Sampling(
         max_new_tokens=request.max_new_tokens,
         temperature=request.temperature,
@@ -182,7 +181,8 @@ def _by_reports(
     return assess_reports(plan, pairs, sum(len(tokenizer.encode(a.text)) for a in answers))
 
 
-def _beforehand(request: ProbeRequest, tokenizer: TextTokenizer) -> Beforehand:
+def beforehand_of(request: ProbeRequest, tokenizer: TextTokenizer) -> Beforehand:
+    """Open the reference and count the own texts of a probe of answers, and check them."""
     counts = None
     if request.own_texts is not None:
         counts = count_own_texts(request.own_texts, tokenizer, request.plan)
@@ -202,26 +202,14 @@ def _opened_reference(
     return reference
 
 
-def _marked_rows(path: Path) -> list[tuple[str, tuple[int, ...]]]:
-    """Read prompts and marked responses by the ids that were drawn."""
-    logged = read_logs(path)
-    for number, answer in enumerate(logged, 1):
-        if answer.token_ids is None:
-            raise DocumentError(
-                f'{path}: answer {number} has no "token_ids"; marked texts are read by the ids '
-                "that were drawn, which heirmark generate writes"
-            )
-    return [(answer.prompt, answer.token_ids or ()) for answer in logged]
-
-
 def _by_weights(request: ProbeRequest, reading_path: str | None, progress: Progress) -> ProbeResult:
-    read = _Reading.opened(request, reading_path)
+    read = ReadingPlan.opened(request, reading_path)
 
     def tested(name: str) -> tuple[Outcome, str]:
         model = open_weights(name)
         clean, note = read.clean_for(name, model)
         with progress(read.n_tokens(model), f"reading with {model.name}", "tok") as bar:
-            return read.assess(model, clean, bar.update), note
+            return _read(read, model, clean, bar.update), note
 
     controls = [Control(Path(name).name, "control", *tested(name)) for name in request.controls]
     outcome, _ = tested(request.suspect)
@@ -235,72 +223,17 @@ def _by_weights(request: ProbeRequest, reading_path: str | None, progress: Progr
     )
 
 
-@final
-@dataclass(frozen=True)
-class _Reading:
-    """What models with open weights are given to read, and beside whom."""
-
-    request: ProbeRequest
-    tokenizer: TextTokenizer
-    texts: list[tuple[str, str]]
-    marked: list[tuple[str, tuple[int, ...]]]
-    reference: TransformersSuspect | None
-
-    @classmethod
-    def opened(cls, request: ProbeRequest, reading_path: str | None) -> _Reading:
-        tokenizer, texts, marked = load_tokenizer(request.tokenizer), [], []
-        if request.marked_reading is None:
-            rows = read_records(reading_path or "-", ("prompt", "text"))
-            texts = [(prompt, text) for prompt, text in rows]
-        else:
-            marked = _marked_rows(request.marked_reading)
-        reference = None if request.reference is None else open_weights(request.reference)
-        return cls(request, tokenizer, texts, marked, reference)
-
-    @property
-    def n_texts(self) -> int:
-        return len(self.texts) + len(self.marked)
-
-    def n_tokens(self, model: TransformersSuspect) -> int:
-        read = model.tokenizer.encode_many([text for _, text in self.texts])
-        return sum(map(len, read)) + sum(len(ids) for _, ids in self.marked)
-
-    def clean_for(
-        self, name: str, model: TransformersSuspect
-    ) -> tuple[TransformersSuspect | None, str]:
-        """Find what is read beside a model, and say so where that is not the reference."""
-        if self.reference is None:
-            return None, ""
-        if is_same(name, self.request.reference or ""):
-            return None, "read without a reference: it is the reference"
-        if _share_tokenizer(model, self.reference):
-            return self.reference, ""
-        if name == self.request.suspect:
-            raise FingerprintError(
-                f"the reference {self.reference.name} has another tokenizer than {model.name}; "
-                "give a clean model with the suspect's tokenizer, or none"
-            )
-        return None, "read without a reference: the reference has another tokenizer"
-
-    def assess(
-        self,
-        model: TransformersSuspect,
-        clean: TransformersSuspect | None,
-        on_positions: Callable[[int], object],
-    ) -> Outcome:
-        plan, tokenizer = self.request.plan, self.tokenizer
-        if self.request.marked_reading is not None:
-            check_same_tokenizer(model, tokenizer)
-            texts = [ReadingText(model.chat_ids(prompt), ids) for prompt, ids in self.marked]
-            return assess_marked_reading(plan, tokenizer, model, clean, texts, on_positions)
-        if not model.shares_tokenizer(tokenizer):
-            return assess_foreign_reading(plan, tokenizer, model, clean, self.texts, on_positions)
-        texts = [
-            ReadingText(model.chat_ids(prompt), tuple(tokenizer.encode(text).tolist()))
-            for prompt, text in self.texts
-        ]
-        return assess_reading(plan, tokenizer, model, clean, texts, on_positions)
-
-
-def _share_tokenizer(one: TransformersSuspect, other: TransformersSuspect) -> bool:
-    return one.shares_tokenizer(other.tokenizer) or other.shares_tokenizer(one.tokenizer)
+def _read(
+    read: ReadingPlan,
+    model: TransformersSuspect,
+    clean: TransformersSuspect | None,
+    on_positions: Callable[[int], object],
+) -> Outcome:
+    plan, tokenizer = read.request.plan, read.tokenizer
+    if read.request.marked_reading is not None:
+        check_same_tokenizer(model, tokenizer)
+        texts = [ReadingText(model.chat_ids(prompt), ids) for prompt, ids in read.marked]
+        return assess_marked_reading(plan, tokenizer, model, clean, texts, on_positions)
+    if not model.shares_tokenizer(tokenizer):
+        return assess_foreign_reading(plan, tokenizer, model, clean, read.texts, on_positions)
+    return assess_reading(plan, tokenizer, model, clean, read.texts_for(model), on_positions)

@@ -1,1 +1,1 @@
-"""Who wrote this: texts and corpora searched for the keys of many accounts."""
+"""Whose key: which account wrote a text, which cohort or epoch a model learned from."""

@@ -102,7 +102,7 @@ def test_marked_reading_texts_are_refused_since_they_accuse_the_innocent(
     innocent = Agreeing(CONFIG, seed=1)
     with pytest.raises(ResultError, match="carry the mark themselves"):
         assess_reading(_plan(), known_ids, innocent, None, marked)
-    monkeypatch.setattr(distributions, "_refuse_marked", lambda *arguments: None)
+    monkeypatch.setattr(distributions, "refuse_marked", lambda *arguments: None)
     broken = assess_reading(_plan(), known_ids, innocent, None, marked)
     assert broken.finding.tail.log10_p_ceiling < -6
 

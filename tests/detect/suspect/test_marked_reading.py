@@ -129,7 +129,7 @@ def test_an_innocent_of_the_teachers_habits_is_accused_by_fixed_weights_alone(
     """
     config = replace(preset("gumbel"), context_width=1)
     models = _habitual(1.2), _habitual(0.0)
-    monkeypatch.setattr(distributions, "_refuse_marked", lambda *arguments: None)
+    monkeypatch.setattr(distributions, "refuse_marked", lambda *arguments: None)
     # By roots, the strongest form of the trap: large weights weigh in.
     monkeypatch.setattr(
         distributions,

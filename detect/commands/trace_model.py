@@ -1,0 +1,184 @@
+"""`heirmark trace model`: which cohort or epoch a suspect model learned from, or a leak of all."""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from detect.commands.options import PATH, assessment_options, show
+from detect.commands.suspect_options import asking_options
+from detect.results import format_p
+from watermark.cli import FiniteRange, chosen_config, progress
+
+if TYPE_CHECKING:
+    from detect.tracing.model_keys import NamedKey
+
+__all__ = ["model"]
+
+
+@click.command("model")
+@click.argument("suspect")
+@click.option(
+    "--access",
+    type=click.Choice(["text", "logprobs", "weights"]),
+    default="text",
+    show_default=True,
+    help="What is scored: answers, an endpoint's reported candidates, or open weights.",
+)
+@click.option("--keys", "folder", type=PATH, help="Folder of *.key.json; files give the names.")
+@click.option("--master", type=PATH, help="Key file from which the keys are derived.")
+@click.option(
+    "--labels", "labels_path", type=PATH, help="With --master: labels of the keys, JSONL."
+)
+@click.option("--label-model", default="", help="With --master: the label model of all keys.")
+@click.option("--epoch", "epochs", multiple=True, help="With --master: an epoch; may be repeated.")
+@click.option("--cohort", "cohorts", multiple=True, help="With --master: a cohort, in each epoch.")
+@click.option("--served", type=PATH, help="Exchanges served under each key, JSON: name -> number.")
+@click.option(
+    "--leaked-documents",
+    default=100,
+    show_default=True,
+    type=click.IntRange(1, 10**9),
+    help="With --served: independent documents that a leak is taken to hold at least.",
+)
+@click.option("--control", "controls", multiple=True, help="A clean model; may be repeated.")
+@click.option(
+    "--reference",
+    help="A public model, often the suspect's base, that reads the same texts or the answers.",
+)
+@click.option(
+    "--own-texts",
+    type=PATH,
+    help='With text: own texts that no key shaped, JSONL with "text"; contexts that they reach '
+    "often weigh more.",
+)
+@click.option("--prompts", "prompts_path", help="With text: prompts for the suspect, one a line.")
+@click.option(
+    "--reading",
+    "reading_path",
+    help='With weights: unmarked texts, JSONL with "prompt" and "text".',
+)
+@partial(assessment_options, with_key=False)
+@click.option("--max-new-tokens", default=96, show_default=True, type=click.IntRange(1))
+@click.option("--temperature", default=1.0, show_default=True, type=FiniteRange(0, min_open=True))
+@click.option("--top-k", default=0, show_default=True, type=click.IntRange(0), help="0 keeps all.")
+@asking_options
+def model(suspect: str, **options: Any) -> None:
+    """Name the cohort or epoch that a model learned from, or find a leak of all of them.
+
+    SUSPECT, like each --control, is a model's folder, a *.gguf file, a Hub id or smollm2; the
+    address of an OpenAI-compatible API, http(s)://HOST/v1; or *.jsonl, recorded answers. It is
+    asked or read once, and tested under each of 2 to 16 keys.
+    """
+    from detect.suspect.opening import is_replay
+    from detect.suspect.probing import ProbeRequest
+    from detect.tracing.leaks import Traffic, read_served
+    from detect.tracing.many_keys import refuse_many
+    from detect.tracing.model_keys import checked
+    from detect.tracing.model_trace import run_trace
+
+    _check(options, is_replay(suspect))
+    config = chosen_config(options["preset_name"], options["config_path"])
+    keys = _keys(options)
+    names = [named.name for named in keys]
+    refuse_many(len(names), config, options["access"], options["alpha"])
+    checked(keys)
+    served = None if options["served"] is None else read_served(options["served"], names)
+    request = ProbeRequest(
+        suspect=suspect,
+        access=options["access"],
+        controls=options["controls"],
+        reference=options["reference"],
+        config=config,
+        key=keys[0].key,
+        tokenizer=options["tokenizer"],
+        alpha=options["alpha"],
+        n_decoys=options["n_decoys"],
+        seed=options["seed"],
+        score=options["score"],
+        max_new_tokens=options["max_new_tokens"],
+        temperature=options["temperature"],
+        top_k=options["top_k"],
+        asking=options["asking"],
+        own_texts=options["own_texts"],
+    )
+    result = run_trace(
+        request,
+        keys,
+        Traffic(served, options["leaked_documents"]),
+        options["prompts_path"],
+        options["reading_path"],
+        progress,
+        announce=lambda line: click.echo(line, err=True),
+    )
+    show(result.to_dict(), options["as_json"], options["output"], _summary)
+
+
+def _keys(options: dict[str, Any]) -> list[NamedKey]:
+    from detect.tracing.model_keys import derived_keys, keys_of_folder, labels_of_file
+    from watermark.labels import KeyLabels
+
+    folder: Path | None = options["folder"]
+    if folder is not None:
+        return keys_of_folder(folder)
+    if options["labels_path"] is not None:
+        return derived_keys(options["master"], labels_of_file(options["labels_path"]))
+    pairs = product(options["epochs"] or ("",), options["cohorts"] or ("",))
+    labels = [KeyLabels(options["label_model"], epoch, cohort) for epoch, cohort in pairs]
+    return derived_keys(options["master"], labels)
+
+
+def _check(options: dict[str, Any], replayed: bool) -> None:
+    """Refuse options that do not go together."""
+    access, master = options["access"], options["master"]
+    if (options["folder"] is None) == (master is None):
+        raise click.UsageError("give the keys as --keys FOLDER or as --master FILE, one of them")
+    named = bool(options["epochs"] or options["cohorts"])
+    if master is not None and named == (options["labels_path"] is not None):
+        raise click.UsageError("--master needs --labels FILE, or --epoch and --cohort")
+    if master is None and (named or options["labels_path"] or options["label_model"]):
+        raise click.UsageError("--labels, --label-model, --epoch and --cohort need --master FILE")
+    if options["labels_path"] and options["label_model"]:
+        raise click.UsageError("--label-model goes with --epoch and --cohort, not with --labels")
+    if access != "weights" and options["prompts_path"] is None and not replayed:
+        raise click.UsageError(f"--access {access} needs --prompts FILE")
+    if access == "weights" and options["reading_path"] is None:
+        raise click.UsageError("--access weights needs --reading FILE")
+    for name in ("score", "own_texts"):
+        if options[name] and access != "text":
+            raise click.UsageError(f"--{name.replace('_', '-')} is for --access text")
+    if options["reference"] and options["score"]:
+        raise click.UsageError("--score and --reference are scores both: give one of them")
+
+
+def _summary(payload: dict[str, Any]) -> str:
+    """Write the lines that a person reads: the conclusion, then every key."""
+    width = max(len(row["name"]) for row in payload["cohorts"])
+    spread = payload["spread"]
+    lines = [
+        f"conclusion {payload['conclusion'].replace('_', ' ')}  (alpha {payload['alpha']:g})",
+        f"           {payload['conclusion_in_words']}",
+        f"scored     {payload['n_scored']} pairs of {payload['n_tokens']} tokens",
+    ]
+    for row in sorted(payload["cohorts"], key=lambda row: row["log10_p_adjusted"]):
+        lines.append(
+            f"key        {row['name']:{width}}  p = {format_p(row['log10_p']):>10}  adjusted "
+            f"{format_p(row['log10_p_adjusted']):>10}  {row['verdict'].replace('_', ' ')}"
+        )
+    for name in ("pooled", "others"):
+        words = "all keys together" if name == "pooled" else f"all but {payload['best']}"
+        lines.append(f"spread     {words}: p = {format_p(spread[name]['log10_p_adjusted'])}")
+    if alone := spread["concentration"]:
+        lines.append(
+            f"spread     {payload['best']} has more than {alone['share_allowed']:.0%} of the "
+            f"signal: p = {format_p(alone['log10_p_adjusted'])} (at least "
+            f"{alone['share_at_least']:.0%}, 95 of 100 times)"
+        )
+    lines += [f"control    {c['name']}: p = {format_p(c['log10_p'])} under all keys together"
+              for c in payload["controls"]]  # fmt: skip
+    lines += [f"warning    {warning}" for warning in payload["warnings"]]
+    return "\n".join(lines)

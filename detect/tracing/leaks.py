@@ -1,0 +1,174 @@
+"""What a leak would look like: parts of the signal by traffic, and how far chance takes them.
+
+Marked text that stands in public was written for accounts of every cohort, in proportion to what
+each was served. A model that read it learned from M documents, each of cohort b with probability
+pi_b. The part that is b's then exceeds x > pi_b with probability at most exp(-M KL(x || pi_b))
+(Chernoff's bound of the binomial). Few documents are concentrated by chance; no test of the model
+can tell them from a campaign, and M is not known. It is assumed, and said.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, final
+
+from watermark.errors import ConfigError
+from watermark.files import read_json
+
+__all__ = ["Leak", "Traffic", "chance_log10", "documents_needed", "read_served"]
+
+# What is tabulated for a reader who knows better than we do how much leaked.
+_DOCUMENTS: Final = (10, 30, 100, 300, 1000)
+_HALF: Final = 0.5
+_BISECTIONS: Final = 60
+
+
+@final
+@dataclass(frozen=True)
+class Leak:
+    """What a leak may look like, as far as one key is concerned.
+
+    Attributes:
+        traffic: the key's part of what was served.
+        share: part of the signal that a leak gives it at most; beyond is a campaign.
+        log10_chance: log10 probability that a leak exceeds it all the same, where that is paid
+            for; -inf where `share` is meant as it is.
+    """
+
+    traffic: float
+    share: float
+    log10_chance: float
+
+    @property
+    def odds(self) -> float:
+        """`share` against the rest."""
+        return self.share / (1 - self.share) if self.share < 1 else math.inf
+
+    def to_dict(self, alpha: float) -> dict[str, Any]:
+        """Return JSON values: among them how probable such a leak is, by its documents."""
+        return {
+            "traffic_share": self.traffic,
+            "share_allowed": self.share,
+            "documents_needed": documents_needed(self.traffic, self.share, alpha),
+            "by_documents": [
+                {"documents": m, "log10_p": chance_log10(m, self.traffic, self.share)}
+                for m in _DOCUMENTS
+            ],
+        }
+
+
+@final
+@dataclass(frozen=True)
+class Traffic:
+    """What is known of how much was served under each key.
+
+    Attributes:
+        served: exchanges by the keys' names; None if nothing is known.
+        documents: a leak that leaves a signal is taken to hold at least so many independent
+            documents; used only with counters.
+    """
+
+    served: Mapping[str, int] | None = None
+    documents: int = 100
+
+    def leak(self, name: str, n_keys: int, level: float) -> Leak:
+        """Tell what a leak would give a key.
+
+        Without counters: at most half of the signal, whatever the traffic. With them: as much as M
+        documents drawn by traffic give it with probability 1 - level.
+
+        Args:
+            name: the key's name.
+            n_keys: keys among which it was chosen.
+            level: of the chance that is paid for.
+
+        Returns:
+            The leak.
+        """
+        if self.served is None:
+            return Leak(1 / n_keys, _HALF, -math.inf)
+        traffic = self.served[name] / sum(self.served.values())
+        return Leak(traffic, self._share(traffic, level), math.log10(level))
+
+    def _share(self, traffic: float, level: float) -> float:
+        """Find the least x at which Chernoff's bound is `level`; 1 if there is none."""
+        if chance_log10(self.documents, traffic, 1.0) > math.log10(level):
+            return 1.0
+        low, high = traffic, 1.0
+        for _ in range(_BISECTIONS):
+            middle = (low + high) / 2
+            above = chance_log10(self.documents, traffic, middle) > math.log10(level)
+            low, high = (middle, high) if above else (low, middle)
+        return high
+
+
+def chance_log10(documents: int, traffic: float, share: float) -> float:
+    """Bound the probability that a key's part of so many documents is `share` or more.
+
+    Args:
+        documents: M, independent of each other.
+        traffic: pi, in (0, 1].
+        share: x.
+
+    Returns:
+        log10 of Chernoff's bound, 0 for x <= pi.
+    """
+    return -documents * _divergence(share, traffic) / math.log(10)
+
+
+def documents_needed(traffic: float, share: float, alpha: float) -> int | None:
+    """Count the documents from which on chance gives a key `share` with probability `alpha`.
+
+    Returns:
+        The number; None if chance always may.
+    """
+    divergence = _divergence(share, traffic)
+    return math.ceil(math.log(1 / alpha) / divergence) if divergence > 0 else None
+
+
+def _divergence(share: float, traffic: float) -> float:
+    """KL(share || traffic) in nats; 0 for a share that traffic explains."""
+    if share <= traffic:
+        return 0.0
+    rest = 0.0 if share == 1 else (1 - share) * math.log((1 - share) / (1 - traffic))
+    return share * math.log(share / traffic) + rest
+
+
+def read_served(path: str | Path, names: Sequence[str]) -> dict[str, int]:
+    """Read how many exchanges were served under each key.
+
+    Args:
+        path: a JSON object, name of a key to exchanges.
+        names: of the keys under test.
+
+    Returns:
+        Exchanges by name, in the order of `names`.
+
+    Raises:
+        ConfigError: not such an object, a name that is no key's, a key without a number, or one
+            that served nothing.
+    """
+    payload = read_json(path)
+    if not isinstance(payload, dict):
+        raise ConfigError(f"{path}: expected a JSON object of exchanges by the keys' names")
+    if unknown := sorted(set(payload) - set(names)):
+        raise ConfigError(
+            f"{path}: no key under test is called {', '.join(unknown)}; they are called "
+            f"{', '.join(names)}"
+        )
+    if missing := [name for name in names if name not in payload]:
+        raise ConfigError(
+            f"{path}: says nothing of {', '.join(missing)}; a leak is judged by the traffic of "
+            "every key under test"
+        )
+    served = {name: payload[name] for name in names}
+    wrong = [n for n, v in served.items() if isinstance(v, bool) or not isinstance(v, int) or v < 1]
+    if wrong:
+        raise ConfigError(
+            f"{path}: expected a whole number of exchanges, at least 1, for {', '.join(wrong)}; a "
+            "key that served nothing cannot have leaked: leave it out of the keys"
+        )
+    return served

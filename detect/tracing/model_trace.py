@@ -1,0 +1,138 @@
+"""Trace a suspect model: heard once, tested under every key, concluded over all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+from detect.planning.effects import inherited_effect
+from detect.suspect.probe import Control, conclude
+from detect.suspect.probing import ProbeRequest
+from detect.suspect.used import what_was_used
+from detect.tracing.concentration import Increments, share_at_least
+from detect.tracing.hearing import Hearing, Progress, hear
+from detect.tracing.leaks import Traffic
+from detect.tracing.many_keys import arithmetic, least_share
+from detect.tracing.model_findings import (
+    Concentrated,
+    PooledControl,
+    TracedKey,
+    adjusted_over,
+)
+from detect.tracing.model_keys import NamedKey, checked
+from detect.tracing.model_result import ModelTrace
+from detect.tracing.under_keys import Scored
+
+__all__ = ["run_trace", "trace_hearing"]
+
+_ACCOUNTS = 25_000
+_SHARE_LEVEL = 0.05
+
+
+def run_trace(
+    request: ProbeRequest,
+    keys: Sequence[NamedKey],
+    traffic: Traffic,
+    prompts_path: str | None,
+    reading_path: str | None,
+    progress: Progress,
+    announce: Callable[[str], object] = lambda line: None,
+) -> ModelTrace:
+    """Trace a suspect.
+
+    Args:
+        request: what and how, as of a probe under the first of the keys.
+        keys: from 2 to 16 (`many_keys.refuse_many`), distinct.
+        traffic: what was served under them.
+        prompts_path: by text, the prompts; None takes those of a recording.
+        reading_path: by weights, the reading texts.
+        progress: makes progress bars.
+        announce: told what endpoints will cost, before they are asked.
+
+    Returns:
+        The result.
+
+    Raises:
+        ConfigError: two keys of one name, or one key twice.
+    """
+    keys = checked(keys)
+    secret = [named.key for named in keys]
+    heard = hear(request, secret, prompts_path, reading_path, progress, announce)
+    sampling = {
+        "max_new_tokens": request.max_new_tokens,
+        "temperature": request.temperature,
+        "top_k": request.top_k,
+        "seed": request.seed,
+    }
+    reading = None if reading_path in (None, "-") else Path(str(reading_path))
+    files = {"own_texts": request.own_texts, "reading": reading}
+    used = what_was_used(request.reference, files, heard.prompts, sampling)
+    if traffic.served is not None:
+        used["served"] = dict(traffic.served)
+    return trace_hearing(request, heard, keys, traffic, used)
+
+
+def trace_hearing(
+    request: ProbeRequest,
+    heard: Hearing,
+    keys: tuple[NamedKey, ...],
+    traffic: Traffic,
+    used: dict[str, object],
+) -> ModelTrace:
+    """Test what was heard under every key; see `run_trace`."""
+    secret, n = [named.key for named in keys], len(keys)
+    suspect = heard.suspect.heard.under(secret)
+    controls = [(each, each.heard.under(secret)) for each in heard.controls]
+    probed = [
+        conclude(
+            heard.suspect.name,
+            request.access,
+            suspect.outcome(i),
+            [Control(c.name, "control", s.outcome(i), c.note) for c, s in controls],
+            heard.n_answers,
+        )
+        for i in range(n)
+    ]
+    logs, ceilings = adjusted_over([each.tested.finding for each in probed])
+    zs = suspect.centred / (suspect.deviation or 1.0)
+    best = int(zs.argmax())
+    planned: Literal["text", "weights"] = "weights" if request.access == "weights" else "text"
+    # Without a reference the plan expects less than a request that does not know yet.
+    left = suspect.heard.plan.effect / request.plan.effect
+    effect = left * inherited_effect(request.config, planned, 1.0).size
+    return ModelTrace(
+        suspect=heard.suspect.name,
+        access=request.access,
+        alpha=request.alpha,
+        traced=tuple(
+            TracedKey(keys[i], probed[i], logs[i], ceilings[i], float(zs[i])) for i in range(n)
+        ),
+        pooled=suspect.pooled(range(n)),
+        others=suspect.pooled([i for i in range(n) if i != best]),
+        controls=tuple(PooledControl(c.name, s.pooled(range(n))) for c, s in controls),
+        concentrated=_concentrated(request, suspect, keys[best].name, best, traffic),
+        n_answers=heard.n_answers,
+        least_share=least_share(effect, n, suspect.heard.n_telling, request.alpha),
+        arithmetic=arithmetic(request.config, planned, _ACCOUNTS, request.alpha),
+        used=used,
+    )
+
+
+def _concentrated(
+    request: ProbeRequest, suspect: Scored, name: str, best: int, traffic: Traffic
+) -> Concentrated | None:
+    n = len(suspect.keys)
+    if not suspect.heard.is_independent:
+        return None
+    increments = Increments.of(suspect.weighted, suspect.laws, best)
+    # Half of the level is the test's, half is what chance may do to a leak; each key has its part.
+    level = request.alpha / (2 * n)
+    leak = traffic.leak(name, n, level)
+    return Concentrated(
+        log10_p=increments.log10_p(leak.odds, level),
+        n_keys=n,
+        leak=leak,
+        z=increments.difference(leak.odds) if leak.share < 1 else 0.0,
+        share_at_least=share_at_least(increments, _SHARE_LEVEL / n),
+    )

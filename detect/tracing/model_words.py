@@ -1,0 +1,140 @@
+"""What a trace of a model says in words, and what it does not say."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from detect.results import format_p
+
+if TYPE_CHECKING:
+    from detect.tracing.model_findings import Concentrated
+    from detect.tracing.model_result import ModelTrace
+
+__all__ = ["limits_of", "sentence_of"]
+
+_PRESUMED: Final = (
+    "Leak or campaign: the test bounds one key's part of the signal that was found under the keys "
+    "under test. It presumes that a document leaves the same trace under each key: the same mark "
+    "at the same strength (a cohort whose mark is boosted leaves more), and prompts or reading "
+    "texts that are no nearer to one cohort's subjects than to another's. Traffic under keys that "
+    "are not under test is not seen."
+)
+_SEVERAL: Final = (
+    "A signal under several keys is what marked text in public leaves, and what a campaign over "
+    "several cohorts or epochs leaves; the test does not tell these apart."
+)
+
+
+def sentence_of(trace: ModelTrace) -> str:
+    """Say in one or two sentences what was concluded."""
+    name, n = trace.best.named.name, len(trace.traced)
+    match trace.conclusion:
+        case "one_key":
+            assert trace.concentrated is not None
+            return (
+                f"The suspect depends on {name} (p = {format_p(trace.best.log10_p_adjusted)}, "
+                f"{n} keys paid for), and more than {trace.concentrated.leak.share:.0%} of the "
+                f"signal is that key's (p = {format_p(trace.concentrated.log10_p_adjusted)}): "
+                f"{_no_leak(trace.concentrated)}"
+            )
+        case "several_keys":
+            return _several(trace)
+        case "no_signal":
+            return f"No signal under any of the {n} keys, nor under all of them together."
+        case _:
+            return _undecided(trace)
+
+
+def _no_leak(alone: Concentrated) -> str:
+    if not alone.by_traffic:
+        return "not what a leak would leave in which this key had at most half of the documents."
+    return (
+        "not what a leak by traffic would leave, of which this key served "
+        f"{alone.leak.traffic:.1%}."
+    )
+
+
+def _several(trace: ModelTrace) -> str:
+    found = trace.significant
+    if not found:
+        return (
+            "No single key is significant, but all of them together are (p = "
+            f"{format_p(trace.pooled.tail.log10_p)}): the signal is spread over several keys."
+        )
+    names = ", ".join(key.named.name for key in found)
+    return (
+        f"The suspect depends on several keys: {names} by "
+        f"{'themselves' if len(found) > 1 else 'itself'}, and all but {trace.best.named.name} "
+        f"together with p = {format_p(trace.others_adjusted)}. It is not one key's signal alone."
+    )
+
+
+def _undecided(trace: ModelTrace) -> str:
+    if reasons := trace.holds_back:
+        return " ".join(reasons)
+    if not trace.significant:
+        return (
+            f"No key reaches the level {trace.alpha:g}, and too little was scored, or too much "
+            "shows, to say that there is nothing."
+        )
+    name, alone = trace.best.named.name, trace.concentrated
+    depends = (
+        f"The suspect depends on {name} (p = {format_p(trace.best.log10_p_adjusted)}), but whether "
+        "the signal is that key's alone cannot be told"
+    )
+    if not trace.others_are_quiet:
+        return (
+            f"{depends}: the other keys together are not quiet (p = "
+            f"{format_p(trace.others_adjusted)}). More answers or reading texts decide it."
+        )
+    if alone is None:
+        return f"{depends}: no bound is known for this mark, whose words depend on each other."
+    return (
+        f"{depends}: that a leak gives it up to {alone.leak.share:.0%} of the signal is not ruled "
+        f"out (p = {format_p(alone.log10_p_adjusted)}). More answers or reading texts decide it."
+    )
+
+
+def limits_of(trace: ModelTrace) -> list[str]:
+    """List what the result does not show."""
+    return [
+        *trace.best.probed.to_dict()["limits"],
+        f"A key names a cohort or an epoch, not an account. {trace.arithmetic}",
+        _PRESUMED,
+        *([_SEVERAL] if trace.conclusion == "several_keys" else ()),
+        *_of_chance(trace),
+        *_of_size(trace),
+    ]
+
+
+def _of_chance(trace: ModelTrace) -> list[str]:
+    alone = trace.concentrated
+    if alone is None:
+        return []
+    needed = alone.to_dict(trace.alpha)["documents_needed"]
+    traffic = (
+        f"had {alone.leak.traffic:.1%} of the traffic"
+        if alone.by_traffic
+        else f"had {alone.leak.traffic:.1%} of the traffic, as it would if all keys had the same"
+    )
+    if needed is None:
+        return [f"If {trace.best.named.name} {traffic}, a leak alone explains its part."]
+    return [
+        f"A leak of few documents is concentrated by chance. If {trace.best.named.name} {traffic}, "
+        f"chance gives it {alone.leak.share:.0%} of {needed} or more independent documents with a "
+        f"probability of at most {trace.alpha:g}. A leak of fewer, for example of one account of "
+        "that cohort, cannot be told from a campaign."
+    ]
+
+
+def _of_size(trace: ModelTrace) -> list[str]:
+    if trace.least_share is None:
+        return [
+            "Planned with the effects that are known, too little was scored to find even a key "
+            "that was served all of what the suspect learned from."
+        ]
+    return [
+        "Planned with the effects that are known, what was scored finds a key (90 % power) if it "
+        f"was served {trace.least_share:.1%} or more of what the suspect learned from; smaller "
+        "parts pass unseen."
+    ]

@@ -1,0 +1,255 @@
+"""Suspects of one cohort, of all, of none: what is concluded, and what stops it."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import kstest
+
+from detect.finding import Plan
+from detect.suspect.distributions import assess_pairs
+from detect.suspect.inheritance import assess_pool
+from detect.suspect.probing import ProbeRequest
+from detect.suspect.reading import PairWeights
+from detect.tracing.hearing import HeardModel, Hearing
+from detect.tracing.leaks import Traffic
+from detect.tracing.many_keys import least_share, pairs_for_key_of, refuse_many
+from detect.tracing.model_keys import NamedKey
+from detect.tracing.model_trace import trace_hearing
+from detect.tracing.under_keys import Heard, heard_of_pairs
+from tests.detect.tracing.taught import CONFIG, heard, keys_of, taught_pairs
+from watermark.config import WatermarkConfig, preset
+from watermark.errors import ConfigError
+from watermark.keys import SecretKey
+from watermark.schemes.red_green import RedGreen
+
+_N = 8000
+
+
+def _trace(
+    suspect: Heard,
+    keys: list[SecretKey],
+    *,
+    controls: tuple[Heard, ...] = (),
+    traffic: Traffic = Traffic(),  # noqa: B008 - frozen
+) -> dict[str, Any]:
+    request = ProbeRequest(
+        suspect="s", access="text", controls=(), reference=None, config=CONFIG, key=keys[0],
+        tokenizer="", alpha=1e-6, n_decoys=0, seed=0, score=None, max_new_tokens=1,
+        temperature=1.0, top_k=0,
+    )  # fmt: skip
+    named = tuple(NamedKey(f"c{i}", None, key) for i, key in enumerate(keys))
+    models = tuple(HeardModel(f"control {i}", c) for i, c in enumerate(controls))
+    hearing = Hearing(HeardModel("s", suspect), models, 10, ())
+    found = trace_hearing(request, hearing, named, traffic, {}).to_dict()
+    # What a file or a page would hold.
+    return dict(json.loads(json.dumps(found, allow_nan=False)))
+
+
+def _student(taught: np.ndarray, follows: float, seed: int = 0, n_keys: int = 8) -> Heard:
+    return heard(taught_pairs(keys_of(n_keys), taught, follows=follows, seed=seed))
+
+
+def _innocent(seed: int, n: int = _N) -> Heard:
+    return _student(np.full(n, -1), 0.0, seed)
+
+
+def test_a_student_of_one_cohort() -> None:
+    found = _trace(_student(np.full(_N, 5), 0.8), keys_of(8), controls=(_innocent(1),))
+    assert found["conclusion"] == "one_key"
+    assert found["best"] == "c5"
+    assert found["verdict"] == "signal"
+    rows = {row["name"]: row for row in found["cohorts"]}
+    assert [n for n, row in rows.items() if row["verdict"] == "signal"] == ["c5"]
+    best = rows["c5"]
+    assert found["log10_p"] == pytest.approx(best["log10_p"] + math.log10(8))
+    assert best["log10_p_adjusted"] == pytest.approx(best["log10_p"] + math.log10(8))
+    alone = found["spread"]["concentration"]
+    assert alone["log10_p_adjusted"] <= -6
+    assert alone["log10_p_adjusted"] == pytest.approx(alone["log10_p"] + math.log10(8))
+    assert alone["share_at_least"] > 0.5
+    assert alone["documents_needed"] == 34
+    assert "more than 50% of the signal" in found["conclusion_in_words"]
+    assert any("25,000" in limit for limit in found["limits"])
+    assert any("34 or more independent documents" in limit for limit in found["limits"])
+
+
+def test_a_leak_of_all_cohorts() -> None:
+    found = _trace(_student(np.arange(_N) % 8, 1.0), keys_of(8), controls=(_innocent(1),))
+    assert found["conclusion"] == "several_keys"
+    assert found["spread"]["n_significant"] < 8
+    assert found["spread"]["others"]["log10_p_adjusted"] < -6
+    assert found["spread"]["concentration"]["log10_p_adjusted"] == 0.0
+    assert any("several cohorts" in limit for limit in found["limits"])
+
+
+def test_a_thin_leak_shows_in_all_keys_together_alone() -> None:
+    found = _trace(_student(np.arange(_N) % 8, 0.45), keys_of(8))
+    assert found["spread"]["n_significant"] == 0
+    assert found["conclusion"] == "several_keys"
+    assert "No single key is significant" in found["conclusion_in_words"]
+    assert found["verdict"] == "inconclusive"
+
+
+@pytest.mark.parametrize(("leaked", "conclusion"), [(8, "undecided"), (1, "several_keys")])
+def test_a_campaign_beside_a_leak_is_no_single_key(leaked: int, conclusion: str) -> None:
+    # Three quarters of the documents are one key's, the rest those of all keys, or of one other.
+    pairs = np.arange(3 * _N)
+    taught = np.where(pairs % 4 > 0, 2, pairs // 4 % leaked)
+    found = _trace(_student(taught, 1.0), keys_of(8))
+    assert found["spread"]["concentration"]["log10_p_adjusted"] < -6
+    assert found["spread"]["others"]["log10_p_adjusted"] < -2
+    assert found["conclusion"] == conclusion
+    assert ("not quiet" in found["conclusion_in_words"]) == (leaked == 8)
+
+
+def test_an_innocent() -> None:
+    found = _trace(_innocent(3, 40_000), keys_of(8), controls=(_innocent(4),))
+    assert found["conclusion"] == "no_signal"
+    assert found["verdict"] == "no_signal"
+    assert {row["verdict"] for row in found["cohorts"]} == {"no_signal"}
+
+
+def test_too_little_is_nothing_shown() -> None:
+    found = _trace(_innocent(3, 300), keys_of(8))
+    assert found["conclusion"] == "undecided"
+    assert found["warnings"] == ["No control model was tested: add at least one with --control."]
+
+
+def test_nothing_scored_is_nothing_shown() -> None:
+    plan, pairs = _read(CONFIG, 5, 0)
+    still = replace(pairs, gained=np.zeros(5))
+    for suspect in (_innocent(0, 0), heard_of_pairs(plan, still, 5)):
+        found = _trace(suspect, keys_of(3), controls=(suspect,))
+        assert found["n_scored"] == 0
+        assert found["log10_p"] == 0
+        assert found["conclusion"] == "undecided"
+        assert found["spread"]["concentration"]["log10_p_adjusted"] == 0
+        assert any("controls nothing" in warning for warning in found["warnings"])
+
+
+def test_one_key_of_a_faint_student_stays_open() -> None:
+    found = _trace(_student(np.full(_N, 5), 0.25), keys_of(8))
+    assert found["verdict"] == "signal"
+    assert found["conclusion"] == "undecided"
+    assert "whether the signal is that key's alone cannot be told" in found["conclusion_in_words"]
+
+
+def test_a_control_that_fires_stops_the_claim() -> None:
+    guilty = _student(np.full(_N, 5), 0.8)
+    for control in (_student(np.full(_N, 2), 0.5, 7), _student(np.arange(_N) % 8, 0.4, 7)):
+        found = _trace(guilty, keys_of(8), controls=(control,))
+        assert found["conclusion"] == "undecided"
+        assert found["verdict"] == "inconclusive"
+        assert "claim is stopped" in found["conclusion_in_words"]
+
+
+def test_marks_that_were_taken_out_do_not_leave_another_alone() -> None:
+    keys = keys_of(8)
+    one = taught_pairs(keys, np.full(_N, 5), follows=0.8, seed=0)
+    rest = taught_pairs(keys, np.arange(_N) % 5, follows=0.6, seed=1, avoided=True)
+    both = replace(
+        one,
+        contexts=np.concatenate([one.contexts, rest.contexts]),
+        tokens=np.concatenate([one.tokens, rest.tokens]),
+        places=np.arange(2 * _N),
+        n_tokens=2 * _N,
+    )
+    found = _trace(heard(both), keys)
+    assert found["spread"]["concentration"]["log10_p_adjusted"] < -6
+    assert found["conclusion"] == "undecided"
+    assert "avoids the other keys" in found["conclusion_in_words"]
+
+
+def test_counters_move_the_border() -> None:
+    # Key 5 has three quarters of the signal: more than half, and what its traffic gives it.
+    taught = np.where(np.arange(2 * _N) % 4 > 0, 5, np.arange(2 * _N) // 4 % 8)
+    student = _student(taught, 1.0)
+    served = {f"c{i}": 8000 if i == 5 else 1000 for i in range(8)}
+    blind = _trace(student, keys_of(8))["spread"]["concentration"]
+    counted = _trace(student, keys_of(8), traffic=Traffic(served))["spread"]["concentration"]
+    assert blind["log10_p_adjusted"] < -6
+    assert counted["by_traffic"]
+    assert counted["share_allowed"] > 8 / 15
+    assert counted["log10_p_adjusted"] > -3
+    # What is paid for chance stands in the p-value: it never falls below half the level.
+    even = {f"c{i}": 1000 for i in range(8)}
+    least = _trace(_student(np.full(_N, 5), 1.0), keys_of(8), traffic=Traffic(even))
+    assert least["spread"]["concentration"]["log10_p_adjusted"] == pytest.approx(
+        math.log10(5e-7), abs=1e-6
+    )
+    assert least["conclusion"] == "one_key"
+
+
+def test_each_key_is_tested_as_by_a_probe() -> None:
+    keys, pairs = keys_of(3), taught_pairs(keys_of(3), np.zeros(500, np.int64), follows=1, seed=0)
+    scored = heard(pairs, n_decoys=499).under(keys)
+    for index, key in enumerate(keys):
+        mine = scored.outcome(index).finding
+        plan = replace(mine.plan, alpha=1e-6, n_decoys=499)
+        theirs = assess_pool(plan, pairs)
+        assert mine.plan.key == key
+        assert mine.tail == theirs.tail
+        assert mine.statistic == theirs.statistic
+        assert mine.decoys == theirs.decoys
+
+
+def _read(config: WatermarkConfig, n: int, seed: int) -> tuple[Plan, PairWeights]:
+    rng = np.random.default_rng(seed)
+    contexts = rng.integers(1000, size=(n, 2))
+    # Few kinds of pairs: the law of a sum is convolved from the kinds.
+    gained, likely = rng.choice([-0.3, 0.1, 0.5], n), rng.choice([0.1, 0.4], n)
+    pairs = PairWeights(contexts, rng.integers(1000, size=n), gained, gained, likely, n, n, {})
+    return Plan(config, SecretKey(bytes(32)), 1e-6, 0.1, 199, 0), pairs
+
+
+@pytest.mark.parametrize("config", [preset("default"), WatermarkConfig(RedGreen(), 2)])
+def test_weights_are_tested_as_by_a_probe(config: WatermarkConfig) -> None:
+    keys, (plan, pairs) = keys_of(2), _read(config, 400, 0)
+    scored = heard_of_pairs(plan, pairs, 400).under(keys)
+    for index, key in enumerate(keys):
+        theirs = assess_pairs(replace(plan, key=key), pairs)
+        mine = scored.outcome(index).finding
+        assert mine.tail.log10_p == pytest.approx(theirs.tail.log10_p, abs=1e-9)
+        assert mine.statistic == pytest.approx(theirs.statistic)
+        assert mine.decoys == theirs.decoys
+
+
+@pytest.mark.parametrize("config", [preset("default"), WatermarkConfig(RedGreen(), 2)])
+def test_keys_together_have_a_uniform_p_value_under_the_null(config: WatermarkConfig) -> None:
+    plan, pairs = _read(config, 150, 1)
+    plan = replace(plan, n_decoys=0)
+    found = [
+        heard_of_pairs(plan, pairs, 150).under(keys_of(3, seed)).pooled([0, 2])
+        for seed in range(200)
+    ]
+    p = np.array([each.tail.p_value for each in found])
+    assert kstest(p, "uniform").pvalue > 1e-3
+    z = np.array([each.z for each in found])
+    assert abs(z.mean()) < 0.25
+    assert 0.8 < z.std() < 1.2
+
+
+def test_too_many_keys_are_refused_with_the_numbers() -> None:
+    with pytest.raises(ConfigError, match="at most 16 keys, got 17") as refused:
+        refuse_many(17, CONFIG, "text", 1e-6)
+    message = str(refused.value)
+    needed = pairs_for_key_of(CONFIG, "text", 17, 1e-6)
+    # ((z(1e-6 / 17) + z(0.1)) / (0.051 / 17))^2, normal quantiles 5.3046 and 1.2816.
+    assert needed == pytest.approx((5.3046 + 1.2816) ** 2 / (0.051 / 17) ** 2, rel=0.02)
+    assert f"{needed:.2g} scored pairs" in message
+    assert "1/s^2" in message
+    assert "heirmark trace text" in message
+    with pytest.raises(ConfigError, match="heirmark probe"):
+        refuse_many(1, CONFIG, "text", 1e-6)
+    refuse_many(16, CONFIG, "weights", 1e-6)
+    # Twice the share needs a quarter of the pairs.
+    assert least_share(0.05, 8, 40_000, 1e-6) == pytest.approx(
+        2 * (least_share(0.05, 8, 160_000, 1e-6) or 0)
+    )
+    assert least_share(0.05, 8, 100, 1e-6) is None
