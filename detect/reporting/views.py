@@ -122,6 +122,7 @@ class FindingView:
     null_hypothesis: str
     n_powered: int | None
     scored: str
+    reasons_of: str
     curve_note: str
     decoys_are: str
     facts: tuple[tuple[str, Words], ...]
@@ -335,6 +336,7 @@ def read_finding(fields: Fields) -> FindingView:
         null_hypothesis=fields.text("null_hypothesis", NULL_HYPOTHESES[kind]),
         n_powered=None if _counts_contexts(fields) else fields.maybe_count("n_powered"),
         scored=_scored(fields),
+        reasons_of="answers" if kind == "counterfactuals" else "tokens",
         curve_note=_STRONGEST_ALONE if kind == "trace_model" else "",
         decoys_are="families of random keys" if kind == "trace_text" else "random keys",
         facts=_facts(fields, scheme, alpha),
