@@ -61,7 +61,7 @@ _SHOWN: Final = frozenset(
     "name title seconds result results steps segments evidence n_windows fraction reference "
     "higher_criticism n_documents_scored course log10_e used spread profile profiles "
     "cohorts conclusion conclusion_in_words best reading ranking n_documents_named shares named "
-    "accounts e_process unit".split()
+    "accounts e_process unit schema".split()
 )
 
 
