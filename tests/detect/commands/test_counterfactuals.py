@@ -10,12 +10,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from detect.commands.counterfactuals import counterfactuals
-<<<<<<< HEAD
-from tests.detect.evidence.fitting import check_fit
-=======
 from detect.reporting.page import render_report
+from tests.detect.evidence.fitting import check_fit
 from tests.detect.reporting.numbers import check_numbers
->>>>>>> report-pages
 from tests.tiny_model import write_model
 from watermark.answering import answer_prompts
 from watermark.config import preset

@@ -10,11 +10,8 @@ from click.testing import CliRunner, Result
 
 from detect.commands.power import power
 from detect.reporting import render_report
-<<<<<<< HEAD
 from tests.detect.evidence.fitting import check_fit
-=======
 from tests.detect.reporting.numbers import check_numbers
->>>>>>> report-pages
 from tests.detect.synthetic import marked_ids
 from watermark.config import preset
 from watermark.errors import WatermarkError
