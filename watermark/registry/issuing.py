@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final, final
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import BindParameter, Connection, Text, bindparam, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from watermark.errors import RegistryError
@@ -127,16 +127,18 @@ def insert_key(connection: Connection, key: NewKey, now: str) -> bool:
 def _inserting(dialect: str, with_account: bool) -> Any:
     """Build the statement of `insert_key` once: that takes as long as it then runs."""
     insert_into = (postgresql if dialect == "postgresql" else sqlite).insert
-    columns: dict[str, Any] = {
-        name: bindparam(f"key_{name}") for name in NewKey("", "", KeyLabels(), "").row("")
-    }
+    columns = {name: _bound(name) for name in NewKey("", "", KeyLabels(), "").row("")}
     statement = insert_into(keys).values(columns).on_conflict_do_nothing().returning(keys.c.key_id)
     if not with_account or dialect != "postgresql":
         return statement
-    name, added_at = bindparam("key_account"), bindparam("key_issued_at")
-    adding = insert_into(NAMED["account"]).values(name=name, added_at=added_at)
+    named = {"name": _bound("account"), "added_at": _bound("issued_at")}
+    adding = insert_into(NAMED["account"]).values(named)
     # Within the same statement: foreign keys are looked at when it ends.
     return statement.add_cte(adding.on_conflict_do_nothing().cte("account"))
+
+
+def _bound(column: str) -> BindParameter[str]:
+    return bindparam(f"key_{column}", type_=Text())
 
 
 def issue_keys(
