@@ -59,7 +59,7 @@ def _of(found: object, name: str) -> object:
 def _wrong(bundled: Bundled) -> Iterator[str]:
     from detect.reporting import render_report
 
-    manifest, made = bundled.manifest, claim_of(bundled.result)
+    manifest, made = bundled.manifest, claim_of(bundled.result, bundled.manifest.key_id)
     if manifest.claim != made:
         yield "claim"
     if manifest.rerun != rerun_line(manifest.command, manifest.options, manifest.inputs):
