@@ -46,7 +46,7 @@ def check_words(bundled: Bundled) -> Check:
         _NAME,
         Outcome.NOT_DONE,
         f"made by other code of heirmark, and may say anything: {', '.join(wrong)}. Make the page "
-        "anew with: heirmark report result.json",
+        "anew, outside of the bundle: heirmark report result.json -o page.html",
         f"{' and '.join(wrong)} not compared",
     )
 
