@@ -292,6 +292,15 @@ def test_long_input_is_controlled_on_a_sample(
     assert -430 < found.log10_p_adjusted < -370
 
 
+def test_a_control_is_as_large_as_its_cost_allows() -> None:
+    from detect.tracing.control import affordable_families
+
+    assert affordable_families(100, 10, 1, 1.0) == 999
+    assert affordable_families(300, 25_000, 2, 1.0) == 200
+    assert affordable_families(1_000_000, 25_000, 2, 1.0) == 19
+    assert affordable_families(300, 25_000, 1, 1000.0) == 0
+
+
 def test_tails_are_exact_also_where_a_document_names_everybody() -> None:
     scorer = TracePlan(CONFIG, FAMILY).scorer
     statistics = np.arange(300, dtype=np.float64) * scorer.law.step * 3  # type: ignore[attr-defined]
