@@ -136,27 +136,41 @@ def _traced(family: KeyFamily, documents: Sequence[Ids], name: str = "default") 
 
 
 def _right(n_keys: int, n_texts: int, seed: int) -> dict[str, Any]:
-    texts = marked_texts("default", n_texts=N_TEXTS, n_tokens=N_TOKENS, seed=seed)[:n_texts]
-    integers, found = _accounts(n_keys, seed), {}
-    for length in (50, 100, 200, 300):
-        right, wrong, worst, started = 0, 0, -np.inf, time.perf_counter()
-        for i, text in enumerate(texts):
-            result = _traced(_served(integers, {i: text}), [text.token_ids[:length]])
-            names = [row.account.name for row in result.named]
-            right += str(i) in names
-            wrong += sum(name != str(i) for name in names)
-            worst = max(worst, result.tail.log10_p)
-        band = binomtest(right, len(texts)).proportion_ci(0.95, "exact")
-        found[f"{length} tokens"] = {
-            "texts": len(texts),
-            "right_account_named": right / len(texts),
-            "interval_95": [band.low, band.high],
-            "wrong_accounts_named": wrong,
-            "weakest_log10_p_adjusted": worst,
-            "seconds_a_text": (time.perf_counter() - started) / len(texts),
-        }
-        click.echo(f"{length} tokens: {found[f'{length} tokens']}")
-    return {"n_keys": n_keys, "alpha": ALPHA, "preset": "default", "lengths": found}
+    integers = _accounts(n_keys, seed)
+    drawn = {
+        "default, temperature 1": ("default", {"n_texts": N_TEXTS, "n_tokens": N_TOKENS}),
+        "gumbel, temperature 0.7": ("gumbel", ELSEWHERE),
+    }
+    found = {}
+    for case, (name, drawing) in drawn.items():
+        texts = marked_texts(name, seed=0, **drawing)[:n_texts]
+        found[case] = [
+            _named_right(name, texts, integers, length) for length in (50, 100, 200, 300)
+        ]
+        click.echo(f"{case}: {found[case]}")
+    return {"n_keys": n_keys, "alpha": ALPHA, "cases": found}
+
+
+def _named_right(
+    name: str, texts: list[MarkedText], integers: NDArray[np.uint64], length: int
+) -> dict[str, Any]:
+    right, wrong, worst, started = 0, 0, -np.inf, time.perf_counter()
+    for i, text in enumerate(texts):
+        result = _traced(_served(integers, {i: text}), [text.token_ids[:length]], name)
+        names = [row.account.name for row in result.named]
+        right += str(i) in names
+        wrong += sum(other != str(i) for other in names)
+        worst = max(worst, result.tail.log10_p)
+    band = binomtest(right, len(texts)).proportion_ci(0.95, "exact")
+    return {
+        "tokens": length,
+        "texts": len(texts),
+        "right_account_named": right / len(texts),
+        "interval_95": [band.low, band.high],
+        "wrong_accounts_named": wrong,
+        "weakest_log10_p_adjusted": worst,
+        "seconds_a_text": (time.perf_counter() - started) / len(texts),
+    }
 
 
 def _null(n_keys: int, n_searches: int, minutes: float, length: int, seed: int) -> dict[str, Any]:
