@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import Any
 
 import click
@@ -39,7 +40,7 @@ from detect.tracing.tracing import trace_text
 from watermark.config import preset
 from watermark.keys import SecretKey
 from watermark.prf import NATIVE, Prf
-from watermark.tokens import load_tokenizer
+from watermark.tokens import TextTokenizer, load_tokenizer
 from watermark.word_sources import Pairs
 
 ALPHA = 1e-6
@@ -60,6 +61,11 @@ class Held:
     def batches(self, tokenizer: Any) -> Iterator[tuple[list[TokenizedDocument], int]]:
         """Give them."""
         yield [TokenizedDocument(str(i), str(i), ids) for i, ids in enumerate(self._documents)], 0
+
+
+@cache
+def _tokenizer() -> TextTokenizer:
+    return load_tokenizer("smollm2")
 
 
 def _pairs(texts: Sequence[Ids], width: int) -> Pairs:
@@ -132,7 +138,7 @@ def _served(integers: NDArray[np.uint64], texts: dict[int, MarkedText]) -> KeyFa
 
 def _traced(family: KeyFamily, documents: Sequence[Ids], name: str = "default") -> TraceResult:
     plan = TracePlan(preset(name), family, ALPHA)
-    return trace_text(Held(documents), plan=plan, tokenizer=load_tokenizer("smollm2"))
+    return trace_text(Held(documents), plan=plan, tokenizer=_tokenizer())
 
 
 def _right(n_keys: int, n_texts: int, seed: int) -> dict[str, Any]:
