@@ -133,7 +133,12 @@ def _served(integers: NDArray[np.uint64], texts: dict[int, MarkedText]) -> KeyFa
     own = integers.copy()
     for number, text in texts.items():
         own[number] = NATIVE.key_of(text.key)
-    return KeyFamily([Account(str(i), str(i)) for i in range(len(own))], own)
+    return KeyFamily(_names(len(own)), own)
+
+
+@cache
+def _names(n: int) -> list[Account]:
+    return [Account(str(i), str(i)) for i in range(n)]
 
 
 def _traced(family: KeyFamily, documents: Sequence[Ids], name: str = "default") -> TraceResult:
