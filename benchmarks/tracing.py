@@ -337,7 +337,7 @@ def _collusion(n_keys: int, n_documents: int, seed: int) -> dict[str, Any]:
             name = f"{n_writers} accounts, {edited:.0%} replaced"
             found[name] = {
                 "documents": n_documents,
-                "tokens": 600,
+                "tokens": n_writers * N_TOKENS,
                 "guilty_named": guilty / (n_writers * n_documents),
                 "all_guilty_named": sum(row[0] == n_writers for row in case) / n_documents,
                 "somebody_named": sum(row[2] for row in case) / n_documents,
@@ -356,11 +356,10 @@ def _mixed(
     integers: NDArray[np.uint64],
     rng: np.random.Generator,
 ) -> tuple[int, int, bool]:
-    """Search one document of 600 tokens; guilty and innocent accounts that it names."""
+    """Search one document, 300 tokens of each; guilty and innocent accounts that it names."""
     chosen = [texts[i] for i in rng.choice(len(texts), n_writers + 1, replace=False)]
-    own = 600 // n_writers
-    parts = [text.token_ids[: min(own, N_TOKENS)] for text in chosen[:-1]]
-    pieces = [part[i : i + 50] for i in range(0, own, 50) for part in parts]
+    parts = [text.token_ids for text in chosen[:-1]]
+    pieces = [part[i : i + 50] for i in range(0, N_TOKENS, 50) for part in parts]
     mixed = np.concatenate(pieces)
     # By tokens of somebody else's text, as likely as real ones.
     other = rng.permutation(np.resize(chosen[-1].token_ids, len(mixed)))
@@ -381,7 +380,7 @@ def _mixed(
 @click.option("--minutes", default=20.0, show_default=True, help="Of null, at most.")
 @click.option("--piece-tokens", default=40, show_default=True, help="Of null.")
 @click.option("--corpora", "n_corpora", default=40, show_default=True, help="Of shares.")
-@click.option("--documents", "n_documents", default=50, show_default=True, help="Of collusion.")
+@click.option("--documents", "n_documents", default=25, show_default=True, help="Of collusion.")
 @click.option("--seed", default=0, show_default=True)
 def main(
     part: str,
