@@ -141,8 +141,10 @@ def _names(n: int) -> list[Account]:
     return [Account(str(i), str(i)) for i in range(n)]
 
 
-def _traced(family: KeyFamily, documents: Sequence[Ids], name: str = "default") -> TraceResult:
-    plan = TracePlan(preset(name), family, ALPHA)
+def _traced(
+    family: KeyFamily, documents: Sequence[Ids], name: str = "default", piece: int | None = None
+) -> TraceResult:
+    plan = TracePlan(preset(name), family, ALPHA, piece_tokens=piece)
     return trace_text(Held(documents), plan=plan, tokenizer=_tokenizer())
 
 
@@ -328,11 +330,15 @@ def _coverage(rows: NDArray[np.float64]) -> dict[str, Any]:
 def _collusion(n_keys: int, n_documents: int, seed: int) -> dict[str, Any]:
     texts = marked_texts("default", n_texts=N_TEXTS, n_tokens=N_TOKENS, seed=0)
     integers, rng, found = _accounts(n_keys, seed), np.random.default_rng(seed), {}
-    for n_writers in (2, 3, 4, 5):
+    for n_writers, turn, piece in ((2, 50, None), (3, 50, None), (5, 50, None), (5, 100, 100)):
         for edited in (0.0, 0.2):
-            case = [_mixed(texts, n_writers, edited, integers, rng) for _ in range(n_documents)]
+            case = [
+                _mixed(texts, n_writers, edited, (turn, piece), integers, rng)
+                for _ in range(n_documents)
+            ]
             guilty = sum(row[0] for row in case)
-            name = f"{n_writers} accounts, {edited:.0%} replaced"
+            searched = f"pieces of {piece}" if piece else "whole"
+            name = f"{n_writers} accounts, {turn} tokens in turn, {searched}, {edited:.0%} replaced"
             found[name] = {
                 "documents": n_documents,
                 "tokens": n_writers * N_TOKENS,
@@ -344,26 +350,28 @@ def _collusion(n_keys: int, n_documents: int, seed: int) -> dict[str, Any]:
             click.echo(
                 f"{n_writers}, {edited}: {found[f'{n_writers} accounts, {edited:.0%} replaced']}"
             )
-    return {"n_keys": n_keys, "alpha": ALPHA, "piece_tokens": 50, "cases": found}
+    return {"n_keys": n_keys, "alpha": ALPHA, "cases": found}
 
 
 def _mixed(
     texts: list[MarkedText],
     n_writers: int,
     edited: float,
+    cuts: tuple[int, int | None],
     integers: NDArray[np.uint64],
     rng: np.random.Generator,
 ) -> tuple[int, int, bool]:
     """Search one document, 300 tokens of each; guilty and innocent accounts that it names."""
     chosen = [texts[i] for i in rng.choice(len(texts), n_writers + 1, replace=False)]
     parts = [text.token_ids for text in chosen[:-1]]
-    pieces = [part[i : i + 50] for i in range(0, N_TOKENS, 50) for part in parts]
+    turn, piece = cuts
+    pieces = [part[i : i + turn] for i in range(0, N_TOKENS, turn) for part in parts]
     mixed = np.concatenate(pieces)
     # By tokens of somebody else's text, as likely as real ones.
     other = rng.permutation(np.resize(chosen[-1].token_ids, len(mixed)))
     mixed = np.where(rng.random(len(mixed)) < edited, other, mixed)
     family = _served(integers, dict(enumerate(chosen[:-1])))
-    result = _traced(family, [mixed])
+    result = _traced(family, [mixed], piece=piece)
     numbers = {int(row.account.name) for row in result.named}
     guilty = len(numbers & set(range(n_writers)))
     return guilty, len(numbers) - guilty, result.verdict == Verdict.SIGNAL
