@@ -347,9 +347,7 @@ def _collusion(n_keys: int, n_documents: int, seed: int) -> dict[str, Any]:
                 "somebody_named": sum(row[2] for row in case) / n_documents,
                 "innocents_named": sum(row[1] for row in case),
             }
-            click.echo(
-                f"{n_writers}, {edited}: {found[f'{n_writers} accounts, {edited:.0%} replaced']}"
-            )
+            click.echo(f"{name}: {found[name]}")
     return {"n_keys": n_keys, "alpha": ALPHA, "cases": found}
 
 
