@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from detect.commands.options import PATH
+from watermark.errors import ConfigError
 
 if TYPE_CHECKING:
     from detect.tracing.texts.families import KeyFamily
+    from watermark.labels import KeyLabels
     from watermark.word_sources import WordSource
 
 __all__ = ["FamilyChoice", "family_options"]
@@ -24,14 +26,17 @@ class FamilyChoice(NamedTuple):
     """Where a family comes from: labels and a master secret, or a folder of key files.
 
     Attributes:
-        master: key file of the master secret.
+        master: place of the master secret.
         accounts: file with labels.
+        registry: place of the registry that has them.
         keys: folder of key files.
-        labels: --model, --epoch and --cohort, of accounts whose line names none.
+        labels: --model, --epoch and --cohort: of accounts whose line names none, or of the keys
+            that are taken out of the registry.
     """
 
     master: Path | None
     accounts: str | None
+    registry: str | None
     keys: Path | None
     labels: dict[str, str]
 
@@ -41,12 +46,16 @@ class FamilyChoice(NamedTuple):
         Raises:
             click.UsageError: says what is missing, or too much.
         """
-        if self.keys and (self.master or self.accounts or any(self.labels.values())):
+        derived = self.master or self.accounts or self.registry or any(self.labels.values())
+        if self.keys and derived:
             raise click.UsageError(
-                "--keys names all keys itself; it takes no --master, --accounts or labels"
+                "--keys names all keys itself; it takes no --master, --accounts, --registry or "
+                "labels"
             )
-        if not self.keys and not (self.master and self.accounts):
-            raise click.UsageError("give --master FILE with --accounts FILE, or --keys FOLDER")
+        if not self.keys and not (self.master and bool(self.accounts) != bool(self.registry)):
+            raise click.UsageError(
+                "give --master FILE with --accounts FILE or --registry PLACE, or --keys FOLDER"
+            )
 
     def load(self, source: WordSource) -> KeyFamily:
         """Read or derive the keys.
@@ -60,31 +69,48 @@ class FamilyChoice(NamedTuple):
         Raises:
             ConfigError: no keys, or some twice, or a line that holds no labels.
             KeyFileError: a key file that is missing, damaged or readable by others.
+            RegistryError: the registry cannot be read.
         """
-        from detect.tracing.texts.families import (
-            family_from_folder,
-            family_from_labels,
-            read_labels,
-        )
-        from watermark.key_files import load_secret
+        from detect.tracing.named_keys import derived_keys, keys_of_folder, read_labels
+        from detect.tracing.texts.families import family_of
         from watermark.labels import KeyLabels
+        from watermark.secret_stores import read_secret
 
         if self.keys:
-            return family_from_folder(self.keys, source)
+            return family_of(keys_of_folder(self.keys), source)
         assert self.master is not None
-        assert self.accounts is not None
-        labels = read_labels(self.accounts, KeyLabels(**self.labels))
-        return family_from_labels(labels, load_secret(self.master), source)
+        master = read_secret(self.master)
+        if self.accounts:
+            labels = read_labels(self.accounts, KeyLabels(**self.labels))
+        else:
+            labels = self._registered(master.key_id)
+        return family_of(derived_keys(master, labels), source)
+
+    def _registered(self, master_key_id: str) -> list[KeyLabels]:
+        """All keys of the master, retired and revoked ones too: what they marked is out there."""
+        from watermark.commands.registry import open_registry
+
+        assert self.registry is not None
+        wanted = {label: value for label, value in self.labels.items() if value}
+        with open_registry(self.registry) as opened:
+            labels = opened.labels(**wanted, master_key_id=master_key_id)
+        if not labels:
+            among = f" among {', '.join(wanted.values())}" if wanted else ""
+            raise ConfigError(
+                f"the registry knows no key that was derived from the master {master_key_id}{among}"
+            )
+        return labels
 
 
 def family_options(command: Command) -> Command:
-    """Add --master, --accounts, --model, --epoch, --cohort and --keys, as one argument `family`."""
+    """Add the options that say which keys could be named, as one argument `family`."""
 
     @wraps(command)
     def with_family(
         *,
         master: Path | None,
         accounts: str | None,
+        registry: str | None,
         keys_folder: Path | None,
         model: str,
         epoch: str,
@@ -92,19 +118,32 @@ def family_options(command: Command) -> Command:
         **options: Any,
     ) -> None:
         labels = {"model": model, "epoch": epoch, "cohort": cohort}
-        choice = FamilyChoice(master, accounts, keys_folder, labels)
+        choice = FamilyChoice(master, accounts, registry, keys_folder, labels)
         choice.check()
         command(family=choice, **options)
 
     decorators = [
-        click.option("--master", type=PATH, help="Key file that the accounts' keys derive from."),
+        click.option(
+            "--master",
+            type=PATH,
+            help="Key file (or env:VARIABLE) that the accounts' keys derive from.",
+        ),
         click.option(
             "--accounts",
             metavar="FILE",
             help="Who could be named: JSONL of labels (heirmark registry export), or one account "
             "a line.",
         ),
-        click.option("--model", default="", help="The accounts' model, where FILE names none."),
+        click.option(
+            "--registry",
+            metavar="PLACE",
+            help="Or a registry, whose keys of that master could be named: SQLite file or URL.",
+        ),
+        click.option(
+            "--model",
+            default="",
+            help="The accounts' model, where FILE names none; of a registry that model's alone.",
+        ),
         click.option("--epoch", default="", help="Their epoch, likewise."),
         click.option("--cohort", default="", help="Their cohort, likewise."),
         click.option("--keys", "keys_folder", type=PATH, help="Or a folder of *.key.json."),

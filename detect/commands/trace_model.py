@@ -30,7 +30,9 @@ __all__ = ["model"]
     help="What is scored: answers, an endpoint's reported candidates, or open weights.",
 )
 @click.option("--keys", "folder", type=PATH, help="Folder of *.key.json; files give the names.")
-@click.option("--master", type=PATH, help="Key file from which the keys are derived.")
+@click.option(
+    "--master", type=PATH, help="Key file (or env:VARIABLE) from which the keys are derived."
+)
 @click.option(
     "--labels", "labels_path", type=PATH, help="With --master: labels of the keys, JSONL."
 )
@@ -119,17 +121,19 @@ def model(suspect: str, **options: Any) -> None:
 
 
 def _keys(options: dict[str, Any]) -> list[NamedKey]:
-    from detect.tracing.named_keys import derived_keys, keys_of_folder, labels_of_file
+    from detect.tracing.named_keys import derived_keys, keys_of_folder, read_labels
     from watermark.labels import KeyLabels
+    from watermark.secret_stores import read_secret
 
     folder: Path | None = options["folder"]
     if folder is not None:
         return keys_of_folder(folder)
     if options["labels_path"] is not None:
-        return derived_keys(options["master"], labels_of_file(options["labels_path"]))
-    pairs = product(options["epochs"] or ("",), options["cohorts"] or ("",))
-    labels = [KeyLabels(options["label_model"], epoch, cohort) for epoch, cohort in pairs]
-    return derived_keys(options["master"], labels)
+        labels = read_labels(options["labels_path"], KeyLabels())
+    else:
+        pairs = product(options["epochs"] or ("",), options["cohorts"] or ("",))
+        labels = [KeyLabels(options["label_model"], epoch, cohort) for epoch, cohort in pairs]
+    return derived_keys(read_secret(options["master"]), labels)
 
 
 def _check(options: dict[str, Any], replayed: bool) -> None:

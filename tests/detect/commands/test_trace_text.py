@@ -19,6 +19,8 @@ from watermark.key_files import save_key
 from watermark.keys import SecretKey
 from watermark.labels import KeyLabels
 from watermark.prf import NATIVE
+from watermark.registry.records import KeyFilter
+from watermark.registry.registry import Registry
 
 MASTER = SecretKey(bytes(range(32)))
 LABELS = [KeyLabels("m", "e", "", f"a{i}") for i in range(50)]
@@ -52,7 +54,7 @@ def _corpus(path: Path, writers: list[int | None], seed: int) -> None:
 
 def _run(folder: Path, tokenizer: Path, source: str, *options: str, stdin: str = "") -> Result:
     family = [] if "--keys" in options else ["--master", str(folder / "master.json")]
-    if not {"--keys", "--accounts"} & set(options):
+    if not {"--keys", "--accounts", "--registry"} & set(options):
         family += ["--accounts", str(folder / "accounts.jsonl")]
     arguments = ["trace", "text", source, *family, "--tokenizer", str(tokenizer), *options]
     return CliRunner().invoke(heirmark, arguments, input=stdin)
@@ -194,3 +196,26 @@ def test_ctrl_c_ends_it_cleanly(folder: Path, tokenizer_folder: Path, tmp_path: 
     assert (process.returncode, out) == (130, b"")
     assert b"Traceback" not in err
     assert not (tmp_path / "r.json").exists()
+
+
+def test_a_registry_says_who_could_be_named(folder: Path, tokenizer_folder: Path) -> None:
+    """Of this master's keys all: a retired one is still in old texts."""
+    place = str(folder / "registry.db")
+    other = SecretKey(bytes(reversed(range(32))))
+    with Registry.open(place, create=True) as registry:
+        registry.import_keys(LABELS, MASTER, preset("default"))
+        registry.import_keys([KeyLabels("m", "e", "", "stranger")], other, preset("default"))
+        registry.retire(KeyFilter(account="a3"), "left")
+    source = str(folder / "corpus.jsonl")
+    done = _run(folder, tokenizer_folder, source, "--registry", place, "--json", "--decoys", "0")
+    assert done.exit_code == 0, (done.output, done.exc_info)
+    payload = json.loads(done.stdout)
+    assert payload["n_keys"] == len(LABELS)
+    assert payload["named"] == ["m/e/a3", "m/e/a8"]
+    for options, message in (
+        (("--registry", place, "--epoch", "none"), "knows no key"),
+        (("--registry", str(folder / "nothing.db")), "nothing.db"),
+    ):
+        refused = _run(folder, tokenizer_folder, source, *options)
+        assert refused.exit_code == 1
+        assert message in refused.output

@@ -10,13 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detect.tracing.texts.families import (
-    Account,
-    KeyFamily,
-    family_from_folder,
-    family_from_labels,
-    read_labels,
-)
+from detect.tracing.named_keys import derived_keys, keys_of_folder, read_labels
+from detect.tracing.texts.families import Account, KeyFamily, family_of
 from watermark.errors import ConfigError, DocumentError, FingerprintError, KeyFileError
 from watermark.key_files import save_key
 from watermark.keys import EngineKey, SecretKey
@@ -46,7 +41,7 @@ def test_labels_come_as_json_lines_or_as_one_account_a_line(tmp_path: Path) -> N
 
 def test_keys_are_those_that_the_provider_derives() -> None:
     labels = [KeyLabels("m", "e", "", f"a{i}") for i in range(3)]
-    family = family_from_labels(labels, MASTER, NATIVE)
+    family = family_of(derived_keys(MASTER, labels), NATIVE)
     keys = [MASTER.derive(model="m", epoch="e", account=f"a{i}") for i in range(3)]
     assert [account.key_id for account in family.accounts] == [key.key_id for key in keys]
     assert [account.name for account in family.accounts] == ["m/e/a0", "m/e/a1", "m/e/a2"]
@@ -58,7 +53,7 @@ def test_a_folder_of_key_files_is_a_family(tmp_path: Path) -> None:
     (tmp_path / "below").mkdir()
     for key, name in zip(keys, ("a", "b", "below/c"), strict=True):
         save_key(key, tmp_path / f"{name}.key.json")
-    family = family_from_folder(tmp_path, NATIVE)
+    family = family_of(keys_of_folder(tmp_path), NATIVE)
     assert family.accounts == tuple(
         Account(name, key.key_id) for name, key in zip(("a", "b", "below/c"), keys, strict=True)
     )
@@ -81,39 +76,39 @@ def test_bad_lists_of_accounts_are_refused_by_line(tmp_path: Path) -> None:
         read_labels(tmp_path / "none.txt", NONE)
     for content in (b"", b"\n \n"):
         with pytest.raises(ConfigError, match="at least one"):
-            family_from_labels(read("empty.txt", content), MASTER, NATIVE)
+            family_of(derived_keys(MASTER, read("empty.txt", content)), NATIVE)
 
 
 def test_who_stands_there_twice_is_refused() -> None:
     labels = [KeyLabels(account="a"), KeyLabels(account="b"), KeyLabels(account="a")]
     with pytest.raises(ConfigError, match="1 accounts are listed more than once, the first is 'a'"):
-        family_from_labels(labels, MASTER, NATIVE)
+        family_of(derived_keys(MASTER, labels), NATIVE)
 
 
 def test_bad_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no folder"):
-        family_from_folder(tmp_path / "none", NATIVE)
+        keys_of_folder(tmp_path / "none")
     with pytest.raises(ConfigError, match=r"no \*\.key\.json"):
-        family_from_folder(tmp_path, NATIVE)
+        family_of(keys_of_folder(tmp_path), NATIVE)
     save_key(MASTER, tmp_path / "a.key.json")
     save_key(MASTER, tmp_path / "b.key.json")
     with pytest.raises(ConfigError, match="'b' and 'a' have the same key"):
-        family_from_folder(tmp_path, NATIVE)
+        family_of(keys_of_folder(tmp_path), NATIVE)
     damaged = (tmp_path / "b.key.json").read_text().replace('"secret": "A', '"secret": "B')
     (tmp_path / "b.key.json").write_text(damaged)
     with pytest.raises(KeyFileError, match=r"b\.key\.json is damaged"):
-        family_from_folder(tmp_path, NATIVE)
+        family_of(keys_of_folder(tmp_path), NATIVE)
     (tmp_path / "b.key.json").chmod(0o644)
     with pytest.raises(KeyFileError, match="can be read by others"):
-        family_from_folder(tmp_path, NATIVE)
+        family_of(keys_of_folder(tmp_path), NATIVE)
     (tmp_path / "b.key.json").unlink()
     save_key(EngineKey([7]), tmp_path / "b.key.json")
     with pytest.raises(FingerprintError, match="another engine"):
-        family_from_folder(tmp_path, NATIVE)
+        family_of(keys_of_folder(tmp_path), NATIVE)
 
 
 def test_a_family_shows_no_secret() -> None:
-    family = family_from_labels([KeyLabels(account="a")], MASTER, NATIVE)
+    family = family_of(derived_keys(MASTER, [KeyLabels(account="a")]), NATIVE)
     secret = str(int(family.integers[0, 0]))
     for shown in (repr(family), str(family), repr(family.accounts), f"{family}"):
         assert secret not in shown

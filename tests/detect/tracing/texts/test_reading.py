@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from detect.documents import Columns
-from detect.tracing import reading
+from detect.tracing.texts import reading
 from detect.tracing.texts.reading import CorpusReader, SingleText, is_corpus
 from watermark.errors import DocumentError
 from watermark.tokens import TextTokenizer

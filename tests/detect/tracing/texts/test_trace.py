@@ -17,8 +17,9 @@ from detect.results import Verdict
 from detect.scanning.results import LeftOut
 from detect.scoring.scores import select_pairs
 from detect.tails.nulls import tail
-from detect.tracing import search as searching
-from detect.tracing.texts.families import Account, KeyFamily, family_from_labels
+from detect.tracing.named_keys import derived_keys
+from detect.tracing.texts import search as searching
+from detect.tracing.texts.families import Account, KeyFamily, family_of
 from detect.tracing.texts.plans import TracePlan
 from detect.tracing.texts.reading import TokenizedDocument
 from detect.tracing.texts.results import TraceResult
@@ -36,7 +37,7 @@ from watermark.tokens import TextTokenizer
 MASTER = SecretKey(bytes(range(32)))
 CONFIG = preset("default")
 LABELS = [KeyLabels(account=f"account-{i}") for i in range(200)]
-FAMILY = family_from_labels(LABELS, MASTER, NATIVE)
+FAMILY = family_of(derived_keys(MASTER, LABELS), NATIVE)
 Ids = NDArray[np.int64]
 
 
@@ -262,9 +263,9 @@ def test_nothing_to_score_names_nobody(trace: Trace) -> None:
 
 def test_decoys_win(trace: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
     """If fresh keys fit as well, words are not independent, and nobody is named."""
-    from detect.tracing import control
+    from detect.tracing.texts import control
 
-    family = family_from_labels(LABELS[:1], MASTER, NATIVE)
+    family = family_of(derived_keys(MASTER, LABELS[:1]), NATIVE)
 
     def same(n: int, seed: int) -> NDArray[np.uint64]:
         return np.repeat(family.integers, n, axis=0)
@@ -299,7 +300,7 @@ def test_the_control_is_exact_for_the_best_of_many_keys(trace: Trace) -> None:
 def test_long_input_is_controlled_on_a_sample(
     trace: Trace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from detect.tracing import control
+    from detect.tracing.texts import control
 
     monkeypatch.setattr(control, "_BUDGET_WORDS", 19 * 200 * 2 * 300)
     monkeypatch.setattr(control, "_LEAST_PAIRS", 10)
