@@ -90,9 +90,11 @@ def read_bundled(folder: Path, statement: Statement) -> Bundled:
     manifest = read_manifest(_json(folder, statement, MANIFEST_NAME))
     result = _json(folder, statement, RESULT_NAME)
     validate(result, "result-1", RESULT_NAME)
-    if result["kind"] != recordable(manifest.command).kind:
+    entry = recordable(manifest.command)
+    if result["kind"] != entry.kind:
         raise EvidenceError(f"{RESULT_NAME} is no result of {manifest.command}")
-    for name in ("key_id", "config_fingerprint"):
+    named = ("config_fingerprint", *(["key_id"] if entry.names_key else []))
+    for name in named:
         if result[name] != getattr(manifest, name):
             raise EvidenceError(f"{MANIFEST_NAME} and {RESULT_NAME} differ in {name}")
     _check_inputs(manifest, statement)

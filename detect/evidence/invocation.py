@@ -19,6 +19,7 @@ __all__ = [
     "Invocation",
     "absolute_place",
     "arguments_of",
+    "key_option",
     "kinds_of",
     "leaf_command",
     "parse_invocation",
@@ -126,7 +127,9 @@ def parse_invocation(words: Sequence[str]) -> Invocation:
             running += _words(parameter, value)
     key_path = context.params[entry.key]
     if key_path is None:
-        raise EvidenceError(f"a bundle of {name} records a test under one key: give --key FILE")
+        raise EvidenceError(
+            f"a bundle of {name} records a test under one key: give {key_option(name)} FILE"
+        )
     _refuse_outputs(context)
     preset_name = context.params.get("preset_name")
     transcript = context.params.get("transcript")
@@ -217,6 +220,12 @@ def _words(parameter: click.Parameter, value: Any) -> list[str]:
     if parameter.multiple and isinstance(value, tuple | list):
         return [f"{option}={item}" for item in value]
     return [f"{option}={value}"]
+
+
+def key_option(name: str) -> str:
+    """Return the option that names a command's key file, for example "--key"."""
+    wanted = recordable(name).key
+    return next(one.opts[0] for one in leaf_command(name).params if one.name == wanted)
 
 
 def kinds_of(name: str, options: Mapping[str, Any]) -> dict[str, InputKind]:

@@ -32,11 +32,12 @@ class Claim(NamedTuple):
     limits: tuple[str, ...]
 
 
-def claim_of(result: Mapping[str, Any]) -> Claim:
+def claim_of(result: Mapping[str, Any], key_id: str) -> Claim:
     """Say what a result claims.
 
     Args:
         result: a command's JSON result.
+        key_id: of the key that the test was run with.
 
     Returns:
         The claim.
@@ -50,13 +51,13 @@ def claim_of(result: Mapping[str, Any]) -> Claim:
         own = format_p(result["this_key"]["log10_p_pooled"])
         return Claim(
             f"On this clean text the test's false positives are as counted; pooled under the key "
-            f"{result['key_id']} p = {own}.",
+            f"{key_id} p = {own}.",
             "The text is independent of the key, as it is of fresh keys.",
             limits,
         )
     null = result.get("null_hypothesis") or NULL_HYPOTHESES[kind]
     said = headline(kind, result["verdict"]).rstrip(".")
-    claim = f"{said}: p = {format_p(result['log10_p'])} under the key {result['key_id']}."
+    claim = f"{said}: p = {format_p(result['log10_p'])} under the key {key_id}."
     return Claim(claim, null, limits)
 
 

@@ -14,6 +14,9 @@ from typing import Final, final
 __all__ = ["COMMON_INPUTS", "RECORDABLE", "SEVERAL", "InputKind", "Recordable"]
 
 
+_OWN_KEY: Final = "key_path"
+
+
 @final
 class InputKind(StrEnum):
     """What an argument or option of a command points to."""
@@ -35,14 +38,20 @@ class Recordable:
             commands have, are in `COMMON_INPUTS`.
         options: parameters that decide the result: recorded, and given again.
         running: parameters that only say how it is run the first time: not recorded.
-        key: the parameter with the key file.
+        key: the parameter with the key file; where it is not a test's own key but a master key,
+            results name keys derived from it.
     """
 
     kind: str
     inputs: Mapping[str, InputKind]
     options: frozenset[str]
     running: frozenset[str] = field(default_factory=frozenset)
-    key: str = "key_path"
+    key: str = _OWN_KEY
+
+    @property
+    def names_key(self) -> bool:
+        """True if the result names the key itself."""
+        return self.key == _OWN_KEY
 
 
 COMMON_INPUTS: Final = MappingProxyType(

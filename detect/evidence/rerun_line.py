@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from detect.evidence.inputs import Input
-from detect.evidence.invocation import arguments_of
+from detect.evidence.invocation import arguments_of, key_option
 
 __all__ = ["rerun_line"]
 
@@ -33,4 +33,4 @@ def rerun_line(name: str, options: Mapping[str, Any], inputs: Sequence[Input]) -
         Words quoted for a shell; KEY stands for the key file.
     """
     arguments = arguments_of(name, options, _paths(inputs))
-    return shlex.join(["heirmark", *name.split(), "--key=KEY", *arguments])
+    return shlex.join(["heirmark", *name.split(), f"{key_option(name)}=KEY", *arguments])

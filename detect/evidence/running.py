@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from detect.commands.options import Stopped
-from detect.evidence.invocation import leaf_command
+from detect.evidence.invocation import key_option, leaf_command
 from watermark.errors import EvidenceError
 
 __all__ = ["offline", "run_command"]
@@ -43,7 +43,7 @@ def run_command(
     import click
 
     command = leaf_command(name)
-    words = [f"--key={key_place}", f"--output={_RESULT}", *arguments]
+    words = [f"{key_option(name)}={key_place}", f"--output={_RESULT}", *arguments]
     printed: Any = contextlib.redirect_stdout(io.StringIO()) if quiet else contextlib.nullcontext()
     with _inside(folder), printed:
         try:

@@ -46,7 +46,7 @@ def check_words(bundled: Bundled) -> Check:
         _NAME,
         Outcome.NOT_DONE,
         f"made by other code of heirmark, and may say anything: {', '.join(wrong)}. Make the page "
-        "anew with: heirmark report result.json",
+        "anew, outside of the bundle: heirmark report result.json -o page.html",
         f"{' and '.join(wrong)} not compared",
     )
 
@@ -59,7 +59,7 @@ def _of(found: object, name: str) -> object:
 def _wrong(bundled: Bundled) -> Iterator[str]:
     from detect.reporting import render_report
 
-    manifest, made = bundled.manifest, claim_of(bundled.result)
+    manifest, made = bundled.manifest, claim_of(bundled.result, bundled.manifest.key_id)
     if manifest.claim != made:
         yield "claim"
     if manifest.rerun != rerun_line(manifest.command, manifest.options, manifest.inputs):

@@ -99,7 +99,9 @@ def write_bundle(request: BundleRequest) -> Manifest:
         commitment = _committed(request, key, invocation, result, kept)
         _keep_recordings(invocation, inputs, kept)
         inputs = _named(inputs, result)
-        manifest = replace(_manifest(invocation, inputs, result, kept), commitment=commitment)
+        manifest = replace(
+            _manifest(invocation, inputs, result, key.key_id, kept), commitment=commitment
+        )
         _write_texts(kept, manifest, result)
         sign_folder(kept, request.signer)
         _publish(kept, target)
@@ -209,6 +211,7 @@ def _manifest(
     invocation: Invocation,
     inputs: tuple[Input, ...],
     result: dict[str, Any],
+    key_id: str,
     kept: Path,
 ) -> Manifest:
     tokenizer = next(one for one in inputs if one.parameter == "tokenizer")
@@ -216,11 +219,11 @@ def _manifest(
     spec = source if tokenizer.stored else Path(invocation.inputs["tokenizer"][0])
     return Manifest(
         created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        claim=claim_of(result),
+        claim=claim_of(result, key_id),
         command=invocation.name,
         options=invocation.options,
         rerun=rerun_line(invocation.name, invocation.options, inputs),
-        key_id=result["key_id"],
+        key_id=key_id,
         config_fingerprint=result["config_fingerprint"],
         tokenizer_fingerprint=load_tokenizer(spec).fingerprint,
         inputs=inputs,

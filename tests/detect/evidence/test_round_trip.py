@@ -15,6 +15,7 @@ import pytest
 from detect.evidence.recordable import RECORDABLE
 from tests.chat_server import ChatServer
 from tests.detect.evidence.acts import bundled, failed, run, verified
+from tests.detect.evidence.fitting import check_fit
 
 ROOT = Path(__file__).parents[3]
 # Command lines by the name of their bundle.
@@ -48,7 +49,9 @@ def test_a_bundle_is_verified_where_its_test_was_not_run(
     assert found["exit_code"] == 0
     content = "".join(p.read_text() for p in case.rglob("*") if p.is_file())
     assert str(place) not in content
-    assert json.loads((case / "result.json").read_text())["schema"] == "heirmark-result-1"
+    result = json.loads((case / "result.json").read_text())
+    assert result["schema"] == "heirmark-result-1"
+    check_fit(result)
 
 
 def _elsewhere(case: Path, *options: object, cwd: Path) -> subprocess.CompletedProcess[str]:

@@ -25,27 +25,6 @@ def test_a_schema_is_one(name: str) -> None:
     assert schema(name)["$id"] == f"urn:heirmark:schema:{name}"
 
 
-COMMANDS = {
-    "text": ["detect", "text.txt", "--prompt", "prompt.txt", "--tokens"],
-    "segments": ["locate", "text.txt", "--tokens"],
-    "corpus": ["scan", "corpus.jsonl"],
-    "fraction": ["fraction", "corpus.jsonl", "--reference", "marked.jsonl"],
-    "watch": ["watch", "answers.jsonl"],
-    "calibration": ["calibrate", "shelf", "--keys", "2", "--length", "25"],
-    "probe": ["probe", "answers.jsonl", "--control", "clean.jsonl"],
-}
-
-
-@pytest.mark.parametrize("kind", COMMANDS)
-def test_what_commands_write_fits(kind: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(place)
-    words = [*COMMANDS[kind], "--key", "k.json", "--tokenizer", "tokenizer.json", "--json"]
-    words += [] if kind in ("segments", "watch", "calibration") else ["--decoys", "9"]
-    payload = _payload(words)
-    assert payload["kind"] == kind
-    check_fit(payload)
-
-
 def _payload(words: list[str]) -> dict[str, Any]:
     done = CliRunner().invoke(heirmark, words)
     assert done.exit_code == 0, (done.output, done.exception)
