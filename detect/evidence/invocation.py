@@ -122,7 +122,8 @@ def parse_invocation(words: Sequence[str]) -> Invocation:
             inputs[field] = _names(value)
         elif field in entry.options:
             if not _is_unset(field, value):
-                options[field] = value
+                # As JSON gives it back.
+                options[field] = list(value) if isinstance(value, tuple) else value
         elif field in entry.running and given and field != "transcript":
             running += _words(parameter, value)
     key_path = context.params[entry.key]

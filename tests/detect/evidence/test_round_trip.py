@@ -28,12 +28,18 @@ COMMANDS = {
     "fraction": ["fraction", "corpus.jsonl", "--reference", "marked.jsonl"],
     "watch": ["watch", "answers.jsonl"],
     "calibrate": ["calibrate", "shelf", "--keys", "3", "--length", "25"],
+    "accounts": ["trace", "text", "corpus.jsonl", "--accounts", "accounts.txt"],
+    "cohorts": [
+        *("trace", "model", "answers.jsonl", "--control", "clean.jsonl"),
+        *("--epoch", "2026-11", "--cohort", "a", "--cohort", "b"),
+    ],
     "probe": ["probe", "answers.jsonl", "--control", "clean.jsonl"],
 }
 
 
 def test_every_command_of_the_list_is_tried() -> None:
-    assert {words[0] for words in COMMANDS.values()} == set(RECORDABLE)
+    tried = {" ".join(words[: 1 + (words[0] == "trace")]) for words in COMMANDS.values()}
+    assert tried == set(RECORDABLE)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
