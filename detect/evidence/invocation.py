@@ -76,6 +76,8 @@ def recordable(name: str) -> Recordable:
 
 def leaf_command(name: str) -> click.Command:
     """Find a command: "detect", or "group command"."""
+    import detect.cli  # noqa: F401  (adds the commands to the group)
+
     command: click.Command = heirmark
     for word in name.split():
         assert isinstance(command, click.Group)
