@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import Any
 
 import click
@@ -39,7 +40,7 @@ from detect.tracing.tracing import trace_text
 from watermark.config import preset
 from watermark.keys import SecretKey
 from watermark.prf import NATIVE, Prf
-from watermark.tokens import load_tokenizer
+from watermark.tokens import TextTokenizer, load_tokenizer
 from watermark.word_sources import Pairs
 
 ALPHA = 1e-6
@@ -60,6 +61,11 @@ class Held:
     def batches(self, tokenizer: Any) -> Iterator[tuple[list[TokenizedDocument], int]]:
         """Give them."""
         yield [TokenizedDocument(str(i), str(i), ids) for i, ids in enumerate(self._documents)], 0
+
+
+@cache
+def _tokenizer() -> TextTokenizer:
+    return load_tokenizer("smollm2")
 
 
 def _pairs(texts: Sequence[Ids], width: int) -> Pairs:
@@ -127,36 +133,55 @@ def _served(integers: NDArray[np.uint64], texts: dict[int, MarkedText]) -> KeyFa
     own = integers.copy()
     for number, text in texts.items():
         own[number] = NATIVE.key_of(text.key)
-    return KeyFamily([Account(str(i), str(i)) for i in range(len(own))], own)
+    return KeyFamily(_names(len(own)), own)
 
 
-def _traced(family: KeyFamily, documents: Sequence[Ids], name: str = "default") -> TraceResult:
-    plan = TracePlan(preset(name), family, ALPHA)
-    return trace_text(Held(documents), plan=plan, tokenizer=load_tokenizer("smollm2"))
+@cache
+def _names(n: int) -> list[Account]:
+    return [Account(str(i), str(i)) for i in range(n)]
+
+
+def _traced(
+    family: KeyFamily, documents: Sequence[Ids], name: str = "default", piece: int | None = None
+) -> TraceResult:
+    plan = TracePlan(preset(name), family, ALPHA, piece_tokens=piece)
+    return trace_text(Held(documents), plan=plan, tokenizer=_tokenizer())
 
 
 def _right(n_keys: int, n_texts: int, seed: int) -> dict[str, Any]:
-    texts = marked_texts("default", n_texts=N_TEXTS, n_tokens=N_TOKENS, seed=seed)[:n_texts]
-    integers, found = _accounts(n_keys, seed), {}
-    for length in (50, 100, 200, 300):
-        right, wrong, worst, started = 0, 0, -np.inf, time.perf_counter()
-        for i, text in enumerate(texts):
-            result = _traced(_served(integers, {i: text}), [text.token_ids[:length]])
-            names = [row.account.name for row in result.named]
-            right += str(i) in names
-            wrong += sum(name != str(i) for name in names)
-            worst = max(worst, result.tail.log10_p)
-        band = binomtest(right, len(texts)).proportion_ci(0.95, "exact")
-        found[f"{length} tokens"] = {
-            "texts": len(texts),
-            "right_account_named": right / len(texts),
-            "interval_95": [band.low, band.high],
-            "wrong_accounts_named": wrong,
-            "weakest_log10_p_adjusted": worst,
-            "seconds_a_text": (time.perf_counter() - started) / len(texts),
-        }
-        click.echo(f"{length} tokens: {found[f'{length} tokens']}")
-    return {"n_keys": n_keys, "alpha": ALPHA, "preset": "default", "lengths": found}
+    integers = _accounts(n_keys, seed)
+    drawn = {
+        "default, temperature 1": ("default", {"n_texts": N_TEXTS, "n_tokens": N_TOKENS}),
+        "gumbel, temperature 0.7": ("gumbel", ELSEWHERE),
+    }
+    found = {}
+    for case, (name, drawing) in drawn.items():
+        texts = marked_texts(name, seed=0, **drawing)[:n_texts]
+        found[case] = [_named_right(name, texts, integers, length) for length in (100, 300)]
+        click.echo(f"{case}: {found[case]}")
+    return {"n_keys": n_keys, "alpha": ALPHA, "cases": found}
+
+
+def _named_right(
+    name: str, texts: list[MarkedText], integers: NDArray[np.uint64], length: int
+) -> dict[str, Any]:
+    right, wrong, worst, started = 0, 0, -np.inf, time.perf_counter()
+    for i, text in enumerate(texts):
+        result = _traced(_served(integers, {i: text}), [text.token_ids[:length]], name)
+        names = [row.account.name for row in result.named]
+        right += str(i) in names
+        wrong += sum(other != str(i) for other in names)
+        worst = max(worst, result.tail.log10_p)
+    band = binomtest(right, len(texts)).proportion_ci(0.95, "exact")
+    return {
+        "tokens": length,
+        "texts": len(texts),
+        "right_account_named": right / len(texts),
+        "interval_95": [band.low, band.high],
+        "wrong_accounts_named": wrong,
+        "weakest_log10_p_adjusted": worst,
+        "seconds_a_text": (time.perf_counter() - started) / len(texts),
+    }
 
 
 def _null(n_keys: int, n_searches: int, minutes: float, length: int, seed: int) -> dict[str, Any]:
@@ -305,43 +330,46 @@ def _coverage(rows: NDArray[np.float64]) -> dict[str, Any]:
 def _collusion(n_keys: int, n_documents: int, seed: int) -> dict[str, Any]:
     texts = marked_texts("default", n_texts=N_TEXTS, n_tokens=N_TOKENS, seed=0)
     integers, rng, found = _accounts(n_keys, seed), np.random.default_rng(seed), {}
-    for n_writers in (2, 3, 4, 5):
+    for n_writers, turn, piece in ((2, 50, None), (3, 50, None), (5, 50, None), (5, 100, 100)):
         for edited in (0.0, 0.2):
-            case = [_mixed(texts, n_writers, edited, integers, rng) for _ in range(n_documents)]
+            case = [
+                _mixed(texts, n_writers, edited, (turn, piece), integers, rng)
+                for _ in range(n_documents)
+            ]
             guilty = sum(row[0] for row in case)
-            name = f"{n_writers} accounts, {edited:.0%} replaced"
+            searched = f"pieces of {piece}" if piece else "whole"
+            name = f"{n_writers} accounts, {turn} tokens in turn, {searched}, {edited:.0%} replaced"
             found[name] = {
                 "documents": n_documents,
-                "tokens": 600,
+                "tokens": n_writers * N_TOKENS,
                 "guilty_named": guilty / (n_writers * n_documents),
                 "all_guilty_named": sum(row[0] == n_writers for row in case) / n_documents,
                 "somebody_named": sum(row[2] for row in case) / n_documents,
                 "innocents_named": sum(row[1] for row in case),
             }
-            click.echo(
-                f"{n_writers}, {edited}: {found[f'{n_writers} accounts, {edited:.0%} replaced']}"
-            )
-    return {"n_keys": n_keys, "alpha": ALPHA, "piece_tokens": 50, "cases": found}
+            click.echo(f"{name}: {found[name]}")
+    return {"n_keys": n_keys, "alpha": ALPHA, "cases": found}
 
 
 def _mixed(
     texts: list[MarkedText],
     n_writers: int,
     edited: float,
+    cuts: tuple[int, int | None],
     integers: NDArray[np.uint64],
     rng: np.random.Generator,
 ) -> tuple[int, int, bool]:
-    """Search one document of 600 tokens; guilty and innocent accounts that it names."""
+    """Search one document, 300 tokens of each; guilty and innocent accounts that it names."""
     chosen = [texts[i] for i in rng.choice(len(texts), n_writers + 1, replace=False)]
-    own = 600 // n_writers
-    parts = [text.token_ids[: min(own, N_TOKENS)] for text in chosen[:-1]]
-    pieces = [part[i : i + 50] for i in range(0, own, 50) for part in parts]
+    parts = [text.token_ids for text in chosen[:-1]]
+    turn, piece = cuts
+    pieces = [part[i : i + turn] for i in range(0, N_TOKENS, turn) for part in parts]
     mixed = np.concatenate(pieces)
     # By tokens of somebody else's text, as likely as real ones.
     other = rng.permutation(np.resize(chosen[-1].token_ids, len(mixed)))
     mixed = np.where(rng.random(len(mixed)) < edited, other, mixed)
     family = _served(integers, dict(enumerate(chosen[:-1])))
-    result = _traced(family, [mixed])
+    result = _traced(family, [mixed], piece=piece)
     numbers = {int(row.account.name) for row in result.named}
     guilty = len(numbers & set(range(n_writers)))
     return guilty, len(numbers) - guilty, result.verdict == Verdict.SIGNAL
@@ -356,7 +384,7 @@ def _mixed(
 @click.option("--minutes", default=20.0, show_default=True, help="Of null, at most.")
 @click.option("--piece-tokens", default=40, show_default=True, help="Of null.")
 @click.option("--corpora", "n_corpora", default=40, show_default=True, help="Of shares.")
-@click.option("--documents", "n_documents", default=50, show_default=True, help="Of collusion.")
+@click.option("--documents", "n_documents", default=25, show_default=True, help="Of collusion.")
 @click.option("--seed", default=0, show_default=True)
 def main(
     part: str,

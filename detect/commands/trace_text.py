@@ -59,6 +59,12 @@ _LISTED: Final = 20
 @click.option("--seed", default=0, show_default=True, type=SEED, help="Of the fresh keys.")
 @click.option("--score", type=click.Choice(list(SCORES)), help="What is added up.")
 @click.option(
+    "--piece",
+    "piece_tokens",
+    type=click.IntRange(1),
+    help="Cut documents into pieces of so many tokens: passages of several writers.",
+)
+@click.option(
     "--skip-bad", is_flag=True, help="Count documents that cannot be read, and go on without them."
 )
 @result_options
@@ -77,6 +83,7 @@ def text(
     n_decoys: int,
     seed: int,
     score: str | None,
+    piece_tokens: int | None,
     skip_bad: bool,
     as_json: bool,
     output: Path | None,
@@ -98,7 +105,8 @@ def text(
         raise click.UsageError("--prompt goes with a single text; a corpus has many prompts")
     config, provider = chosen_config(preset_name, config_path), load_tokenizer(tokenizer)
     prompt = read_text_file(prompt_path) if prompt_path else None
-    plan = TracePlan(config, family.load(config.source), alpha, score, n_decoys, seed)
+    keys = family.load(config.source)
+    plan = TracePlan(config, keys, alpha, score, n_decoys, seed, piece_tokens)
     reader: Reader = (
         CorpusReader(source, columns, skips_bad=skip_bad) if many else SingleText(source)
     )

@@ -154,7 +154,9 @@ def _demo_page(fields: Fields) -> _Page:
     alpha = next((finding.alpha for finding in findings), FIRES_AT)
     rows = _demo_rows(steps)
     limits = dict.fromkeys([*fields.sentences("limits"), *(s for f in findings for s in f.limits)])
-    shown = frozenset({"kind", "steps", "limits", "warnings", "command", "verdict", *_GROUPS})
+    shown = frozenset(
+        {"kind", "steps", "limits", "warnings", "command", "verdict", "schema", *_GROUPS}
+    )
     return _Page(
         topic=TOPICS["demo"],
         verdict=verdict,

@@ -14,6 +14,8 @@ from detect.scoring.scorers import SCORES
 
 __all__ = ["Command", "command_of"]
 
+# Before a word, and before an option: each on a line of its own, as a shell reads it too.
+_NEXT: Final = (" ", " \\\n  ")
 # What a reader must fill in stands in capitals. --config: the fingerprint below says whether it is
 # the right one.
 _DEPLOYMENT: Final = " --key KEY.key.json --config CONFIG.json --tokenizer TOKENIZER"
@@ -78,16 +80,20 @@ def command_of(fields: Fields) -> Command:
         ResultError: a field is malformed.
     """
     if isinstance(fields.raw("command"), (list, tuple)):
-        return Command(shlex.join(fields.sentences("command")), is_recorded=True)
+        words = [shlex.quote(word) for word in fields.sentences("command")]
+        line = " ".join(words[:1]) + "".join(
+            _NEXT[word.startswith("-")] + word for word in words[1:]
+        )
+        return Command(line, is_recorded=True)
     if fields.has("command"):
         return Command(fields.text("command"), is_recorded=True)
     kind = fields.text("kind")
-    words: list[Words] = [_COMMANDS[kind]]
+    parts: list[Words] = [_COMMANDS[kind].replace(" --", f"{_NEXT[True]}--")]
     for option, name in _SETTINGS.get(kind, _COMMON):
-        words += _option(option, fields, name)
+        parts += _option(option, fields, name)
     decoys = fields.inner("decoys")
-    words += _option("decoys", decoys, "n_decoys") + _option("seed", decoys, "seed")
-    return Command(say("{}" * len(words), *words), is_recorded=False)
+    parts += _option("decoys", decoys, "n_decoys") + _option("seed", decoys, "seed")
+    return Command(say("{}" * len(parts), *parts), is_recorded=False)
 
 
 def _option(option: str, fields: Fields, path: str) -> list[Words]:
@@ -99,6 +105,6 @@ def _option(option: str, fields: Fields, path: str) -> list[Words]:
     if value is None or (option == "score" and value not in SCORES):
         return []
     if isinstance(value, str):
-        return [f" --{option} ", shlex.quote(fields.text(name))]
+        return [f"{_NEXT[True]}--{option} ", shlex.quote(fields.text(name))]
     number = fields.count(name) if isinstance(value, int) else fields.number(name)
-    return [f" --{option} ", literal(number)]
+    return [f"{_NEXT[True]}--{option} ", literal(number)]

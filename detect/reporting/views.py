@@ -11,12 +11,12 @@ from detect.reporting.documents_table import DocumentTable, read_document_table
 from detect.reporting.exhibits import scheme_name
 from detect.reporting.fields import Fields
 from detect.reporting.plots import CurvePlot, DotPlot, plot_curves, plot_dots
+from detect.reporting.rates import Rate, rates_of, scored_unit
 from detect.reporting.reader import (
     FIRES_AT,
     ClaimView,
     DecoysView,
     RowView,
-    decades_per,
     read_claim,
     read_curve,
     read_decoys,
@@ -25,7 +25,7 @@ from detect.reporting.reader import (
 )
 from detect.reporting.reading import reading
 from detect.reporting.shown import Words, count, digits, say
-from detect.reporting.sourced import derived, source_of
+from detect.reporting.tested import key_ids, tested_of
 from detect.reporting.words import NULL_HYPOTHESES, REASONS, SCORED, headline, visible
 from watermark.errors import ResultError
 
@@ -51,18 +51,9 @@ _KINDS: Final = dict.fromkeys(
     ),
     "",
 )
-# Kinds of which every scored token adds to the p-value.
 _STRONGEST_ALONE: Final = "It is that of the strongest key alone, before its choice is paid for."
-_HAVE_RATES: Final = ("text", "corpus", "probe", "watch", "trace_model")
 # Kinds whose controls are no findings of their own: their exhibits show them.
 _OWN_CONTROLS: Final = ("counterfactuals", "trace_model")
-_UNITS: Final = (
-    ("n_queries", "query", "queries"),
-    ("n_answers", "answer", "answers"),
-    ("n_prompts", "prompt", "prompts"),
-    ("n_positions", "position", "positions"),
-    ("n_contexts", "context", "contexts"),
-)
 _SHOWN: Final = frozenset(
     "kind p_value log10_p log10_p_ceiling method n_tokens n_scored verdict reasons limits warnings "
     "null_hypothesis curve decoys controls tokens documents alpha scheme key_id config_fingerprint "
@@ -72,22 +63,6 @@ _SHOWN: Final = frozenset(
     "cohorts conclusion conclusion_in_words best reading ranking n_documents_named shares named "
     "accounts e_process unit schema".split()
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """Evidence per unit of cost, in decades of p-value."""
-
-    unit: str
-    units: str
-    decades: float
-
-    @property
-    def per_decade(self) -> float | None:
-        """Units needed for one factor of ten, None where there is no evidence."""
-        if self.decades <= 0.0:
-            return None
-        return derived(1.0 / self.decades, f"1 / ({source_of(self.decades)})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +97,7 @@ class FindingView:
     null_hypothesis: str
     n_powered: int | None
     scored: str
+    reasons_of: str
     curve_note: str
     decoys_are: str
     facts: tuple[tuple[str, Words], ...]
@@ -194,61 +170,6 @@ def _alpha(fields: Fields) -> float:
     return alpha
 
 
-def _tested(fields: Fields, kind: str, subject: str, scheme: Words) -> Words:
-    if kind == "trace_text":
-        return say(
-            "Whether the scored tokens depend on any of {} keys under the scheme {}. Every p-value "
-            "that names an account pays for having searched them all.",
-            count(fields.count("n_keys")),
-            scheme,
-        )
-    key = say("the key {} under the scheme {}", _key_id(fields), scheme)
-    if kind == "counterfactuals":
-        return say(
-            "Whether {} prefers what was logged to other answers that the model could have given "
-            "under {}.",
-            subject or "the suspect",
-            key,
-        )
-    if kind == "text":
-        return say("Whether the scored tokens of this text depend on {}.", key)
-    if kind == "corpus":
-        return say(
-            "Whether the distinct (context, token) pairs of all documents depend on {}.", key
-        )
-    if kind == "segments":
-        return say(
-            "Whether windows of this document depend on {}: every window of a family that was "
-            "fixed by its length alone, each p-value corrected for the whole family.",
-            key,
-        )
-    if kind == "profiles":
-        return say(
-            "Whether the scored tokens of this text depend on the key of any deployment that could "
-            "be named. The best is shown: {}.",
-            key,
-        )
-    if kind == "fraction":
-        return say("Whether the scored tokens of the corpus, pooled, depend on {}.", key)
-    if kind == "watch":
-        return say("Whether the distinct (context, token) pairs of all answers depend on {}.", key)
-    if kind == "trace_model":
-        n_keys = derived(len(fields.items("cohorts")), f"len({fields.path('cohorts')})")
-        return say(
-            "Whether what {} says depends on any of {} keys under the scheme {}; the p-value above "
-            "is that of the strongest, times their number. Then, whether the signal is one key’s "
-            "or spread over several.",
-            subject or "the suspect",
-            count(n_keys),
-            scheme,
-        )
-    what = "next-token distributions" if fields.raw("access") == "weights" else "answers"
-    named = isinstance(fields.raw("statistic"), str)
-    by = f" Statistic: {fields.text('statistic')}." if named else ""
-    subject = subject or "the suspect"
-    return say("Whether the {} of {} depend on {}.{}", what, subject, key, by)
-
-
 def _reasons(fields: Fields, claim: ClaimView) -> tuple[ReasonRow, ...]:
     reasons = fields.inner("reasons")
     rows = [] if SCORED in reasons else [ReasonRow(SCORED, REASONS[SCORED], claim.n_scored)]
@@ -257,23 +178,6 @@ def _reasons(fields: Fields, claim: ClaimView) -> tuple[ReasonRow, ...]:
         for name in reasons
     ]
     return tuple(sorted(rows, key=lambda row: (row.name != SCORED, -row.n_tokens, row.name)))
-
-
-def _rates(fields: Fields, claim: ClaimView) -> tuple[Rate, ...]:
-    if fields.raw("kind") not in _HAVE_RATES or claim.verdict != "signal":
-        return ()
-    if claim.decades_per_token is None or claim.log10_p is None:
-        return ()
-    rates = []
-    for name, unit, units in _UNITS:
-        if fields.has(name) and fields.count(name):
-            if unit == "answer" and fields.raw("access") == "weights":
-                unit, units = "text read", "texts read"
-            rates.append(Rate(unit, units, decades_per(claim.log10_p, fields.count(name))))
-            break
-    scored = _scored(fields)
-    per_scored = Rate(f"scored {scored.rstrip('s')}", f"scored {scored}", claim.decades_per_token)
-    return (*rates, per_scored)
 
 
 def _check_verdict(
@@ -328,13 +232,14 @@ def read_finding(fields: Fields) -> FindingView:
         colouring=None if kind == "segments" else colour_tokens(read_tokens(fields), fields),
         documents=read_document_table(fields) if kind == "corpus" else None,
         reasons=_reasons(fields, claim),
-        rates=_rates(fields, claim),
+        rates=rates_of(fields, claim),
         warnings=fields.sentences("warnings"),
         limits=fields.sentences("limits"),
-        tested=_tested(fields, kind, subject, scheme),
+        tested=tested_of(fields, kind, subject, scheme),
         null_hypothesis=fields.text("null_hypothesis", NULL_HYPOTHESES[kind]),
         n_powered=None if _counts_contexts(fields) else fields.maybe_count("n_powered"),
-        scored=_scored(fields),
+        scored=scored_unit(fields),
+        reasons_of="answers" if kind == "counterfactuals" else "tokens",
         curve_note=_STRONGEST_ALONE if kind == "trace_model" else "",
         decoys_are="families of random keys" if kind == "trace_text" else "random keys",
         facts=_facts(fields, scheme, alpha),
@@ -346,21 +251,8 @@ def _counts_contexts(fields: Fields) -> bool:
     return fields.has("spread") or fields.has("reading")
 
 
-def _scored(fields: Fields) -> str:
-    """Say what n_scored counts: by weights, every candidate of a context is a pair of its own."""
-    by_weights = fields.raw("access") == "weights"
-    return fields.text("unit", "pairs" if by_weights else "tokens")
-
-
-def _key_id(fields: Fields) -> str:
-    if isinstance(fields.raw("key_id"), list):
-        return ", ".join(fields.sentences("key_id"))
-    # A search that scored nothing has no best key.
-    return fields.text("key_id", "none" if fields.raw("kind") == "trace_text" else None)
-
-
 def _facts(fields: Fields, scheme: Words, alpha: float) -> tuple[tuple[str, Words], ...]:
-    first: list[tuple[str, Words]] = [("scheme", scheme), ("key id", _key_id(fields))]
+    first: list[tuple[str, Words]] = [("scheme", scheme), ("key id", key_ids(fields))]
     if fields.has("config_fingerprint"):
         first.append(("config fingerprint", fields.text("config_fingerprint")))
     return (*first, ("alpha", digits(alpha)), *fields.facts(without=_SHOWN))

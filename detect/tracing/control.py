@@ -43,10 +43,13 @@ def affordable_families(n_pairs: int, n_keys: int, n_streams: int, word_cost: fl
         word_cost: `WordSource.word_cost`.
 
     Returns:
-        19 to 999.
+        19 to 999; 0 where even few families cost too much on few pairs, as with other engines'
+        slow words under many keys.
     """
-    each = max(n_pairs * n_keys * n_streams * word_cost, 1)
-    return min(max(int(_BUDGET_WORDS / each), _LEAST), _MOST)
+    each = n_keys * n_streams * word_cost
+    if each * _LEAST * min(n_pairs, _LEAST_PAIRS) > _BUDGET_WORDS:
+        return 0
+    return min(max(int(_BUDGET_WORDS / max(n_pairs * each, 1)), _LEAST), _MOST)
 
 
 def search_fresh_keys(
@@ -61,7 +64,7 @@ def search_fresh_keys(
         on_family: called with the number of families that were tried.
 
     Returns:
-        The rank; None if no control was asked for, or there are no pairs.
+        The rank; None if no control was asked for or can be afforded, or there are no pairs.
     """
     if not plan.n_decoys or not len(pairs.tokens):
         return None
@@ -72,6 +75,8 @@ def search_fresh_keys(
         n_families = affordable_families(
             len(pairs.tokens), n_keys, plan.scorer.n_streams, source.word_cost
         )
+    if not n_families:
+        return None
     n = min(len(pairs.tokens), max(int(_BUDGET_WORDS / (cost * n_families)), _LEAST_PAIRS))
     grouped = whole(Pairs(pairs.contexts[:n], pairs.tokens[:n]))
     best = int(key_units(plan.scorer, plan.family.integers, grouped, source).max())

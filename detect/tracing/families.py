@@ -14,6 +14,7 @@ from typing import Final, NamedTuple, NoReturn, final
 import numpy as np
 from numpy.typing import NDArray
 
+from watermark.contexts import group_rows
 from watermark.errors import ConfigError
 from watermark.files import read_text_file
 from watermark.key_files import load_key
@@ -80,10 +81,10 @@ def _check_distinct(accounts: tuple[Account, ...], integers: NDArray[np.uint64])
             f"{len(twice)} accounts are listed more than once, the first is {twice[0]!r}; each key "
             "must stand there once"
         )
-    _, first, same = np.unique(integers, axis=0, return_index=True, return_inverse=True)
+    first, group = group_rows(integers.view(np.int64))
     if len(first) < len(integers):
-        again = next(i for i, group in enumerate(same.tolist()) if first[group] != i)
-        other = accounts[int(first[same[again]])]
+        again = int(np.flatnonzero(first[group] != np.arange(len(integers)))[0])
+        other = accounts[int(first[group[again]])]
         raise ConfigError(
             f"{accounts[again].name!r} and {other.name!r} have the same key; no text can tell them "
             "apart. Leave one out"

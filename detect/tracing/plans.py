@@ -31,6 +31,8 @@ class TracePlan:
         n_decoys: families of fresh keys; 0 for none, `detect.decoys.AUTOMATIC` for what the cost
             allows.
         seed: of fresh keys, and of the order of documents for shares.
+        piece_tokens: documents are cut into pieces of so many tokens, each of which then counts as
+            a document; None leaves them whole.
     """
 
     config: WatermarkConfig
@@ -39,8 +41,11 @@ class TracePlan:
     score: str | None = None
     n_decoys: int = 0
     seed: int = 0
+    piece_tokens: int | None = None
 
     def __post_init__(self) -> None:
+        if self.piece_tokens is not None and self.piece_tokens < 1:
+            raise ValueError(f"pieces need at least one token, got {self.piece_tokens}")
         if not 0 < self.alpha < 1:
             raise ValueError(f"alpha must lie in (0, 1), got {self.alpha}")
 

@@ -205,6 +205,8 @@ class TraceResult:
         alpha: family-wise level.
         n_keys: keys searched.
         n_searches: 1 for a document alone, 2 where documents and their pool are both searched.
+        piece_tokens: documents were cut into pieces of so many tokens, each a document here; None
+            if they were not.
         ranking: all named accounts, and the best of the others, best first.
         documents: in order; of a large corpus those with the smallest p-values.
         n_documents: how many were read.
@@ -231,6 +233,7 @@ class TraceResult:
     alpha: float
     n_keys: int
     n_searches: int
+    piece_tokens: int | None
     ranking: tuple[RankedAccount, ...]
     documents: tuple[DocumentRow, ...]
     n_documents: int
@@ -271,6 +274,7 @@ class TraceResult:
             "config_fingerprint": self.config.fingerprint,
             "n_keys": self.n_keys,
             "n_searches": self.n_searches,
+            "piece_tokens": self.piece_tokens,
             "named": [row.account.name for row in self.named],
             "ranking": [row.to_dict() for row in self.ranking],
             "documents": [row.to_dict() for row in self.documents],

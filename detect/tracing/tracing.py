@@ -10,6 +10,7 @@ from detect.scoring.scores import refuse_dependent_words
 from detect.text import binding_limits
 from detect.tracing.control import search_fresh_keys
 from detect.tracing.outcome import conclude_search
+from detect.tracing.pieces import cut_document
 from detect.tracing.plans import TracePlan
 from detect.tracing.reading import TokenizedDocument
 from detect.tracing.results import TraceResult
@@ -29,7 +30,7 @@ _LIMITS: Final = (
     "under another model, epoch or config, names nobody.",
     "The p-values hold for texts that were not chosen by what they score under one of these keys.",
     "A document counts as a whole: what others wrote in it, or edited, dilutes each account's "
-    "part. Cut long documents before the search, or find the passages afterwards: heirmark locate.",
+    "part; smaller pieces (--piece) are diluted less, and are paid for.",
 )
 _SHARES: Final = (
     "Shares are estimates and name nobody. They presume that every account's text is marked as "
@@ -118,7 +119,8 @@ def trace_text(
     for documents, n_bytes in reader.batches(tokenizer):
         for document in documents:
             selection = search.select(document, prompt_ids)
-            search.add(document, selection)
+            for piece, own in cut_document(document, selection, plan.piece_tokens):
+                search.add(piece, own)
             if reference:
                 held.add(selection)
             progress.read(0, 1, selection.n_scored)
@@ -138,6 +140,7 @@ def trace_text(
         alpha=plan.alpha,
         n_keys=len(plan.family),
         n_searches=outcome.n_searches,
+        piece_tokens=plan.piece_tokens,
         ranking=outcome.ranking,
         documents=outcome.documents,
         n_documents=search.n_documents,

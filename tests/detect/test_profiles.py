@@ -17,6 +17,7 @@ from detect.profiles import search_profiles
 from detect.reporting import render_report
 from detect.results import Tail, Verdict
 from detect.text import assess_text
+from tests.detect.reporting.numbers import check_numbers
 from tests.detect.synthetic import marked_ids
 from watermark.config import preset
 from watermark.engine_settings import engine_config
@@ -66,6 +67,7 @@ def test_the_p_value_is_the_smallest_times_their_number(tokenizer: TextTokenizer
     alone = assess_text(text, tokenizer=tokenizer, config=profile.config, key=key, alpha=1e-3)
     own = alone.finding.tail.log10_p
     payload = search.to_dict(tokens=False)
+    check_numbers(render_report(payload), payload)
     assert payload["log10_p"] == pytest.approx(own + math.log10(6))
     assert payload["alpha"] == 1e-3
     assert payload["profiles"][1]["log10_p"] == own

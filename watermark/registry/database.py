@@ -13,7 +13,7 @@ from sqlalchemy.engine import URL, make_url
 
 from watermark.errors import MissingExtraError, RegistryError
 
-__all__ = ["make_engine", "name_of", "reading", "reading_once", "writing"]
+__all__ = ["at_once", "make_engine", "name_of", "reading", "writing"]
 
 _BUSY_SECONDS: Final = 60
 _WRITE: Final = "heirmark_write"
@@ -126,8 +126,8 @@ def reading(engine: Engine) -> Iterator[Connection]:
 
 
 @contextmanager
-def reading_once(engine: Engine) -> Iterator[Connection]:
-    """Read with one statement, which needs no transaction: PostgreSQL answers in one round trip.
+def at_once(engine: Engine) -> Iterator[Connection]:
+    """Run one statement, which needs no transaction: PostgreSQL answers in one round trip.
 
     Args:
         engine: of `make_engine`.
@@ -136,7 +136,7 @@ def reading_once(engine: Engine) -> Iterator[Connection]:
         A connection.
 
     Raises:
-        RegistryError: the database cannot be reached or read.
+        RegistryError: the database cannot be reached.
     """
     with _translated(engine), engine.connect() as connection:
         if connection.dialect.name == "postgresql":

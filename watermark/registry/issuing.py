@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final, final
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import BindParameter, Connection, Text, bindparam, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from watermark.errors import RegistryError
@@ -18,6 +19,7 @@ from watermark.registry.tables import NAMED, configs, keys
 __all__ = [
     "NewKey",
     "insert_config",
+    "insert_key",
     "insert_names",
     "insert_new",
     "issue_keys",
@@ -99,6 +101,44 @@ def insert_config(connection: Connection, fingerprint: str, config: str) -> None
     """
     row = {"fingerprint": fingerprint, "config": config}
     connection.execute(insert_new(connection, configs), row)
+
+
+def insert_key(connection: Connection, key: NewKey, now: str) -> bool:
+    """Add one key, and its account, by one statement.
+
+    Args:
+        connection: to the registry, whose other names and config must be there.
+        key: the key.
+        now: the time, as text.
+
+    Returns:
+        Whether it is new; False if a row stands in its way, and nothing was written.
+    """
+    row = {f"key_{name}": value for name, value in key.row(now).items()}
+    dialect, account = connection.dialect.name, key.labels.account
+    if account and dialect != "postgresql":
+        named = {"name": account, "added_at": now}
+        connection.execute(insert_new(connection, NAMED["account"]), named)
+    statement = _inserting(dialect, bool(account))
+    return connection.execute(statement, row).first() is not None
+
+
+@cache
+def _inserting(dialect: str, with_account: bool) -> Any:
+    """Build the statement of `insert_key` once: that takes as long as it then runs."""
+    insert_into = (postgresql if dialect == "postgresql" else sqlite).insert
+    columns = {name: _bound(name) for name in NewKey("", "", KeyLabels(), "").row("")}
+    statement = insert_into(keys).values(columns).on_conflict_do_nothing().returning(keys.c.key_id)
+    if not with_account or dialect != "postgresql":
+        return statement
+    named = {"name": _bound("account"), "added_at": _bound("issued_at")}
+    adding = insert_into(NAMED["account"]).values(named)
+    # Within the same statement: foreign keys are looked at when it ends.
+    return statement.add_cte(adding.on_conflict_do_nothing().cte("account"))
+
+
+def _bound(column: str) -> BindParameter[str]:
+    return bindparam(f"key_{column}", type_=Text())
 
 
 def issue_keys(

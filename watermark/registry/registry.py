@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, final
 
-from sqlalchemy import Connection, Engine, func, select
+from sqlalchemy import Engine, func, select
 
 from watermark.commitment_log import Entry
 from watermark.commitments import canonical_json
@@ -19,8 +19,8 @@ from watermark.keys import SecretKey
 from watermark.labels import KeyLabels
 from watermark.registry import issuing, listing, states
 from watermark.registry.counting import add_counts
-from watermark.registry.database import make_engine, name_of, reading, reading_once, writing
-from watermark.registry.issuing import NewKey, insert_config, insert_names, insert_new
+from watermark.registry.database import at_once, make_engine, name_of, reading, writing
+from watermark.registry.issuing import NewKey, insert_config, insert_key, insert_names, insert_new
 from watermark.registry.names import check_labels, check_reason
 from watermark.registry.records import (
     ALL_KEYS,
@@ -118,30 +118,33 @@ class Registry:
         derived = labels.key_from(master)
         key = NewKey(derived.key_id, master.key_id, labels, config.fingerprint)
         now = _now()
-        with writing(self._engine, onto_disk=False) as connection:
-            self._write_names(connection, key, config, now)
-            # Nearly always the key is new, and one statement finds that out.
-            statement = insert_new(connection, keys).returning(keys.c.key_id)
-            if connection.execute(statement, key.row(now)).first() is None:
-                issuing.issue_keys(connection, [key], now, move=move)
-        self._remember(key)
+        if not self._issue_at_once(key, now):
+            with writing(self._engine, onto_disk=False) as connection:
+                insert_config(connection, key.config, canonical_json(config.to_dict()))
+                insert_names(connection, [labels._replace(account="")], now)
+                if not insert_key(connection, key, now):
+                    issuing.issue_keys(connection, [key], now, move=move)
+            self._remember(key)
         return derived
 
-    def _write_names(
-        self, connection: Connection, key: NewKey, config: WatermarkConfig, now: str
-    ) -> None:
-        if key.config not in self._configs:
-            insert_config(connection, key.config, canonical_json(config.to_dict()))
-        labels = key.labels
-        known = {label: "" for label in NAMED if (label, getattr(labels, label)) in self._names}
-        insert_names(connection, [labels._replace(**known)], now)
+    def _issue_at_once(self, key: NewKey, now: str) -> bool:
+        """Issue a key whose names and config are known to be there; returns whether it was."""
+        if key.config not in self._configs or not self._named(key.labels) <= self._names:
+            return False
+        if self._engine.dialect.name == "postgresql":
+            with at_once(self._engine) as connection:
+                return insert_key(connection, key, now)
+        with writing(self._engine, onto_disk=False) as connection:
+            return insert_key(connection, key, now)
 
     def _remember(self, key: NewKey) -> None:
         self._configs.add(key.config)
+        self._names |= self._named(key.labels)
+
+    @staticmethod
+    def _named(labels: KeyLabels) -> set[tuple[str, str]]:
         # Accounts are many, and rarely come twice.
-        self._names.update(
-            (label, getattr(key.labels, label)) for label in NAMED if label != "account"
-        )
+        return {(label, getattr(labels, label)) for label in NAMED if label != "account"}
 
     def import_keys(
         self,
@@ -229,12 +232,12 @@ class Registry:
 
     def key(self, key_id: str) -> IssuedKey:
         """Look one key up; see `watermark.registry.listing.find_key`."""
-        with reading_once(self._engine) as connection:
+        with at_once(self._engine) as connection:
             return listing.find_key(connection, key_id)
 
     def keys_of(self, labels: KeyLabels) -> list[IssuedKey]:
         """Look up the keys with exactly these labels: one under each master, oldest first."""
-        with reading_once(self._engine) as connection:
+        with at_once(self._engine) as connection:
             return listing.find_keys(connection, labels)
 
     def keys(self, wanted: KeyFilter = ALL_KEYS) -> Iterator[IssuedKey]:

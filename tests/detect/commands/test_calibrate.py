@@ -8,7 +8,9 @@ from pathlib import Path
 from click.testing import CliRunner, Result
 
 from detect.commands.calibrate import calibrate
+from detect.reporting.page import render_report
 from tests.conftest import PARAGRAPH
+from tests.detect.reporting.numbers import check_numbers
 from watermark.errors import DocumentError
 from watermark.key_files import save_key
 from watermark.keys import SecretKey
@@ -36,6 +38,7 @@ def test_rates_json_and_picture(tmp_path: Path, tokenizer_folder: Path) -> None:
                 "--picture", page, "--output", result)  # fmt: skip
     assert done.exit_code == 0, done.output
     payload = json.loads(result.read_text())
+    check_numbers(render_report(payload), payload)
     assert payload["kind"] == "calibration"
     assert payload["key_id"] == KEY.key_id
     # The paragraph comes six times: later pieces are templates of the first.

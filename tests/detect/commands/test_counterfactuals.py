@@ -10,7 +10,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from detect.commands.counterfactuals import counterfactuals
+from detect.reporting.page import render_report
 from tests.detect.evidence.fitting import check_fit
+from tests.detect.reporting.numbers import check_numbers
 from tests.tiny_model import write_model
 from watermark.answering import answer_prompts
 from watermark.config import preset
@@ -111,6 +113,7 @@ def test_listed_texts_can_be_scored_elsewhere(folder: Path, model_folder: Path) 
     assert alone["verdict"] == "inconclusive"
     assert {account["verdict"] for account in alone["accounts"]} <= {"inconclusive"}
     payload = json.loads(_done(*asked, "--control", model_folder))
+    assert "accounts[0].log10_p_adjusted" in check_numbers(render_report(payload), payload)
     assert payload["suspect"] == "scores given"
     assert payload["log10_p"] == pytest.approx(payload["lowest_log10_p"])
     assert payload["verdict"] == "signal"

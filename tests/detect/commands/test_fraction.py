@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 
 from detect.commands.fraction import fraction
 from detect.reporting import render_report
+from tests.detect.reporting.numbers import check_numbers, words
 from tests.detect.synthetic import marked_ids
 from watermark.config import preset
 from watermark.errors import DocumentError
@@ -60,12 +61,13 @@ def test_json_and_file_agree(folder: Path, tokenizer_folder: Path) -> None:
         folder, tokenizer_folder, corpus, "--json", "--level", "0.8", "-o", str(folder / "f.json")
     )
     payload = json.loads(done.output)
+    check_numbers(render_report(payload), payload)
     assert payload == json.loads((folder / "f.json").read_text())
     assert payload["kind"] == "fraction"
     assert payload["fraction"]["level"] == 0.8
     assert payload["fraction"]["low"] < 0.5 < payload["fraction"]["high"]
     assert payload["decoys"]["n_decoys"] == 19
-    assert "80% interval" in render_report(payload)
+    assert "80% interval" in words(render_report(payload))
 
 
 def test_shares_are_cut_to_the_possible_only_for_people(

@@ -16,6 +16,7 @@ from detect.reporting import render_report
 from detect.reporting import segments as picture
 from detect.segments.localisation import LocatedText, locate_text
 from detect.segments.skyline import skyline
+from tests.detect.reporting.numbers import check_numbers, words
 from tests.detect.synthetic import marked_ids
 from watermark.config import preset
 from watermark.errors import DocumentError
@@ -119,12 +120,13 @@ def test_json_output_and_picture_agree(folder: Path, tmp_path: Path) -> None:
     done = _locate(folder, "--json", "--output", output, "--picture", page, "--alpha", "1e-4")
     assert done.exit_code == 0, done.output
     payload = json.loads(done.output)
+    check_numbers(render_report(payload), payload)
     assert payload == json.loads(output.read_text())
     assert [round(s["estimate"]["tokens"][0] / 100) for s in payload["segments"]] == [4, 17]
     html = page.read_text()
     for segment in payload["segments"]:
         start, end = segment["window"]["tokens"]
-        assert f"{start:,} to {end:,}" in html
+        assert f"{start:,} to {end:,}" in words(html)
     assert "tokens" not in payload
     assert len(json.loads(_locate(folder, "--json", "--tokens").output)["tokens"]) == 2500
     secret = bytes(range(32)).hex()
@@ -153,7 +155,7 @@ def test_marks_stand_around_the_estimated_segments(
     result = locate_text(text, tokenizer=word_tokenizer, config=preset("default"), key=KEY)
     page = _render(result)
     assert page == _render(result)
-    marks = re.findall(r'<mark class="segment"><b>(\d+)</b>(.*?)</mark>', page, re.DOTALL)
+    marks = re.findall(r'<mark class="segment"><b [^>]*>(\d+)</b>(.*?)</mark>', page, re.DOTALL)
     assert [int(number) for number, _ in marks] == [1, 2]
     for (_, inner), segment in zip(marks, result.segments, strict=True):
         assert inner.count("<span") == segment.end - segment.start

@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from detect.commands.power import power
 from detect.reporting import render_report
 from tests.detect.evidence.fitting import check_fit
+from tests.detect.reporting.numbers import check_numbers
 from tests.detect.synthetic import marked_ids
 from watermark.config import preset
 from watermark.errors import WatermarkError
@@ -37,6 +38,7 @@ def test_it_says_what_is_out_of_reach() -> None:
 def test_json_and_output_are_the_same(tmp_path: Path) -> None:
     done = _run("--access", "weights", "--json", "--output", tmp_path / "p.json")
     payload = json.loads(done.stdout)
+    check_numbers(render_report(payload), payload)
     assert payload == json.loads((tmp_path / "p.json").read_text())
     check_fit(payload)
     assert payload["detectable"]

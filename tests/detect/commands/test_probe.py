@@ -16,7 +16,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from detect.commands.probe import probe
+from detect.reporting.page import render_report
 from tests.chat_server import ChatServer, slow
+from tests.detect.reporting.numbers import check_numbers
 from watermark.errors import ConfigError, ModelError, ResultError
 from watermark.key_files import save_key
 from watermark.keys import SecretKey
@@ -47,6 +49,7 @@ def _run(*arguments: object) -> Result:
 def _payload(result: Result) -> dict[str, Any]:
     assert result.exit_code == 0, result.exception
     payload: dict[str, Any] = json.loads(result.stdout)
+    check_numbers(render_report(payload), payload)
     return payload
 
 

@@ -13,8 +13,10 @@ import pytest
 from click.testing import CliRunner
 
 from detect.cli import heirmark
+from detect.reporting.page import render_report
 from detect.scanning.work import clear, working_in
 from tests.conftest import PARAGRAPH
+from tests.detect.reporting.numbers import check_numbers
 from watermark.errors import ConfigError
 from watermark.key_files import save_key
 from watermark.keys import SecretKey
@@ -46,6 +48,7 @@ def test_result_and_table_are_written_and_the_parts_cleared_away(scan: Any, tmp_
     assert done.exit_code == 0, done.output
     assert "left out  1 documents: 1 not_json" in done.output
     payload = json.loads(out.read_text())
+    check_numbers(render_report(payload), payload)
     assert set(payload) >= FIELDS
     assert payload["left_out"]["examples"][0].startswith(str(tmp_path / "a.jsonl, line 6"))
     rows = pq.read_table(table).to_pylist()

@@ -19,6 +19,7 @@ from detect.sequential.calibrators import default_calibrator
 from detect.sequential.eprocess import log_e_path, n_powered
 from detect.sequential.watching import Answer, Deployment, Watch
 from detect.suspect.inheritance import TEXT_EFFECT
+from tests.detect.reporting.numbers import check_numbers
 from tests.detect.synthetic import marked_ids
 from watermark.config import WatermarkConfig, preset
 from watermark.contexts import first_occurrences, windows
@@ -80,6 +81,7 @@ def test_marked_answers_are_found_and_reading_stops(
     stopped = _run(source, *options, "--output", tmp_path / "r.json")
     assert stopped.exit_code == 0, stopped.output
     payload = json.loads((tmp_path / "r.json").read_text())
+    check_numbers(render_report(payload), payload)
     assert payload["verdict"] == "signal"
     assert payload["n_answers"] < 12
     lines = stopped.stdout.splitlines()

@@ -17,7 +17,7 @@ from decimal import Decimal
 from html.parser import HTMLParser
 from typing import Any
 
-__all__ = ["check_numbers", "resolve"]
+__all__ = ["check_numbers", "resolve", "words"]
 
 VOID = frozenset({"meta", "br", "hr", "img", "input", "link"})
 # Marks of axes and legends, and numbering, which say nothing about the result.
@@ -215,6 +215,11 @@ def _check_loose(loose: list[str], result: dict[str, Any]) -> None:
     for text in loose:
         rest = FIXED.sub("", quoted.sub("", text) if any(map(str.isdigit, text)) else text)
         assert not any(map(str.isdigit, rest)), f"a number without a source in {text!r}"
+
+
+def words(page: str) -> str:
+    """Return a page without its tags."""
+    return re.sub(r"<[^>]+>", "", page)
 
 
 def check_numbers(page: str, result: dict[str, Any]) -> set[str]:

@@ -483,6 +483,7 @@ def test_odds_read_as_english(log10_p: float, expected: str) -> None:
 
 def test_visible_keeps_text_and_shows_controls() -> None:
     assert visible("Grüße\n\t你好 👍🏽") == "Grüße\n\t你好 👍🏽"
+    assert visible("a\u200bb\u200d\u200f\u00ad") == "a[U+200B]b\u200d[U+200F][U+00AD]"
     assert visible("a\r\nb\x00\x7f\u202e\ud800") == "a\nb␀␡[U+202E]\ufffd"
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 
 import pytest
 
+from detect.reporting.fields import Fields
 from detect.reporting.page import render_report
+from detect.reporting.rerun import command_of
 from tests.detect.reporting.numbers import check_numbers
 from tests.detect.reporting.payloads import KINDS, STORY, make_corpus, make_result, make_text
 from tests.detect.reporting.test_page import Page
@@ -16,7 +19,8 @@ from tests.detect.reporting.test_page import Page
 def test_a_recorded_command_is_shown_as_it_was_given(kind: str) -> None:
     command = ["heirmark", "scan", "a file.jsonl", "--key", "k.json", "--id-field", "$(id)"]
     shown = Page(render_report(make_result(kind) | {"command": command})).words
-    assert "heirmark scan 'a file.jsonl' --key k.json --id-field '$(id)'" in shown
+    lines = ["heirmark scan 'a file.jsonl'", "  --key k.json", "  --id-field '$(id)'"]
+    assert " \\\n".join(lines) in shown
     assert "does not hold its command line" not in shown
 
 
@@ -33,8 +37,19 @@ def test_the_pattern_has_the_settings_that_the_result_holds() -> None:
     result = make_text()
     del result["command"]
     shown = Page(render_report(result)).words
-    assert "heirmark detect TEXT --key KEY.key.json" in shown
-    assert "--alpha 1e-06 --decoys 999 --seed 7" in shown
+    line = shown[shown.index("heirmark detect TEXT") :].replace(" \\\n ", "")
+    assert line.startswith("heirmark detect TEXT --key KEY.key.json")
+    assert "--alpha 1e-06 --decoys 999 --seed 7" in line
+
+
+def test_a_shell_reads_a_recorded_command_as_it_was_given() -> None:
+    command = ["heirmark", "scan", "it's $HOME.jsonl", "--key", "k.json", "-o", "--x y", "`id`"]
+    shown = str(command_of(Fields({"kind": "corpus", "command": command})).text)
+    read = subprocess.run(
+        ["sh", "-c", f"set -- {shown}; printf '%s\\n' \"$@\""],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert read.stdout.splitlines() == command
 
 
 def test_documents_of_a_corpus_that_list_their_tokens_can_be_read() -> None:

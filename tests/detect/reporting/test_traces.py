@@ -99,6 +99,7 @@ def test_accounts_of_logs_are_listed_with_their_correction() -> None:
     shown = words(make_result("counterfactuals"))
     assert "The suspect knows answers that were logged." in shown
     assert "Answers scored" in shown
+    assert "Which answers count" in shown
     assert "hm1-3f0c9a41d2b7, hm1-77aa9a41d2b7" in shown
     assert shown.index("acme") < shown.index("blue")
 

@@ -171,6 +171,24 @@ def test_several_accounts_in_one_document_are_all_named(trace: Trace) -> None:
         assert len(result.documents[0].named) == 3
 
 
+def test_pieces_are_documents_of_their_own_and_are_paid_for(trace: Trace) -> None:
+    """A passage that a long document dilutes is found in its piece."""
+    ids = np.concatenate([_written(None, 800, 31), _written(8, 40, 32), _written(None, 360, 33)])
+    whole, cut = trace([ids]), trace([ids], piece_tokens=100)
+    assert _named(whole) == []
+    assert _named(cut) == ["account-8"]
+    assert [row.id for row in cut.documents if row.named] == ["0 [800:900]"]
+    assert cut.documents[8].source == "here, line 0, tokens 800 to 900"
+    assert (cut.n_documents, cut.n_searches, cut.n_tokens) == (12, 2, 1200)
+    # The same pairs, whether or not the document is cut.
+    assert (cut.n_scored, cut.reasons) == (whole.n_scored, whole.reasons)
+    assert sum(row.n_scored for row in cut.documents) == whole.n_scored
+    row = cut.documents[8]
+    assert row.log10_p_adjusted == pytest.approx(row.log10_p + math.log10(2 * 200 * 12))
+    with pytest.raises(ValueError, match="at least one token"):
+        trace([ids], piece_tokens=0)
+
+
 def _null_search(trace: Trace, ids: Ids, n_keys: int, seed: int) -> TraceResult:
     accounts = [Account(str(i), str(i)) for i in range(n_keys)]
     return trace([ids], family=KeyFamily(accounts, decoy_keys(n_keys, seed)), alpha=0.05)
@@ -290,6 +308,15 @@ def test_long_input_is_controlled_on_a_sample(
     assert (found.decoys.n_decoys, found.n_sampled) == (19, 300)
     # The sample's own p-value is what its rank is held against.
     assert -430 < found.log10_p_adjusted < -370
+
+
+def test_a_control_is_as_large_as_its_cost_allows() -> None:
+    from detect.tracing.control import affordable_families
+
+    assert affordable_families(100, 10, 1, 1.0) == 999
+    assert affordable_families(300, 25_000, 2, 1.0) == 200
+    assert affordable_families(1_000_000, 25_000, 2, 1.0) == 19
+    assert affordable_families(300, 25_000, 1, 1000.0) == 0
 
 
 def test_tails_are_exact_also_where_a_document_names_everybody() -> None:

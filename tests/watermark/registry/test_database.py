@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from watermark.errors import RegistryError
-from watermark.registry.database import make_engine, reading, reading_once, writing
+from watermark.registry.database import at_once, make_engine, reading, writing
 
 
 @pytest.mark.parametrize(("onto_disk", "level"), [(True, 2), (False, 1)])
@@ -46,7 +46,7 @@ def _write_and_fail(engine: Engine) -> None:
 def test_what_fails_is_taken_back(made: str) -> None:
     """Also after one statement that had no transaction."""
     engine = make_engine(made, create=False)
-    for read in (reading, reading_once, reading):
+    for read in (reading, at_once, reading):
         with pytest.raises(ZeroDivisionError):
             _write_and_fail(engine)
         with read(engine) as connection:
