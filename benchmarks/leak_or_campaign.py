@@ -28,10 +28,10 @@ from benchmarks.record import write_result
 from detect.scoring.alternatives import TYPICAL
 from detect.scoring.score_tables import ScoreTable, cell_ratios, tabulate
 from detect.scoring.scorers import choose_scorer
-from detect.tracing.concentration import Increments
-from detect.tracing.leaks import Traffic
-from detect.tracing.model_findings import Concentrated
-from detect.tracing.pair_laws import pair_laws
+from detect.tracing.models.concentration import Increments
+from detect.tracing.models.findings import Concentrated
+from detect.tracing.models.leaks import Traffic
+from detect.tracing.models.pair_laws import pair_laws
 from watermark.config import preset
 from watermark.schemes.laws import Tabulated
 

@@ -37,10 +37,10 @@ from detect.decoys import AUTOMATIC
 from detect.demo.prompts import held_out_prompts
 from detect.results import ALPHA
 from detect.suspect.probing import ProbeRequest
-from detect.tracing.hearing import HeardModel, Hearing, hear
-from detect.tracing.leaks import Traffic
-from detect.tracing.model_keys import NamedKey
-from detect.tracing.model_trace import trace_hearing
+from detect.tracing.models.hearing import HeardModel, Hearing, hear
+from detect.tracing.models.leaks import Traffic
+from detect.tracing.models.trace import trace_hearing
+from detect.tracing.named_keys import NamedKey
 from watermark.cli import progress
 from watermark.models import resolve_model
 

@@ -30,13 +30,13 @@ from detect.scoring.scorers import choose_scorer
 from detect.scoring.scores import score_pairs, select_pairs
 from detect.scoring.units import score_step
 from detect.tails.nulls import tail
-from detect.tracing.families import Account, KeyFamily
-from detect.tracing.plans import TracePlan
-from detect.tracing.reading import TokenizedDocument
-from detect.tracing.results import TraceResult
-from detect.tracing.search import best_tails
-from detect.tracing.shares import Reference, shares_of
-from detect.tracing.tracing import trace_text
+from detect.tracing.texts.families import Account, KeyFamily
+from detect.tracing.texts.plans import TracePlan
+from detect.tracing.texts.reading import TokenizedDocument
+from detect.tracing.texts.results import TraceResult
+from detect.tracing.texts.search import best_tails
+from detect.tracing.texts.shares import Reference, shares_of
+from detect.tracing.texts.trace import trace_text
 from watermark.config import preset
 from watermark.keys import SecretKey
 from watermark.prf import NATIVE, Prf

@@ -12,7 +12,7 @@ import click
 from detect.commands.options import PATH
 
 if TYPE_CHECKING:
-    from detect.tracing.families import KeyFamily
+    from detect.tracing.texts.families import KeyFamily
     from watermark.word_sources import WordSource
 
 __all__ = ["FamilyChoice", "family_options"]
@@ -61,7 +61,11 @@ class FamilyChoice(NamedTuple):
             ConfigError: no keys, or some twice, or a line that holds no labels.
             KeyFileError: a key file that is missing, damaged or readable by others.
         """
-        from detect.tracing.families import family_from_folder, family_from_labels, read_labels
+        from detect.tracing.texts.families import (
+            family_from_folder,
+            family_from_labels,
+            read_labels,
+        )
         from watermark.key_files import load_secret
         from watermark.labels import KeyLabels
 

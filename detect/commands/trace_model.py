@@ -15,7 +15,7 @@ from detect.results import format_p
 from watermark.cli import FiniteRange, chosen_config, progress
 
 if TYPE_CHECKING:
-    from detect.tracing.model_keys import NamedKey
+    from detect.tracing.named_keys import NamedKey
 
 __all__ = ["model"]
 
@@ -76,10 +76,10 @@ def model(suspect: str, **options: Any) -> None:
     """
     from detect.suspect.opening import is_replay
     from detect.suspect.probing import ProbeRequest
-    from detect.tracing.leaks import Traffic, read_served
-    from detect.tracing.many_keys import refuse_many
-    from detect.tracing.model_keys import checked
-    from detect.tracing.model_trace import run_trace
+    from detect.tracing.models.leaks import Traffic, read_served
+    from detect.tracing.models.many_keys import refuse_many
+    from detect.tracing.models.trace import run_trace
+    from detect.tracing.named_keys import checked
 
     _check(options, is_replay(suspect))
     config = chosen_config(options["preset_name"], options["config_path"])
@@ -119,7 +119,7 @@ def model(suspect: str, **options: Any) -> None:
 
 
 def _keys(options: dict[str, Any]) -> list[NamedKey]:
-    from detect.tracing.model_keys import derived_keys, keys_of_folder, labels_of_file
+    from detect.tracing.named_keys import derived_keys, keys_of_folder, labels_of_file
     from watermark.labels import KeyLabels
 
     folder: Path | None = options["folder"]

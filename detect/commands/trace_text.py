@@ -19,9 +19,9 @@ from watermark.key_files import load_key
 
 if TYPE_CHECKING:
     from detect.documents import Columns
-    from detect.tracing.plans import TracePlan
-    from detect.tracing.shares import Reference
-    from detect.tracing.tracing import Reader
+    from detect.tracing.texts.plans import TracePlan
+    from detect.tracing.texts.shares import Reference
+    from detect.tracing.texts.trace import Reader
     from watermark.tokens import TextTokenizer
 
 __all__ = ["text"]
@@ -93,9 +93,9 @@ def text(
     SOURCE: a text file, - for standard input, or a corpus as in scan (JSONL, Parquet, a folder, a
     URL, datasets:NAME). All keys of the family are searched, and paid for.
     """
-    from detect.tracing.plans import TracePlan
-    from detect.tracing.reading import CorpusReader, SingleText, is_corpus
-    from detect.tracing.tracing import trace_text
+    from detect.tracing.texts.plans import TracePlan
+    from detect.tracing.texts.reading import CorpusReader, SingleText, is_corpus
+    from detect.tracing.texts.trace import trace_text
     from watermark.tokens import load_tokenizer
 
     if bool(reference) != bool(reference_key):
@@ -124,7 +124,7 @@ def _measured(
     reference: str, key: Path, columns: Columns, tokenizer: TextTokenizer, plan: TracePlan
 ) -> Reference:
     from detect.documents import read_documents
-    from detect.tracing.shares import measure_reference
+    from detect.tracing.texts.shares import measure_reference
 
     return measure_reference(read_documents(reference, columns), load_key(key), tokenizer, plan)
 

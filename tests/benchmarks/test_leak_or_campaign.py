@@ -6,7 +6,7 @@ import numpy as np
 
 from benchmarks.code_slots import separate, slotted
 from benchmarks.leak_or_campaign import Bench, Case
-from detect.tracing.leaks import Traffic
+from detect.tracing.models.leaks import Traffic
 
 
 def test_a_simulated_student_has_its_effect_under_the_keys_that_taught_it() -> None:

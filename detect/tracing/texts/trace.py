@@ -8,14 +8,14 @@ from typing import Final, Protocol
 from detect.scanning.results import Deduplication, LeftOut
 from detect.scoring.scores import refuse_dependent_words
 from detect.text import binding_limits
-from detect.tracing.control import search_fresh_keys
-from detect.tracing.outcome import conclude_search
-from detect.tracing.pieces import cut_document
-from detect.tracing.plans import TracePlan
-from detect.tracing.reading import TokenizedDocument
-from detect.tracing.results import TraceResult
-from detect.tracing.search import Search
-from detect.tracing.shares import CorpusPairs, Reference, share_out
+from detect.tracing.texts.control import search_fresh_keys
+from detect.tracing.texts.outcome import conclude_search
+from detect.tracing.texts.pieces import cut_document
+from detect.tracing.texts.plans import TracePlan
+from detect.tracing.texts.reading import TokenizedDocument
+from detect.tracing.texts.results import TraceResult
+from detect.tracing.texts.search import Search
+from detect.tracing.texts.shares import CorpusPairs, Reference, share_out
 from watermark.tokens import TextTokenizer, check_fingerprint
 
 __all__ = ["Progress", "Reader", "trace_text"]
@@ -40,7 +40,7 @@ _SHARES: Final = (
 
 
 class Reader(Protocol):
-    """Where documents come from: see `detect.tracing.reading`."""
+    """Where documents come from: see `detect.tracing.texts.reading`."""
 
     @property
     def left_out(self) -> LeftOut:
@@ -86,11 +86,11 @@ def trace_text(
     """Search the writers of a text, or of a corpus.
 
     Each document is searched under every key, and so is the pool, in which each distinct pair of
-    all documents counts once. H0 of a key: see `detect.tracing.search`. An account is named if its
-    p-value on the pool times the keys, or on a document times keys and documents, is at most
-    alpha; where there are several documents both are doubled, since both were looked at. The
-    chance that anybody is named who wrote nothing is then at most alpha, however many others did
-    write. Exact, as the tails are.
+    all documents counts once. H0 of a key: see `detect.tracing.texts.search`. An account is named
+    if its p-value on the pool times the keys, or on a document times keys and documents, is at most
+    alpha; where there are several documents both are doubled, since both were looked at. The chance
+    that anybody is named who wrote nothing is then at most alpha, however many others did write.
+    Exact, as the tails are.
 
     Args:
         reader: what is searched; read once.

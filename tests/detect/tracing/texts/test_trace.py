@@ -18,12 +18,12 @@ from detect.scanning.results import LeftOut
 from detect.scoring.scores import select_pairs
 from detect.tails.nulls import tail
 from detect.tracing import search as searching
-from detect.tracing.families import Account, KeyFamily, family_from_labels
-from detect.tracing.plans import TracePlan
-from detect.tracing.reading import TokenizedDocument
-from detect.tracing.results import TraceResult
-from detect.tracing.shares import measure_reference
-from detect.tracing.tracing import trace_text
+from detect.tracing.texts.families import Account, KeyFamily, family_from_labels
+from detect.tracing.texts.plans import TracePlan
+from detect.tracing.texts.reading import TokenizedDocument
+from detect.tracing.texts.results import TraceResult
+from detect.tracing.texts.shares import measure_reference
+from detect.tracing.texts.trace import trace_text
 from tests.detect.synthetic import marked_ids
 from watermark.config import preset
 from watermark.errors import ConfigError, DocumentError
@@ -311,7 +311,7 @@ def test_long_input_is_controlled_on_a_sample(
 
 
 def test_a_control_is_as_large_as_its_cost_allows() -> None:
-    from detect.tracing.control import affordable_families
+    from detect.tracing.texts.control import affordable_families
 
     assert affordable_families(100, 10, 1, 1.0) == 999
     assert affordable_families(300, 25_000, 2, 1.0) == 200

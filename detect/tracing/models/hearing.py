@@ -23,7 +23,7 @@ from detect.suspect.reading_plan import ReadingPlan
 from detect.suspect.replay import ReplaySuspect
 from detect.suspect.reported import reported_pairs
 from detect.suspect.used import refuse_own_reference
-from detect.tracing.under_keys import Heard, heard_of_answers, heard_of_pairs
+from detect.tracing.models.under_keys import Heard, heard_of_answers, heard_of_pairs
 from watermark.files import read_prompts
 from watermark.keys import Key
 from watermark.sampling import Sampling

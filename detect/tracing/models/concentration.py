@@ -17,7 +17,7 @@ average over a few t that were fixed by the null variances alone is an e-value, 
 A rigorous bound under H0, not an exact value: it costs a few units of log10 p where the evidence is
 deep. It needs nothing else: increments may depend on each other in any way and vary as they like,
 documents may be clustered, scores may be weighted. What H0 means for a leak is another question:
-`detect.tracing.leaks`.
+`detect.tracing.models.leaks`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from typing import Final, final
 import numpy as np
 from numpy.typing import NDArray
 
-from detect.tracing.pair_laws import PairLaws
+from detect.tracing.models.pair_laws import PairLaws
 
 __all__ = ["Increments", "share_at_least"]
 

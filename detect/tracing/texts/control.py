@@ -17,8 +17,8 @@ from detect.decoys import AUTOMATIC, DecoyResult
 from detect.key_sums import key_units, whole
 from detect.multiplicity import bonferroni
 from detect.tails.nulls import log_tails
-from detect.tracing.plans import TracePlan
-from detect.tracing.results import FamilyControl
+from detect.tracing.texts.plans import TracePlan
+from detect.tracing.texts.results import FamilyControl
 from watermark.word_sources import Pairs
 
 __all__ = ["affordable_families", "search_fresh_keys"]

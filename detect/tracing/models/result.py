@@ -5,8 +5,8 @@ Four tests, each with its own null hypothesis:
 - of each key: the suspect is independent of it. Exact; Holm over the keys.
 - of all keys together, and of all but the best: it is independent of these. Exact; the second pays
   for the choice of the best key.
-- of the best key's part: at most what a leak gives it (`detect.tracing.concentration`,
-  `detect.tracing.leaks`). A rigorous bound; pays for the choice.
+- of the best key's part: at most what a leak gives it (`detect.tracing.models.concentration`,
+  `detect.tracing.models.leaks`). A rigorous bound; pays for the choice.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from detect.multiplicity import bonferroni
 from detect.results import Verdict, json_p
 from detect.suspect.inheritance import Outcome
 from detect.suspect.probe import Access
-from detect.tracing.model_findings import Concentrated, PooledControl, TracedKey
-from detect.tracing.model_words import limits_of, sentence_of
-from detect.tracing.under_keys import Sum
+from detect.tracing.models.findings import Concentrated, PooledControl, TracedKey
+from detect.tracing.models.under_keys import Sum
+from detect.tracing.models.words import limits_of, sentence_of
 
 __all__ = ["Conclusion", "ModelTrace"]
 

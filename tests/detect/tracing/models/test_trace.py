@@ -16,13 +16,13 @@ from detect.suspect.distributions import assess_pairs
 from detect.suspect.inheritance import assess_pool
 from detect.suspect.probing import ProbeRequest
 from detect.suspect.reading import PairWeights
-from detect.tracing.hearing import HeardModel, Hearing
-from detect.tracing.leaks import Traffic
-from detect.tracing.many_keys import least_share, pairs_for_key_of, refuse_many
-from detect.tracing.model_keys import NamedKey
-from detect.tracing.model_trace import trace_hearing
-from detect.tracing.under_keys import Heard, heard_of_pairs
-from tests.detect.tracing.taught import CONFIG, heard, keys_of, taught_pairs
+from detect.tracing.models.hearing import HeardModel, Hearing
+from detect.tracing.models.leaks import Traffic
+from detect.tracing.models.many_keys import least_share, pairs_for_key_of, refuse_many
+from detect.tracing.models.trace import trace_hearing
+from detect.tracing.models.under_keys import Heard, heard_of_pairs
+from detect.tracing.named_keys import NamedKey
+from tests.detect.tracing.models.taught import CONFIG, heard, keys_of, taught_pairs
 from watermark.config import WatermarkConfig, preset
 from watermark.errors import ConfigError
 from watermark.keys import SecretKey

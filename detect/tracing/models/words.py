@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 from detect.results import format_p
 
 if TYPE_CHECKING:
-    from detect.tracing.model_findings import Concentrated
-    from detect.tracing.model_result import ModelTrace
+    from detect.tracing.models.findings import Concentrated
+    from detect.tracing.models.result import ModelTrace
 
 __all__ = ["limits_of", "sentence_of"]
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from detect.finding import Plan
 from detect.scoring.scorers import choose_scorer
 from detect.suspect.answer_pairs import AnswerPairs
-from detect.tracing.under_keys import Heard, heard_of_answers
+from detect.tracing.models.under_keys import Heard, heard_of_answers
 from watermark.config import preset
 from watermark.keys import SecretKey
 

@@ -9,7 +9,7 @@ from detect.decoys import DecoyResult
 from detect.fraction_interval import FractionInterval, Strength
 from detect.results import Tail, Verdict, json_p
 from detect.scanning.results import Deduplication, LeftOut
-from detect.tracing.families import Account
+from detect.tracing.texts.families import Account
 from watermark.config import WatermarkConfig
 
 __all__ = [

@@ -12,7 +12,7 @@ import pytest
 
 from detect.documents import Columns
 from detect.tracing import reading
-from detect.tracing.reading import CorpusReader, SingleText, is_corpus
+from detect.tracing.texts.reading import CorpusReader, SingleText, is_corpus
 from watermark.errors import DocumentError
 from watermark.tokens import TextTokenizer
 

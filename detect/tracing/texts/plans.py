@@ -12,7 +12,7 @@ from detect.scoring.score_tables import Scorer
 from detect.scoring.scorers import choose_scorer
 from detect.scoring.units import score_step
 from detect.text import DIRECT_EFFECT
-from detect.tracing.families import KeyFamily
+from detect.tracing.texts.families import KeyFamily
 from watermark.config import WatermarkConfig
 
 __all__ = ["TracePlan"]

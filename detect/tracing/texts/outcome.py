@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from detect.results import Tail, Verdict, decide, format_p
 from detect.tails.nulls import log_tails, tail
-from detect.tracing.plans import TracePlan
-from detect.tracing.results import DocumentRow, FamilyControl, RankedAccount
-from detect.tracing.search import Listed, Search, best_tails
+from detect.tracing.texts.plans import TracePlan
+from detect.tracing.texts.results import DocumentRow, FamilyControl, RankedAccount
+from detect.tracing.texts.search import Listed, Search, best_tails
 
 __all__ = ["Outcome", "conclude_search"]
 

@@ -23,9 +23,9 @@ from detect.scoring.score_tables import Scorer
 from detect.scoring.scorers import choose_scorer
 from detect.scoring.scores import Selection
 from detect.text import DIRECT_EFFECT
-from detect.tracing.families import Account
-from detect.tracing.plans import TracePlan
-from detect.tracing.results import AccountShare, Shares
+from detect.tracing.texts.families import Account
+from detect.tracing.texts.plans import TracePlan
+from detect.tracing.texts.results import AccountShare, Shares
 from watermark.errors import ConfigError
 from watermark.keys import Key
 from watermark.tokens import TextTokenizer

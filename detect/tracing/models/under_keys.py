@@ -38,7 +38,7 @@ from detect.tails.convolution import Part
 from detect.tails.mixed_sums import MixedLaw
 from detect.tails.nulls import tail
 from detect.tails.weighted import weighted_tail
-from detect.tracing.pair_laws import PairLaws, pair_laws
+from detect.tracing.models.pair_laws import PairLaws, pair_laws
 from watermark.keys import Key
 
 __all__ = ["Heard", "Scored", "Sum", "heard_of_answers", "heard_of_pairs"]

@@ -24,8 +24,8 @@ from detect.scanning.hashing import pair_hashes
 from detect.scanning.summary import MAX_LISTED
 from detect.scoring.scores import Selection, select_pairs
 from detect.tails.nulls import log_tails
-from detect.tracing.plans import TracePlan
-from detect.tracing.reading import TokenizedDocument
+from detect.tracing.texts.plans import TracePlan
+from detect.tracing.texts.reading import TokenizedDocument
 from watermark.schemes.laws import ScoreLaw
 from watermark.word_sources import Pairs
 

@@ -10,19 +10,19 @@ from detect.planning.effects import inherited_effect
 from detect.suspect.probe import Control, conclude
 from detect.suspect.probing import ProbeRequest
 from detect.suspect.used import what_was_used
-from detect.tracing.concentration import Increments, share_at_least
-from detect.tracing.hearing import Hearing, Progress, hear
-from detect.tracing.leaks import Traffic
-from detect.tracing.many_keys import arithmetic, least_share
-from detect.tracing.model_findings import (
+from detect.tracing.models.concentration import Increments, share_at_least
+from detect.tracing.models.findings import (
     Concentrated,
     PooledControl,
     TracedKey,
     adjusted_over,
 )
-from detect.tracing.model_keys import NamedKey, checked
-from detect.tracing.model_result import ModelTrace
-from detect.tracing.under_keys import Scored
+from detect.tracing.models.hearing import Hearing, Progress, hear
+from detect.tracing.models.leaks import Traffic
+from detect.tracing.models.many_keys import arithmetic, least_share
+from detect.tracing.models.result import ModelTrace
+from detect.tracing.models.under_keys import Scored
+from detect.tracing.named_keys import NamedKey, checked
 
 __all__ = ["run_trace", "trace_hearing"]
 

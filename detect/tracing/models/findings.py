@@ -13,9 +13,9 @@ from detect.finding import Finding
 from detect.multiplicity import bonferroni, holm
 from detect.results import CONTROL_FIRES_AT, Tail, Verdict, decide, json_p
 from detect.suspect.probe import ProbeResult
-from detect.tracing.leaks import Leak
-from detect.tracing.model_keys import NamedKey
-from detect.tracing.under_keys import Sum
+from detect.tracing.models.leaks import Leak
+from detect.tracing.models.under_keys import Sum
+from detect.tracing.named_keys import NamedKey
 
 __all__ = ["Concentrated", "PooledControl", "TracedKey", "adjusted_over"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from scipy.stats import binom
 
-from detect.tracing.leaks import Traffic, chance_log10, documents_needed, read_served
+from detect.tracing.models.leaks import Traffic, chance_log10, documents_needed, read_served
 from watermark.errors import ConfigError
 
 

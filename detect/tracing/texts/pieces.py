@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from detect.scoring.scores import Reason, Selection
-from detect.tracing.reading import TokenizedDocument
+from detect.tracing.texts.reading import TokenizedDocument
 
 __all__ = ["cut_document"]
 

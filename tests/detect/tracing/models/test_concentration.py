@@ -12,9 +12,9 @@ from detect.scoring.bets import BetScorer, place_bets
 from detect.scoring.reference_scores import ReferenceScorer, reference_tables
 from detect.scoring.scorers import choose_scorer
 from detect.scoring.weighted_scores import WeightedScorer
-from detect.tracing.concentration import Increments, share_at_least
-from detect.tracing.pair_laws import PairLaws, pair_laws
-from tests.detect.tracing.taught import CONFIG, heard, keys_of, taught_pairs
+from detect.tracing.models.concentration import Increments, share_at_least
+from detect.tracing.models.pair_laws import PairLaws, pair_laws
+from tests.detect.tracing.models.taught import CONFIG, heard, keys_of, taught_pairs
 from watermark.schemes.gumbel import Gumbel
 
 

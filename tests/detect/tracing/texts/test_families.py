@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detect.tracing.families import (
+from detect.tracing.texts.families import (
     Account,
     KeyFamily,
     family_from_folder,
