@@ -119,7 +119,7 @@ RECORDABLE: Final[Mapping[str, Recordable]] = MappingProxyType(
                 "accounts": InputKind.FILE,
                 "prompt_path": InputKind.FILE,
             },
-            _ASSESSMENT | _FIELDS | {"skip_bad", "model", "epoch", "cohort"},
+            _ASSESSMENT | _FIELDS | {"skip_bad", "piece_tokens", "model", "epoch", "cohort"},
             key="master",
         ),
         "trace model": Recordable(
