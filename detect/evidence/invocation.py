@@ -76,6 +76,8 @@ def recordable(name: str) -> Recordable:
 
 def leaf_command(name: str) -> click.Command:
     """Find a command: "detect", or "group command"."""
+    import detect.cli  # noqa: F401  (adds the commands to the group)
+
     command: click.Command = heirmark
     for word in name.split():
         assert isinstance(command, click.Group)
@@ -122,7 +124,8 @@ def parse_invocation(words: Sequence[str]) -> Invocation:
             inputs[field] = _names(value)
         elif field in entry.options:
             if not _is_unset(field, value):
-                options[field] = value
+                # As JSON gives it back.
+                options[field] = list(value) if isinstance(value, tuple) else value
         elif field in entry.running and given and field != "transcript":
             running += _words(parameter, value)
     key_path = context.params[entry.key]

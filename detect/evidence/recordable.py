@@ -69,6 +69,18 @@ _ASKING: Final = frozenset(
     }
 )  # fmt: skip
 
+_SAMPLING: Final = frozenset({"access", "max_new_tokens", "temperature", "top_k"})
+_SUSPECTS: Final = MappingProxyType(
+    {
+        "suspect": InputKind.SUSPECT,
+        "controls": InputKind.SUSPECT,
+        "reference": InputKind.MODEL,
+        "own_texts": InputKind.FILE,
+        "reading_path": InputKind.FILE,
+        "prompts_path": InputKind.FILE,
+    }
+)
+
 RECORDABLE: Final[Mapping[str, Recordable]] = MappingProxyType(
     {
         "detect": Recordable(
@@ -96,17 +108,26 @@ RECORDABLE: Final[Mapping[str, Recordable]] = MappingProxyType(
         ),
         "probe": Recordable(
             "probe",
-            {
-                "suspect": InputKind.SUSPECT,
-                "controls": InputKind.SUSPECT,
-                "reference": InputKind.MODEL,
-                "own_texts": InputKind.FILE,
-                "marked_reading": InputKind.FILE,
-                "reading_path": InputKind.FILE,
-                "prompts_path": InputKind.FILE,
-            },
-            _ASSESSMENT | {"access", "max_new_tokens", "temperature", "top_k"},
+            {**_SUSPECTS, "marked_reading": InputKind.FILE},
+            _ASSESSMENT | _SAMPLING,
             _ASKING,
+        ),
+        "trace text": Recordable(
+            "trace_text",
+            {
+                "source": InputKind.CORPUS,
+                "accounts": InputKind.FILE,
+                "prompt_path": InputKind.FILE,
+            },
+            _ASSESSMENT | _FIELDS | {"skip_bad", "piece_tokens", "model", "epoch", "cohort"},
+            key="master",
+        ),
+        "trace model": Recordable(
+            "trace_model",
+            {**_SUSPECTS, "labels_path": InputKind.FILE, "served": InputKind.FILE},
+            _ASSESSMENT | _SAMPLING | {"label_model", "epochs", "cohorts", "leaked_documents"},
+            _ASKING,
+            key="master",
         ),
     }
 )

@@ -27,7 +27,8 @@ def run(*words: object, stdin: str | None = None) -> Result:
 def bundled(place: Path, name: str, *words: object, options: tuple[object, ...] = ()) -> Path:
     """Bundle a test of `place`, run in that folder as people do, and return the bundle."""
     target = place / name
-    test = [*words, "--key", "k.json", "--tokenizer", "tokenizer.json"]
+    key = "--master" if words[0] == "trace" else "--key"
+    test = [*words, key, "k.json", "--tokenizer", "tokenizer.json"]
     test += [] if words[0] in ("locate", "watch", "calibrate") else ["--decoys", "99"]
     with contextlib.chdir(place):
         done = run("bundle", "-o", name, "--sign", "s.pem", *options, "--", *test)

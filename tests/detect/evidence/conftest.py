@@ -58,6 +58,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     documents = [_text(60, 10 + i) for i in range(8)]
     _lines(folder / "corpus.jsonl", [{"text": text} for text in documents])
     _lines(folder / "marked.jsonl", [{"text": _text(60, 30 + i)} for i in range(8)])
+    (folder / "accounts.txt").write_text("alice\nbob\ncarol\n")
     shelf = folder / "shelf" / "a"
     shelf.mkdir(parents=True)
     for i in range(3):

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from detect.evidence.recordable import RECORDABLE
+from detect.evidence.invocation import leaf_command
+from detect.evidence.recordable import COMMON_INPUTS, RECORDABLE
 from tests.chat_server import ChatServer
 from tests.detect.evidence.acts import bundled, failed, run, verified
 from tests.detect.evidence.fitting import check_fit
@@ -28,12 +29,40 @@ COMMANDS = {
     "fraction": ["fraction", "corpus.jsonl", "--reference", "marked.jsonl"],
     "watch": ["watch", "answers.jsonl"],
     "calibrate": ["calibrate", "shelf", "--keys", "3", "--length", "25"],
+    "accounts": ["trace", "text", "corpus.jsonl", "--accounts", "accounts.txt"],
+    "cohorts": [
+        *("trace", "model", "answers.jsonl", "--control", "clean.jsonl"),
+        *("--epoch", "2026-11", "--cohort", "a", "--cohort", "b"),
+    ],
     "probe": ["probe", "answers.jsonl", "--control", "clean.jsonl"],
 }
 
 
 def test_every_command_of_the_list_is_tried() -> None:
-    assert {words[0] for words in COMMANDS.values()} == set(RECORDABLE)
+    tried = {" ".join(words[: 1 + (words[0] == "trace")]) for words in COMMANDS.values()}
+    assert tried == set(RECORDABLE)
+
+
+# Options that a bundle refuses, since it could not be run again with them.
+REFUSED = {
+    "detect": {"profiles_path"},
+    "locate": {"picture"},
+    "scan": {"table", "work", "address"},
+    "watch": {"state_path"},
+    "calibrate": {"picture"},
+    "trace text": {"keys_folder", "reference", "reference_key"},
+    "trace model": {"folder"},
+}
+
+
+@pytest.mark.parametrize("name", RECORDABLE)
+def test_every_option_is_recorded_or_refused_on_purpose(name: str) -> None:
+    entry = RECORDABLE[name]
+    known = {*entry.inputs, *COMMON_INPUTS, *entry.options, *entry.running, entry.key}
+    known |= {"as_json", "output", "preset_name"}
+    options = {str(parameter.name) for parameter in leaf_command(name).params}
+    assert options - known == REFUSED.get(name, set())
+    assert known - options <= {"transcript"}
 
 
 @pytest.mark.parametrize("name", COMMANDS)

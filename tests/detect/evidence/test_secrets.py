@@ -42,7 +42,7 @@ def _spellings(secret: bytes) -> Iterator[bytes]:
 
 def _secrets(place: Path) -> set[bytes]:
     """The key, what its words are made with, other engines' keys from it, and the signer's."""
-    found = set(_spellings(KEY.secret))
+    found = set(_spellings(KEY.secret)) | set(_spellings(KEY.derive(account="alice").secret))
     engine = EngineKey([987654321012345678, 1234567890987654321])
     numbers = [int(i) for i in preset("default").source.key_of(KEY).ravel()]
     for number in (*numbers, *engine.integers):
@@ -63,6 +63,11 @@ def _commands() -> list[list[str]]:
         ["keys", "show", "k.json"],
         ["keys", "derive", "k.json", "derived.json", "--account", "alice"],
         ["keys", "signing", "t.pem"],
+        ["registry", "init", "-r", "r.db"],
+        ["registry", "issue", "-r", "r.db", "--master", "k.json", "--account", "alice"],
+        ["registry", "list", "-r", "r.db", "--json"],
+        ["trace", "text", "text.txt", "--master", "k.json", "--accounts", "accounts.txt",
+         "--tokenizer", "tokenizer.json", "--decoys", "9", "-o", "trace.json"],
         ["commitments", "add", "log.jsonl", "--key", "k.json", "--opening", "o.json",
          "--alpha", "1e-6"],
         ["detect", "text.txt", *decoys, "--json", "-o", "result.json"],
@@ -101,7 +106,7 @@ def test_no_command_shows_a_secret(
         shown += done.output.encode() + done.stderr.encode()
         if done.exc_info is not None:
             shown += "".join(traceback.format_exception(*done.exc_info)).encode()
-    assert codes == [0] * 10 + [1, 0] + [1] * 8
+    assert codes == [0] * 14 + [1, 0] + [1] * 8
     written = [p for p in folder.rglob("*") if p.is_file() and p.name not in PRIVATE]
     assert len(written) > 20
     shown += b"".join(p.read_bytes() for p in written)
