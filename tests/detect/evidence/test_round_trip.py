@@ -50,7 +50,7 @@ REFUSED = {
     "scan": {"table", "work", "address"},
     "watch": {"state_path"},
     "calibrate": {"picture"},
-    "trace text": {"keys_folder", "reference", "reference_key"},
+    "trace text": {"keys_folder", "registry", "reference", "reference_key"},
     "trace model": {"folder"},
 }
 
