@@ -26,11 +26,13 @@ import pyarrow.parquet as pq
 from benchmarks.record import write_result
 from watermark.key_files import save_key
 from watermark.keys import SecretKey
+from watermark.models import resolve_model
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 ROOT = Path(__file__).parents[1]
 ENGINES = ROOT / ".engines"
 _VOCABULARY, _DOCUMENT = 49_152, 1_000
+_OFFLINE = {"HF_HUB_OFFLINE": "1", "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
 
 
 def _write_text(path: Path, n_bytes: int, seed: int) -> None:
@@ -59,7 +61,7 @@ def _write_ids(path: Path, n_bytes: int, seed: int) -> None:
 
 def _ask(case: str, *arguments: Any, python: Path | str = sys.executable) -> dict[str, Any]:
     command = [str(python), "-m", "benchmarks.scan_speed_part", case, *map(str, arguments)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **_OFFLINE}
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
     if done.returncode:
         raise click.ClickException(f"{case}: {done.stderr[-2000:]}")
@@ -209,7 +211,11 @@ def _ray(folder: Path, megabytes: int, repeats: int, seed: int) -> dict[str, Any
     path = folder / "ray.jsonl"
     _write_text(path, megabytes * 10**6, seed)
     python = ENGINES / "ray" / "bin" / "python"
-    rounds = [{n: _ask("ray", path, n, python=python) for n in (1, 2)} for _ in range(repeats)]
+    # Ray's environment has no model.
+    tokenizer = resolve_model("smollm2") / "tokenizer.json"
+    rounds = [
+        {n: _ask("ray", path, n, tokenizer, python=python) for n in (1, 2)} for _ in range(repeats)
+    ]
     ratios = [one[1]["wall_s"] / one[2]["wall_s"] for one in rounds]
     return {"megabytes": megabytes, "rounds": rounds, "median_speed_of_2_to_1": median(ratios)}
 

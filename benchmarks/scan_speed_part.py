@@ -185,7 +185,7 @@ def vllm(n_tokens: int = 20_000) -> dict[str, Any]:
     return _timed(n_tokens, lambda: [detector.detect(row) for row in rows])
 
 
-def ray(path: str, n_workers: str) -> dict[str, Any]:
+def ray(path: str, n_workers: str, tokenizer: str) -> dict[str, Any]:
     """A scan on Ray tasks, from the cluster's readiness to the last part."""
     import tempfile
 
@@ -203,7 +203,7 @@ def ray(path: str, n_workers: str) -> dict[str, Any]:
     config = preset("default")
     plan = ScanPlan(config, config.source.key_of(SecretKey(bytes(range(32)))))
     corpus = cut_corpus(path, Columns(), 2 << 20)
-    scanner = Scanner(plan, load_tokenizer("smollm2"))
+    scanner = Scanner(plan, load_tokenizer(tokenizer))
     reader = ShardReader(scanner, corpus.pieces, Columns(), skips_bad=False)
     tokens = [0]
 
