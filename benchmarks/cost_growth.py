@@ -126,7 +126,7 @@ def growths(seed: int) -> list[Growth]:
         ),
         Growth(
             "vocabulary",
-            (8_192, 32_768, 131_072, 262_144),
+            (8_192, 16_384, 32_768, 65_536, 131_072, 262_144),
             {f"mark {_BATCH} rows, {name}": steps(name) for name in named},
         ),
         Growth(
