@@ -17,6 +17,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Self, final
 
+from watermark import canonical
+from watermark.committed_plans import check_new_plan, check_plan
 from watermark.config import WatermarkConfig
 from watermark.errors import CommitmentError
 from watermark.keys import EngineKey, Key
@@ -101,8 +103,9 @@ def _plan(payload: dict[str, Any]) -> str:
     if not isinstance(plan, dict) or not plan:
         raise CommitmentError(
             "a test plan is a JSON object that states at least one thing, for example "
-            '{"alpha": 1e-6, "score": "gumbel", "min_pairs": 1000}'
+            '{"alpha": 1e-6, "score": "typical", "min_pairs": 1000}'
         )
+    check_plan(plan)
     written = canonical_json(plan)
     if len(written) > _MAX_PLAN_BYTES:
         raise CommitmentError(
@@ -113,20 +116,19 @@ def _plan(payload: dict[str, Any]) -> str:
 
 
 def canonical_json(payload: Any) -> str:
-    """Write JSON in the one way that is hashed.
+    """Write JSON in the one way that is hashed; see `watermark.canonical.canonical_json`.
 
     Args:
         payload: JSON values.
 
     Returns:
-        ASCII: keys sorted, no blanks, numbers as Python's `json` writes them (the shortest that
-        read back the same).
+        ASCII.
 
     Raises:
         CommitmentError: NaN, an infinity, or what is no JSON value.
     """
     try:
-        return json.dumps(payload, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return canonical.canonical_json(payload)
     except (TypeError, ValueError, RecursionError) as error:
         raise CommitmentError(f"this cannot be committed to as JSON: {error}") from None
 
@@ -137,14 +139,16 @@ def make_opening(key: Key, config: WatermarkConfig, plan: Mapping[str, Any]) -> 
     Args:
         key: the key to commit to.
         config: the mark.
-        plan: test plan and thresholds, JSON values: level, score, least number of pairs, ...
+        plan: test plan and thresholds, JSON values. Those of
+            `watermark.committed_plans.COMPARED` are compared with the test; others are for people.
 
     Returns:
         The opening; `commitment_of` makes the commitment from it and the key.
 
     Raises:
-        CommitmentError: the plan is empty, too long, or no JSON.
+        CommitmentError: the plan is empty, too long, no JSON, or says what no test can do.
     """
+    check_new_plan(plan)
     salt = secrets.token_bytes(OPENING_SALT_BYTES)
     written = _plan({"plan": dict(plan)})
     return Opening(key.key_id, salt, canonical_json(config.to_dict()), written)

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Self, final
 
+from watermark.canonical import canonical_json
 from watermark.channels import ReasoningChannel
 from watermark.errors import ConfigError
 from watermark.interop import make_source
@@ -72,7 +73,7 @@ class WatermarkConfig:
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the canonical JSON: equal exactly when marks are interchangeable."""
-        canonical = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+        canonical = canonical_json(self.to_dict())
         return "sha256:" + hashlib.sha256(canonical.encode("ascii")).hexdigest()
 
     @property

@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import re
 from pathlib import Path
 from typing import Any, Final
 
 from watermark.errors import KeyFileError
-from watermark.keys import EngineKey, Key, SecretKey
+from watermark.keys import SECRET_BYTES, EngineKey, Key, SecretKey
 from watermark.private_files import read_private, write_private
 
-__all__ = ["load_key", "load_secret", "parse_key", "require_secret", "save_key"]
+__all__ = [
+    "load_key",
+    "load_secret",
+    "looks_like_secret",
+    "parse_key",
+    "require_secret",
+    "save_key",
+]
 
 _FORMAT: Final = "heirmark-key-1"
 _ENGINE_FORMAT: Final = "heirmark-engine-key-1"
+_HEX: Final = re.compile(rf"[0-9A-Fa-f]{{{2 * SECRET_BYTES}}}")
+# 32 bytes in either alphabet of base64, with or without padding.
+_BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]{43}=?")
 
 
 def _payload(key: Key) -> dict[str, Any]:
@@ -51,6 +63,12 @@ def save_key(key: Key, path: str | Path) -> None:
     write_private(path, json.dumps(_payload(key), indent=2) + "\n", what="key file")
 
 
+def looks_like_secret(text: str) -> bool:
+    """Say whether a place could be the secret itself: 32 bytes in base64 or hex, or a key file."""
+    text = text.strip()
+    return bool(text.startswith("{") or _HEX.fullmatch(text) or _BASE64.fullmatch(text))
+
+
 def load_key(path: str | Path) -> Key:
     """Read a key file, of ours or of another engine's key.
 
@@ -64,6 +82,11 @@ def load_key(path: str | Path) -> Key:
         KeyFileError: missing, readable by group or others, or damaged. The message never quotes
             the content.
     """
+    if looks_like_secret(str(path)) and not os.path.lexists(path):
+        raise KeyFileError(
+            "no key file is there, and its path is not quoted since it looks like a secret itself; "
+            "put the secret into a variable, and give env:VARIABLE"
+        )
     text = read_private(path, what="key file", missing=f"make one with: heirmark keys new {path}")
     return parse_key(text, str(path))
 

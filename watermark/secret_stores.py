@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final, Protocol, final
 
 from watermark.errors import KeyFileError
-from watermark.key_files import load_key, parse_key, require_secret
+from watermark.key_files import load_key, looks_like_secret, parse_key, require_secret
 from watermark.keys import SECRET_BYTES, Key, SecretKey
 
 __all__ = ["EnvironmentStore", "KeyFileStore", "SecretStore", "read_key", "read_secret"]
@@ -82,7 +82,8 @@ class EnvironmentStore:
         """Read the key; see `SecretStore.load`."""
         text = os.environ.get(self.name, "").strip()
         if not text:
-            raise KeyFileError(f"the environment variable {self.name} is not set or empty")
+            shown = "that was named" if looks_like_secret(self.name) else self.name
+            raise KeyFileError(f"the environment variable {shown} is not set or empty")
         if text.startswith("{"):
             return parse_key(text, f"the environment variable {self.name}")
         try:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from watermark.canonical import canonical_json
 from watermark.errors import ConfigError, DocumentError, FingerprintError
 
 __all__ = ["TextTokenizer", "check_fingerprint", "load_tokenizer", "tokenizer_file"]
@@ -175,5 +176,5 @@ def _fingerprint(content: dict[str, Any]) -> str:
         # Older files write the pair ["a", "b"] as "a b".
         pairs = [m.split(" ", 1) if isinstance(m, str) else m for m in model["merges"]]
         deciding["model"] = {**model, "merges": pairs}
-    canonical = json.dumps(deciding, sort_keys=True, separators=(",", ":"))
+    canonical = canonical_json(deciding)
     return "sha256:" + hashlib.sha256(canonical.encode("ascii")).hexdigest()

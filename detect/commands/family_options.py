@@ -14,7 +14,7 @@ from watermark.errors import ConfigError
 
 if TYPE_CHECKING:
     from detect.tracing.texts.families import KeyFamily
-    from watermark.labels import KeyLabels
+    from watermark.listed_keys import ListedKey
     from watermark.word_sources import WordSource
 
 __all__ = ["FamilyChoice", "family_options"]
@@ -81,25 +81,27 @@ class FamilyChoice(NamedTuple):
         assert self.master is not None
         master = read_secret(self.master)
         if self.accounts:
-            labels = read_labels(self.accounts, KeyLabels(**self.labels))
+            listed = read_labels(self.accounts, KeyLabels(**self.labels))
         else:
-            labels = self._registered(master.key_id)
-        return family_of(derived_keys(master, labels), source)
+            listed = self._registered(master.key_id)
+        return family_of(derived_keys(master, listed), source)
 
-    def _registered(self, master_key_id: str) -> list[KeyLabels]:
+    def _registered(self, master_key_id: str) -> list[ListedKey]:
         """All keys of the master, retired and revoked ones too: what they marked is out there."""
         from watermark.commands.registry import open_registry
 
         assert self.registry is not None
         wanted = {label: value for label, value in self.labels.items() if value}
         with open_registry(self.registry) as opened:
-            labels = opened.labels(**wanted, master_key_id=master_key_id)
-        if not labels:
+            from watermark.registry.records import KeyFilter
+
+            listed = opened.listed(KeyFilter(**wanted, master_key_id=master_key_id))
+        if not listed:
             among = f" among {', '.join(wanted.values())}" if wanted else ""
             raise ConfigError(
                 f"the registry knows no key that was derived from the master {master_key_id}{among}"
             )
-        return labels
+        return listed
 
 
 def family_options(command: Command) -> Command:

@@ -129,10 +129,10 @@ def _keys(options: dict[str, Any]) -> list[NamedKey]:
     if folder is not None:
         return keys_of_folder(folder)
     if options["labels_path"] is not None:
-        labels = read_labels(options["labels_path"], KeyLabels())
-    else:
-        pairs = product(options["epochs"] or ("",), options["cohorts"] or ("",))
-        labels = [KeyLabels(options["label_model"], epoch, cohort) for epoch, cohort in pairs]
+        listed = read_labels(options["labels_path"], KeyLabels())
+        return derived_keys(read_secret(options["master"]), listed)
+    pairs = product(options["epochs"] or ("",), options["cohorts"] or ("",))
+    labels = [KeyLabels(options["label_model"], epoch, cohort) for epoch, cohort in pairs]
     return derived_keys(read_secret(options["master"]), labels)
 
 

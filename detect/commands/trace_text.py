@@ -136,6 +136,7 @@ def _summary(payload: dict[str, Any]) -> str:
         f"{payload['n_keys']:,} keys together)",
         f"p-value   {format_p(payload['log10_p'])}  (of the best account, the search paid for)",
         f"named     {', '.join(payload['named']) or 'nobody'}",
+        *_revoked(payload),
         f"scored    {payload['n_scored']:,} pairs of {payload['n_tokens']:,} tokens, "
         f"{payload['n_documents']:,} document{_s(payload['n_documents'])}, "
         f"{payload['n_documents_named']:,} of which name somebody",
@@ -164,12 +165,21 @@ def _summary(payload: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _revoked(payload: dict[str, Any]) -> list[str]:
+    """Say whose mark is there although others may have written it."""
+    if not payload["named_revoked"]:
+        return []
+    names = ", ".join(payload["named_revoked"])
+    return [f"revoked   {names}: the key's mark is there, and others may know the key"]
+
+
 def _table(rows: list[dict[str, Any]]) -> list[str]:
-    shown = [row for row in rows if row["named"]] or rows[:3]
+    shown = [row for row in rows if row["named"] or row["named_revoked"]] or rows[:3]
     width = max(len(row["account"]) for row in shown)
     return [
         f"          {row['account']:{width}}  {format_p(row['log10_p_adjusted']):>10} in all"
         f"  {row['n_documents']:>6,} document{_s(row['n_documents'])}  {row['key_id']}"
+        + ("  (key revoked)" if row["revoked"] else "")
         for row in shown
     ]
 
@@ -180,6 +190,7 @@ def _documents(rows: list[dict[str, Any]]) -> list[str]:
     return [
         f"          {row['id']:{width}}  {format_p(row['log10_p_adjusted']):>10}  "
         f"{', '.join(row['named']) or 'nobody'}"
+        + (f"  (revoked: {', '.join(row['named_revoked'])})" if row["named_revoked"] else "")
         for row in shown
     ]
 

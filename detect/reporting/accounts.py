@@ -16,6 +16,9 @@ from detect.reporting.words import VERDICTS
 
 __all__ = ["AccountView", "AccountsView", "ShareRow", "SharesView", "WriterView", "read_accounts"]
 
+_REVOKED: Final = (
+    "No account is named: the key that the texts depend on was revoked, and others may know it."
+)
 _MOST_RANKED: Final = 100
 _MOST_DOCUMENTS: Final = 200
 _MOST_SHARES: Final = 60
@@ -23,7 +26,10 @@ _MOST_SHARES: Final = 60
 
 @dataclass(frozen=True, slots=True)
 class AccountView:
-    """One account in the pool and in the documents; p-values are corrected but the first."""
+    """One account in the pool and in the documents; p-values are corrected but the first.
+
+    `revoked`: since when others may know its key, in words; "" for a key that nobody revoked.
+    """
 
     name: str
     key_id: str
@@ -32,6 +38,8 @@ class AccountView:
     n_documents: int
     log10_p_documents: float | None
     is_named: bool
+    is_named_revoked: bool
+    revoked: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +50,7 @@ class WriterView:
     source: str
     account: str
     named: tuple[str, ...]
+    named_revoked: tuple[str, ...]
     log10_p_adjusted: float | None
     n_scored: int
     verdict: str
@@ -103,6 +112,11 @@ def read_accounts(fields: Fields) -> Exhibit:
     ranking = tuple(_account(row) for row in fields.objects("ranking"))
     if sorted(row.name for row in ranking if row.is_named) != sorted(named):
         raise fields.refusal("named", "a list of the accounts that the ranking names")
+    revoked = fields.sentences("named_revoked")
+    if sorted(row.name for row in ranking if row.is_named_revoked) != sorted(revoked):
+        raise fields.refusal("named_revoked", "a list of the revoked keys that the ranking holds")
+    if any(row.is_named and row.revoked for row in ranking):
+        raise fields.refusal("named", "a list without accounts whose keys were revoked")
     is_claimed = fields.raw("verdict") == "signal"
     if is_claimed and not named:
         raise fields.refusal("named", "at least one account, since the verdict is signal")
@@ -124,14 +138,19 @@ def read_accounts(fields: Fields) -> Exhibit:
         shares=_shares(fields.inner("shares")) if fields.has("shares") else None,
     )
     n_named = count(derived(len(named), f"len({fields.path('named')})"))
-    figures = (
+    figures: tuple[Figure, ...] = (
         Figure("Accounts named", n_named, say("of {} keys searched", count(n_keys))),
         Figure("Documents that name one", count(view.n_documents_named),
                say("of {}", count(view.n_documents))),
     )  # fmt: skip
-    return Exhibit(
-        "accounts.html", figures, view, _headline(named, n_named) if is_claimed else None
-    )
+    if revoked:
+        n_revoked = count(derived(len(revoked), f"len({fields.path('named_revoked')})"))
+        figures = (
+            *figures,
+            Figure("Revoked keys found", n_revoked, "others may know them; not named"),
+        )
+    headline = _headline(named, n_named) if is_claimed else _REVOKED if revoked else None
+    return Exhibit("accounts.html", figures, view, headline)
 
 
 def _headline(named: Sequence[str], n_named: Words) -> Words:
@@ -149,7 +168,17 @@ def _account(row: Fields) -> AccountView:
         n_documents=row.count("n_documents"),
         log10_p_documents=read_log10_p(row, "log10_p_documents"),
         is_named=row.raw("named") is True,
+        is_named_revoked=row.raw("named_revoked") is True,
+        revoked=_revoked(row),
     )
+
+
+def _revoked(row: Fields) -> str:
+    if row.raw("revoked") is not True:
+        return ""
+    time = f" at {row.text('revoked_at')}" if row.has("revoked_at") else ""
+    reason = f": {row.text('revoked_reason')}" if row.has("revoked_reason") else ""
+    return f"key revoked{time}{reason}"
 
 
 def _documents(fields: Fields) -> tuple[WriterView, ...]:
@@ -159,6 +188,7 @@ def _documents(fields: Fields) -> tuple[WriterView, ...]:
             source=document.text("source", ""),
             account=document.text("account", ""),
             named=document.sentences("named"),
+            named_revoked=document.sentences("named_revoked"),
             log10_p_adjusted=read_log10_p(document, "log10_p_adjusted"),
             n_scored=document.count("n_scored"),
             verdict=document.choice("verdict", VERDICTS),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -12,6 +11,7 @@ from watermark.files import read_text_file
 from watermark.key_files import load_key
 from watermark.keys import Key, SecretKey
 from watermark.labels import KeyLabels
+from watermark.listed_keys import ListedKey, Revocation
 
 __all__ = ["NamedKey", "checked", "derived_keys", "keys_of_folder", "read_labels"]
 
@@ -26,11 +26,13 @@ class NamedKey(NamedTuple):
         name: by which results call it: its labels joined, or its file's name.
         labels: under which it was derived; None for a key from a file.
         key: the key.
+        revocation: of a key that others may know; None also where nothing is known of it.
     """
 
     name: str
     labels: KeyLabels | None
     key: Key
+    revocation: Revocation | None = None
 
 
 def keys_of_folder(folder: str | Path) -> list[NamedKey]:
@@ -58,21 +60,24 @@ def keys_of_folder(folder: str | Path) -> list[NamedKey]:
     ]
 
 
-def derived_keys(master: SecretKey, labels: Iterable[KeyLabels]) -> list[NamedKey]:
+def derived_keys(master: SecretKey, listed: Iterable[KeyLabels | ListedKey]) -> list[NamedKey]:
     """Derive the keys of labels, 25,000 in about a second.
 
     Args:
         master: the secret that they are derived from.
-        labels: of each key.
+        listed: labels of each key, or what a list says of it.
 
     Returns:
         The keys, in the order of the labels.
     """
-    return [NamedKey(each.name, each, each.key_from(master)) for each in labels]
+    return [
+        NamedKey(key.labels.name, key.labels, key.labels.key_from(master), key.revocation)
+        for key in (ListedKey(one) if isinstance(one, KeyLabels) else one for one in listed)
+    ]
 
 
-def read_labels(path: str | Path, common: KeyLabels) -> list[KeyLabels]:
-    """Read the labels of keys.
+def read_labels(path: str | Path, common: KeyLabels) -> list[ListedKey]:
+    """Read the labels of keys, and which were revoked.
 
     Args:
         path: JSONL with the labels of one key a line (`heirmark registry export`), or any other
@@ -80,7 +85,7 @@ def read_labels(path: str | Path, common: KeyLabels) -> list[KeyLabels]:
         common: labels of every line that does not say otherwise.
 
     Returns:
-        The labels, in the order of the file.
+        The keys, in the order of the file.
 
     Raises:
         ConfigError: a line that holds no labels; names it.
@@ -94,17 +99,15 @@ def read_labels(path: str | Path, common: KeyLabels) -> list[KeyLabels]:
     ]
     is_json = str(path).lower().endswith(_JSONL) or (lines and lines[0][1].startswith("{"))
     if not is_json:
-        return [common._replace(account=account) for _, account in lines]
-    return [common._replace(**_labels_of(line, where).to_dict()) for where, line in lines]
+        return [ListedKey(common._replace(account=account)) for _, account in lines]
+    return [_listed(line, common, where) for where, line in lines]
 
 
-def _labels_of(line: str, where: str) -> KeyLabels:
+def _listed(line: str, common: KeyLabels, where: str) -> ListedKey:
     try:
-        return KeyLabels.from_dict(json.loads(line))
+        return ListedKey.from_line(line, common)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
-    except (ValueError, RecursionError):
-        raise ConfigError(f"{where}: not JSON; expected the labels of one key a line") from None
 
 
 def checked(keys: Sequence[NamedKey]) -> tuple[NamedKey, ...]:

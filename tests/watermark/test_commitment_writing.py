@@ -44,7 +44,7 @@ def test_from_commitment_to_reveal(tmp_path: Path, key: Key) -> None:
 
 def test_the_log_gives_nothing_away(tmp_path: Path) -> None:
     key = SecretKey.generate()
-    commit(tmp_path / "log", tmp_path / "o", key, CONFIG, {"alpha": 1e-6, "score": "dual-gumbel"})
+    commit(tmp_path / "log", tmp_path / "o", key, CONFIG, {"alpha": 1e-6, "score": "own"})
     content = (tmp_path / "log").read_bytes()
     salt = load_opening(tmp_path / "o").salt
     for hidden in (key.secret, salt, key.subkey("commitment heirmark-1", 32)):

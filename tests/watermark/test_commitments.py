@@ -21,7 +21,7 @@ from watermark.keys import EngineKey, Key, SecretKey
 KEY = SecretKey(bytes(range(32)))
 ENGINE_KEY = EngineKey([15485863], bytes(16))
 CONFIG = preset("default")
-PLAN = {"alpha": 1e-6, "score": "gumbel", "min_pairs": 1000}
+PLAN = {"alpha": 1e-6, "score": "typical", "min_pairs": 1000}
 OPENING = Opening(KEY.key_id, bytes(range(32)), '{"a":1}', '{"alpha":1e-06}')
 
 

@@ -92,3 +92,59 @@ def test_commands_take_a_variable(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert read_key(target) == KEY.derive(account="a-1")
     assert IN_BASE64 not in done.output
+
+
+_LETTERS = SecretKey(bytes(range(0xA0, 0xC0)))
+_UNPADDED = base64.urlsafe_b64encode(_LETTERS.secret).decode().rstrip("=")
+_SPELLINGS = [
+    IN_BASE64, IN_BASE64.rstrip("="), SECRET.hex(), SECRET.hex().upper(), f" {IN_BASE64}",
+    base64.b64encode(bytes(range(0xDF, 0xFF))).decode(), _UNPADDED,
+    f'{{"format": "heirmark-key-1", "secret": "{IN_BASE64}"}}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("scheme", ["", "file:"])
+@pytest.mark.parametrize("secret", _SPELLINGS)
+def test_a_secret_in_place_of_a_path_is_not_quoted(secret: str, scheme: str) -> None:
+    with pytest.raises(KeyFileError) as caught:
+        read_key(scheme + secret)
+    assert secret.strip()[:12] not in str(caught.value)
+    assert IN_BASE64[:12] not in str(caught.value)
+
+
+@pytest.mark.parametrize("secret", [_LETTERS.secret.hex(), "A" * 43])
+def test_a_secret_in_place_of_a_variables_name_is_not_quoted(secret: str) -> None:
+    with pytest.raises(KeyFileError, match="that was named is not set") as caught:
+        read_key(f"env:{secret}")
+    assert secret not in str(caught.value)
+
+
+def test_a_file_that_is_called_like_a_secret_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_key(KEY, "0" * 64)
+    assert read_key("0" * 64) == KEY
+
+
+def test_no_command_quotes_a_secret_in_place_of_a_path(tmp_path: Path) -> None:
+    from detect.cli import heirmark as all_commands
+
+    text, registry = tmp_path / "a.txt", str(tmp_path / "r.db")
+    text.write_text("Some words.")
+    runner = CliRunner()
+    assert runner.invoke(all_commands, ["registry", "init", "-r", registry]).exit_code == 0
+    for command in (
+        ["keys", "show", IN_BASE64],
+        ["keys", "derive", IN_BASE64, str(tmp_path / "d.json"), "--account", "a"],
+        ["detect", str(text), "--key", IN_BASE64],
+        ["scan", str(text), "--key", IN_BASE64],
+        ["registry", "issue", "-r", registry, "--master", IN_BASE64, "--account", "a"],
+        ["commitments", "add", str(tmp_path / "log"), "--key", IN_BASE64, "--opening",
+         str(tmp_path / "o"), "--alpha", "1e-6"],
+        ["trace", "text", str(text), "--master", IN_BASE64, "--accounts", str(text)],
+    ):  # fmt: skip
+        done = runner.invoke(all_commands, command)
+        assert done.exit_code == 1, (command, done.output)
+        assert "looks like a secret" in done.output, (command, done.output)
+        assert IN_BASE64[:12] not in done.output, command

@@ -12,6 +12,7 @@ from watermark.commands.options import PATH, FiniteRange, chosen_config, config_
 from watermark.commands.registry import open_registry
 from watermark.commitment_log import Entry, entry_for, read_log, verify_chain, verify_opening
 from watermark.commitment_writing import commit, load_opening, repair
+from watermark.committed_plans import COMPARED, SCORE_NAMES
 from watermark.errors import CommitmentError, DocumentError
 from watermark.files import atomic_binary_writer, dump_json, read_json
 from watermark.secret_stores import read_key
@@ -49,7 +50,9 @@ def commitments() -> None:
     type=FiniteRange(0, 1, min_open=True, max_open=True),
     help="Of the plan: the level of the test.",
 )
-@click.option("--score", help="Of the plan: the score that will be used.")
+@click.option(
+    "--score", type=click.Choice(SCORE_NAMES), help="Of the plan: the score that will be used."
+)
 @click.option("--min-pairs", type=click.IntRange(1), help="Of the plan: least number of pairs.")
 @click.option("--registry", "-r", "place", help="Note the commitment in this registry, too.")
 @_json
@@ -75,7 +78,19 @@ def add(
         click.echo(dump_json(entry.to_dict()), nl=False)
         return
     click.echo(f"entry {entry.sequence} of {log} commits to the key {entry.key_id}")
+    click.echo(_compared(plan))
     click.echo(f"publish the log, or its head {entry.digest}; keep {opening_path} as the key")
+
+
+def _compared(plan: dict[str, Any]) -> str:
+    compared, others = [n for n in COMPARED if n in plan], sorted(set(plan) - set(COMPARED))
+    said = f"a test under this plan is compared with {', '.join(compared) or 'nothing of it'}"
+    if others:
+        said += (
+            f"; {', '.join(others)} {'is' if len(others) == 1 else 'are'} for people to read, "
+            "unless the test's command has an option of that name"
+        )
+    return said
 
 
 def _plan(path: Path | None, stated: dict[str, Any]) -> dict[str, Any]:

@@ -215,12 +215,13 @@ def list_keys(place: str, as_json: bool, **options: Any) -> None:
 @_filter_options
 @click.option("--output", "-o", type=PATH, help="JSONL file.  [default: stdout]")
 def export(place: str, output: Path | None, **options: Any) -> None:
-    """Write the keys' labels as JSONL, which heirmark trace --accounts reads."""
+    """Write the keys' labels as JSONL, which heirmark trace --accounts reads.
+
+    Keys out of service carry their state: a revoked one must not accuse its account.
+    """
     with open_registry(place) as opened:
-        wanted = _filter(options)._asdict()
-        wanted.pop("key_id")
-        lines = [json.dumps(labels.to_dict(), ensure_ascii=False) for labels in
-                 opened.labels(**wanted)]  # fmt: skip
+        listed = opened.listed(_filter(options))
+    lines = [json.dumps(key.to_dict(), ensure_ascii=False) for key in listed]
     if output is None:
         click.echo("".join(line + "\n" for line in lines), nl=False)
         return

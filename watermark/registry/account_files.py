@@ -8,6 +8,7 @@ from pathlib import Path
 from watermark.errors import DocumentError, WatermarkError
 from watermark.files import filled_lines
 from watermark.labels import KeyLabels
+from watermark.listed_keys import ListedKey
 from watermark.registry.names import check_labels
 from watermark.registry.records import Exchanges
 
@@ -46,11 +47,13 @@ def read_accounts(path: str | Path, common: KeyLabels) -> list[KeyLabels]:
 
 
 def _from_json(line: str, common: KeyLabels) -> KeyLabels:
-    try:
-        payload = json.loads(line)
-    except (ValueError, RecursionError):
-        raise DocumentError("expected a JSON object of labels") from None
-    return common._replace(**KeyLabels.from_dict(payload).to_dict())
+    listed = ListedKey.from_line(line, common)
+    if listed.state != "active":
+        raise DocumentError(
+            f"this key was {listed.state}, and keys are issued only once; leave such lines out "
+            "(heirmark registry export --state active)"
+        )
+    return listed.labels
 
 
 def read_counts(path: str | Path) -> dict[str, Exchanges]:

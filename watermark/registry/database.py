@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from sqlite3 import OperationalError
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, create_engine, event, exc
@@ -13,7 +14,7 @@ from sqlalchemy.engine import URL, make_url
 
 from watermark.errors import MissingExtraError, RegistryError
 
-__all__ = ["at_once", "make_engine", "name_of", "reading", "writing"]
+__all__ = ["at_once", "make_engine", "name_of", "read_beside_writers", "reading", "writing"]
 
 _BUSY_SECONDS: Final = 60
 _WRITE: Final = "heirmark_write"
@@ -58,6 +59,8 @@ def _url(place: str | Path) -> URL:
     except (exc.ArgumentError, ValueError):
         # Not quoted: it may hold a password.
         raise RegistryError("the registry's URL cannot be read; " + _EXPECTED) from None
+    if secret := sorted(set(url.query) & _SECRET):
+        raise RegistryError(f"a registry's URL takes no {secret[0]}; {_EXPECTED}")
     if backend == "postgresql":
         return url.set(drivername="postgresql+psycopg")
     if backend != "sqlite" or url.database in (None, "", ":memory:"):
@@ -65,6 +68,11 @@ def _url(place: str | Path) -> URL:
     return url
 
 
+_SECRET: Final = frozenset({"password", "sslpassword"})
+# Of a URL's options those whose values errors quote.
+_SHOWN: Final = frozenset(
+    {"application_name", "connect_timeout", "host", "options", "port", "sslmode"}
+)
 _EXPECTED: Final = (
     "expected an SQLite file, or postgresql://USER@HOST/DATABASE (its password in PGPASSWORD or "
     "~/.pgpass, where no process list shows it)"
@@ -76,6 +84,9 @@ def _check_file(path: Path, create: bool) -> None:
         raise RegistryError(f"{path} is a folder; expected the registry's file")
     if path.exists():
         return
+    if "@" in str(path) or "password" in str(path):
+        # Not quoted: a URL without its "://", or a connection string, may hold a password.
+        raise RegistryError("there is no such file, and this is no URL; " + _EXPECTED)
     if not create:
         raise RegistryError(f"there is no registry at {path}; make one: heirmark registry init")
     try:
@@ -88,8 +99,24 @@ def _check_file(path: Path, create: bool) -> None:
 def _prepare_sqlite(connection: Any, _: Any) -> None:
     # The driver's own BEGIN comes too late to lock; `_begin_sqlite` sends ours.
     connection.isolation_level = None
-    for setting in ("journal_mode=WAL", "foreign_keys=ON"):
-        connection.execute(f"PRAGMA {setting}")
+    connection.execute("PRAGMA foreign_keys=ON")
+
+
+def read_beside_writers(engine: Engine) -> None:
+    """Have an SQLite file's readers not wait for its writers (WAL, which the file keeps).
+
+    Args:
+        engine: to what is known to be a registry, or empty: nothing else is changed.
+    """
+    if engine.dialect.name != "sqlite":
+        return
+    with _translated(engine), engine.connect() as connection:
+        raw = connection.connection.driver_connection
+        assert raw is not None
+        if raw.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+            # Where another process is at it, or nothing can be written, the next one tries again.
+            with suppress(OperationalError):
+                raw.execute("PRAGMA journal_mode=WAL")
 
 
 def _begin_sqlite(connection: Connection) -> None:
@@ -102,10 +129,11 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def name_of(engine: Engine) -> str:
-    """What errors call the registry: file, or URL without its password."""
+    """What errors call the registry: file, or URL without its password and unknown options."""
     if engine.dialect.name == "sqlite":
         return str(engine.url.database)
-    return engine.url.render_as_string(hide_password=True)
+    query = {name: v if name in _SHOWN else "hidden" for name, v in engine.url.query.items()}
+    return engine.url.set(query=query).render_as_string(hide_password=True)
 
 
 @contextmanager

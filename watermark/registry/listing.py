@@ -10,10 +10,11 @@ from sqlalchemy import Connection, RowMapping, Select, select
 
 from watermark.errors import RegistryError
 from watermark.labels import KeyLabels
+from watermark.listed_keys import ListedKey, Revocation
 from watermark.registry.records import Commitment, Exchanges, IssuedKey, KeyFilter, utc_time
 from watermark.registry.tables import commitments, counters, keys
 
-__all__ = ["filtered", "find_key", "find_keys", "find_labels", "iterate_keys"]
+__all__ = ["filtered", "find_key", "find_keys", "find_labels", "iterate_keys", "list_keys"]
 
 _LABELS: Final = tuple(keys.c[label] for label in KeyLabels._fields)
 _COMMON: Final = (
@@ -21,6 +22,8 @@ _COMMON: Final = (
 )  # fmt: skip
 _TIMES: Final = ("issued_at", "retired_at", "revoked_at")
 _ROWS: Final = 2000
+# Of several keys with the same labels the first of these states counts.
+_TELLING: Final = ("revoked", "active", "retired")
 
 
 @cache
@@ -137,3 +140,29 @@ def find_labels(connection: Connection, wanted: KeyFilter) -> list[KeyLabels]:
     """
     query = filtered(select(*_LABELS), wanted.checked()).order_by(keys.c.id)
     return list(dict.fromkeys(KeyLabels(*row) for row in connection.execute(query)))
+
+
+def list_keys(connection: Connection, wanted: KeyFilter) -> list[ListedKey]:
+    """List the labels of the keys that a filter means, and which of these keys were revoked.
+
+    Args:
+        connection: to the registry.
+        wanted: the filter.
+
+    Returns:
+        The keys in the order of issue, each labels once; if several masters have them, revoked if
+        one of these keys is, else active if one is.
+
+    Raises:
+        RegistryError: unknown state.
+    """
+    columns = (keys.c.state, keys.c.revoked_at, keys.c.revoked_reason, *_LABELS)
+    query = filtered(select(*columns), wanted.checked()).order_by(keys.c.id)
+    found: dict[KeyLabels, ListedKey] = {}
+    for state, at, reason, *names in connection.execute(query):
+        revocation = Revocation(at, reason) if state == "revoked" else None
+        listed = ListedKey(KeyLabels(*names), state, revocation)
+        before = found.setdefault(listed.labels, listed)
+        if _TELLING.index(state) < _TELLING.index(before.state):
+            found[listed.labels] = listed
+    return list(found.values())

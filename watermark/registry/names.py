@@ -12,6 +12,19 @@ __all__ = ["MAX_NAME", "MAX_REASON", "check_labels", "check_reason"]
 
 MAX_NAME: Final = 200
 MAX_REASON: Final = 1000
+# Letters, marks and symbols that show as nothing (Unicode's Default_Ignorable_Code_Point, as far as
+# the category does not say so), and the empty pattern of Braille.
+_UNSEEN: Final = (
+    (0x034F, 0x034F),
+    (0x115F, 0x1160),
+    (0x17B4, 0x17B5),
+    (0x180B, 0x180F),
+    (0x2800, 0x2800),
+    (0x3164, 0x3164),
+    (0xFE00, 0xFE0F),
+    (0xFFA0, 0xFFA0),
+    (0xE0000, 0xE0FFF),
+)
 
 
 def check_labels(labels: KeyLabels) -> None:
@@ -22,8 +35,9 @@ def check_labels(labels: KeyLabels) -> None:
 
     Raises:
         RegistryError: no label at all; or one that is too long, has blanks at an end, characters
-            that cannot be seen, or letters that are not composed (Unicode's form NFC), which look
-            the same and would derive another key.
+            that cannot be seen, blanks other than U+0020, characters without a meaning, or letters
+            that are not composed (Unicode's form NFC), which look the same and would derive
+            another key. Letters of other scripts that look alike are taken.
     """
     if not any(labels):
         raise RegistryError("a key needs at least one label that is not empty")
@@ -40,11 +54,20 @@ def _fault(name: str) -> str | None:
         return "begins or ends with a blank"
     kinds = {unicodedata.category(character) for character in name}
     # Control, format, surrogate, and breaks of lines and paragraphs.
-    if kinds & {"Cc", "Cf", "Cs", "Zl", "Zp"}:
+    if kinds & {"Cc", "Cf", "Cs", "Zl", "Zp"} or any(map(_is_unseen, name)):
         return "holds characters that cannot be seen or stored"
+    if any(character != " " and unicodedata.category(character) == "Zs" for character in name):
+        return "holds a blank that is not the usual one (U+0020)"
+    # Private use, and not assigned in the Unicode version of this Python.
+    if kinds & {"Co", "Cn"}:
+        return "holds characters that have no agreed meaning"
     if not unicodedata.is_normalized("NFC", name):
         return "is not in Unicode's form NFC, in which letters are composed; normalise it first"
     return None
+
+
+def _is_unseen(character: str) -> bool:
+    return any(first <= ord(character) <= last for first, last in _UNSEEN)
 
 
 def check_reason(reason: str) -> str:

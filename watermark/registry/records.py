@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple, Self, final
 
 from watermark.errors import RegistryError
 from watermark.labels import KeyLabels
+from watermark.listed_keys import STATES
 
 __all__ = [
     "ALL_KEYS",
@@ -22,8 +23,6 @@ __all__ = [
     "utc_time",
 ]
 
-# A retired key is no longer served; a revoked one is known to others. Both can still be found.
-STATES: Final = ("active", "retired", "revoked")
 # Sums of thousands of these still fit 64 bits.
 _MAX_COUNT: Final = 10**15
 

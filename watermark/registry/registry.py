@@ -17,6 +17,7 @@ from watermark.config import WatermarkConfig
 from watermark.errors import RegistryError
 from watermark.keys import SecretKey
 from watermark.labels import KeyLabels
+from watermark.listed_keys import ListedKey
 from watermark.registry import issuing, listing, states
 from watermark.registry.counting import add_counts
 from watermark.registry.database import at_once, make_engine, name_of, reading, writing
@@ -276,6 +277,11 @@ class Registry:
         wanted = KeyFilter(model, epoch, cohort, account, purpose, master_key_id, None, state)
         with reading(self._engine) as connection:
             return listing.find_labels(connection, wanted)
+
+    def listed(self, wanted: KeyFilter = ALL_KEYS) -> list[ListedKey]:
+        """List labels and revocations; see `watermark.registry.listing.list_keys`."""
+        with reading(self._engine) as connection:
+            return listing.list_keys(connection, wanted)
 
     def names(self, label: str) -> list[str]:
         """List the models, epochs, cohorts or accounts that keys were issued for.

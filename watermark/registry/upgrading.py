@@ -7,7 +7,7 @@ from typing import Final
 from sqlalchemy import Connection, Engine, inspect, text
 
 from watermark.errors import MissingExtraError, RegistryError
-from watermark.registry.database import name_of, reading, writing
+from watermark.registry.database import name_of, read_beside_writers, reading, writing
 
 __all__ = ["REVISIONS", "prepare"]
 
@@ -30,8 +30,10 @@ def prepare(engine: Engine, *, create: bool) -> None:
     """
     with reading(engine) as connection:
         _check_encoding(connection)
-        if _revision(connection, create) == REVISIONS[-1]:
-            return
+        is_current = _revision(connection, create) == REVISIONS[-1]
+    read_beside_writers(engine)
+    if is_current:
+        return
     with writing(engine) as connection:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})

@@ -22,6 +22,7 @@ from detect.suspect.probe import Access
 from detect.tracing.models.findings import Concentrated, PooledControl, TracedKey
 from detect.tracing.models.under_keys import Sum
 from detect.tracing.models.words import limits_of, sentence_of
+from detect.tracing.revoked import revoked_words
 
 __all__ = ["Conclusion", "ModelTrace"]
 
@@ -191,7 +192,8 @@ class ModelTrace:
         ]
         missing = [w for w in own if "No control model" in w]
         rest = [w for w in own if w not in missing]
-        return [*self.holds_back, *rest, *(w.partition(": ")[2] for w in missing[:1])]
+        revoked = revoked_words([key.named for key in self.significant if key.named.revocation])
+        return [*self.holds_back, *revoked, *rest, *(w.partition(": ")[2] for w in missing[:1])]
 
 
 def _sum(pooled: Sum, adjusted: float) -> dict[str, Any]:

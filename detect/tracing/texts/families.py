@@ -16,6 +16,7 @@ from detect.tracing.named_keys import NamedKey
 from watermark.contexts import group_rows
 from watermark.errors import ConfigError
 from watermark.labels import KeyLabels
+from watermark.listed_keys import Revocation
 from watermark.word_sources import WordSource
 
 __all__ = ["Account", "KeyFamily", "family_of"]
@@ -28,11 +29,13 @@ class Account(NamedTuple):
         name: its labels joined, or its file's name.
         key_id: its public handle.
         labels: under which it was derived; none for a key file.
+        revocation: of a key that others may know; none also where nothing is known of it.
     """
 
     name: str
     key_id: str
     labels: KeyLabels | None = None
+    revocation: Revocation | None = None
 
 
 @final
@@ -41,12 +44,14 @@ class KeyFamily:
 
     Attributes:
         accounts: one for each key.
+        is_revoked: bool, shape (K,): whether others may know the key.
     """
 
-    __slots__ = ("_integers", "accounts")
+    __slots__ = ("_integers", "accounts", "is_revoked")
 
     def __init__(self, accounts: Sequence[Account], integers: NDArray[np.uint64]) -> None:
         self.accounts = tuple(accounts)
+        self.is_revoked = np.array([a.revocation is not None for a in self.accounts], np.bool_)
         self._integers = integers
         if not self.accounts:
             raise ConfigError("a family of keys needs at least one; the list of accounts is empty")
@@ -98,7 +103,9 @@ def family_of(keys: Sequence[NamedKey], source: WordSource) -> KeyFamily:
         ConfigError: no key, or some twice.
         FingerprintError: a key of another engine's mark.
     """
-    accounts = [Account(named.name, named.key.key_id, named.labels) for named in keys]
+    accounts = [
+        Account(named.name, named.key.key_id, named.labels, named.revocation) for named in keys
+    ]
     none = np.empty((0, source.n_key_integers), np.uint64)
     rows = [source.key_of(named.key) for named in keys]
     return KeyFamily(accounts, np.stack(rows) if rows else none)

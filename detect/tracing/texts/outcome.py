@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from detect.results import Tail, Verdict, decide, format_p
 from detect.tails.nulls import log_tails, tail
+from detect.tracing.revoked import revoked_words
 from detect.tracing.texts.plans import TracePlan
 from detect.tracing.texts.results import DocumentRow, FamilyControl, RankedAccount
 from detect.tracing.texts.search import Listed, Search, best_tails
@@ -27,7 +28,8 @@ class Outcome:
     """What a search says.
 
     Attributes:
-        tail: of the best account, with the whole search paid for.
+        tail: of the best account whose key was not revoked, with the whole search paid for.
+        best: that account; None if nothing was scored, or all keys were revoked.
         ranking: all named accounts, and the best of the others, best first.
         named: numbers of the named keys, ascending.
         documents: in order.
@@ -35,10 +37,11 @@ class Outcome:
         n_searches: 1 for a document alone, 2 where documents and their pool are both searched.
         n_powered: scored pairs below which a document that names nobody means nothing.
         verdict: SIGNAL if anybody is named.
-        warnings: why nobody is, although the p-values say so.
+        warnings: why somebody is not, although the p-values say so.
     """
 
     tail: Tail
+    best: RankedAccount | None
     ranking: tuple[RankedAccount, ...]
     named: list[int]
     documents: tuple[DocumentRow, ...]
@@ -83,27 +86,37 @@ def conclude_search(plan: TracePlan, search: Search, control: FamilyControl | No
     paid = _Paid(
         n_searches, math.log10(n_searches * n_keys), math.log10(n_tests), math.log10(plan.alpha)
     )
-    warnings = _contradiction(control)
+    held_back = _contradiction(control)
     by_pool, by_documents = _pool(plan, search, paid), _documents(search, paid)
     best = np.minimum(by_pool, by_documents)
-    named = (best <= paid.alpha) & (not warnings)
-    ranking = _ranking(plan, search, named, (by_pool, by_documents), paid)
+    significant = (best <= paid.alpha) & (not held_back)
+    named = significant & ~plan.family.is_revoked
+    ranking = _ranking(plan, search, significant, (by_pool, by_documents), paid)
+    revoked = tuple(row.account for row in ranking if row.is_named_revoked)
     n_powered = plan.n_powered(n_tests)
+    first = next((row for row in ranking if row.account.revocation is None), None)
     overall = _overall(plan, search, ranking)
     n_naming = int((search.candidate_documents + paid.documents <= paid.alpha).sum())
     return Outcome(
         tail=overall,
+        best=first,
         ranking=ranking,
         named=np.flatnonzero(named).tolist(),
         documents=tuple(
-            _row(plan, listed, paid, n_powered, is_held_back=bool(warnings))
+            _row(plan, listed, paid, n_powered, is_held_back=bool(held_back))
             for listed in search.listed
         ),
-        n_documents_named=0 if warnings else n_naming,
+        n_documents_named=0 if held_back else n_naming,
         n_searches=n_searches,
         n_powered=n_powered,
-        verdict=_verdict(overall, search, n_powered, plan.alpha, is_held_back=bool(warnings)),
-        warnings=warnings,
+        verdict=_verdict(
+            overall,
+            search,
+            n_powered,
+            plan.alpha,
+            is_held_back=bool(held_back) or (bool(revoked) and not named.any()),
+        ),
+        warnings=(*held_back, *revoked_words(revoked)),
     )
 
 
@@ -142,7 +155,7 @@ def _documents(search: Search, paid: _Paid) -> NDArray[np.float64]:
 def _ranking(
     plan: TracePlan,
     search: Search,
-    named: NDArray[np.bool_],
+    significant: NDArray[np.bool_],
     adjusted: tuple[NDArray[np.float64], NDArray[np.float64]],
     paid: _Paid,
 ) -> tuple[RankedAccount, ...]:
@@ -153,8 +166,15 @@ def _ranking(
     n_naming = np.bincount(keys[logs + paid.documents <= paid.alpha], minlength=len(plan.family))
     by_pool, by_documents = adjusted
     statistics = search.statistics
-    order = np.lexsort((-statistics, np.minimum(by_pool, by_documents), ~named))
-    order = order[: max(int(named.sum()), min(_BEST, len(order)))]
+    is_revoked = plan.family.is_revoked
+    # Named ones first, then those that would be named.
+    place = np.where(significant, is_revoked, 2)
+    order = np.lexsort((-statistics, np.minimum(by_pool, by_documents), place))
+    n_shown = max(int(significant.sum()), min(_BEST, len(order)))
+    order, rest = order[:n_shown], order[n_shown:]
+    if is_revoked[order].all():
+        # The p-value is about the best of the others.
+        order = np.append(order, rest[~is_revoked[rest]][:1])
     log10_p = log_tails(plan.scorer.law, statistics[order], np.full(len(order), n)) / math.log(10)
     return tuple(
         RankedAccount(
@@ -164,17 +184,19 @@ def _ranking(
             min(p + paid.pool, 0.0),
             int(n_naming[key]),
             float(by_documents[key]),
-            bool(named[key]),
+            bool(significant[key] and not is_revoked[key]),
+            bool(significant[key] and is_revoked[key]),
         )
         for key, p in zip(order.tolist(), log10_p.tolist(), strict=True)
     )
 
 
 def _overall(plan: TracePlan, search: Search, ranking: tuple[RankedAccount, ...]) -> Tail:
-    if not ranking:
+    rows = [row for row in ranking if row.account.revocation is None]
+    if not rows:
         return Tail(0.0, 0.0, "none")
-    best = min(min(row.log10_p_adjusted, row.log10_p_documents) for row in ranking)
-    method = tail(plan.scorer.law, ranking[0].statistic, search.n_distinct).method
+    best = min(min(row.log10_p_adjusted, row.log10_p_documents) for row in rows)
+    method = tail(plan.scorer.law, rows[0].statistic, search.n_distinct).method
     # Where a tail is not exact, `log_tails` gives its rigorous ceiling.
     return Tail(best, best, method)
 
@@ -186,11 +208,14 @@ def _row(
     log10_p = listed.log10_p[0] if listed.keys else 0.0
     adjusted = min(log10_p + paid.documents, 0.0)
     own = zip(listed.keys, listed.log10_p, strict=True)
-    named = [accounts[k] for k, p in own if p + paid.documents <= paid.alpha and not is_held_back]
+    significant = [
+        accounts[k] for k, p in own if p + paid.documents <= paid.alpha and not is_held_back
+    ]
+    named = [account for account in significant if account.revocation is None]
     verdict = decide(
         Tail(adjusted, adjusted, "exact"), listed.n_scored, alpha=plan.alpha, n_powered=n_powered
     )
-    if is_held_back:
+    if is_held_back or (significant and not named):
         verdict = Verdict.INCONCLUSIVE
     return DocumentRow(
         listed.id,
@@ -202,6 +227,7 @@ def _row(
         log10_p,
         adjusted,
         tuple(named),
+        tuple(account for account in significant if account.revocation),
         verdict,
     )
 

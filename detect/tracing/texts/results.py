@@ -39,6 +39,8 @@ class RankedAccount:
         log10_p_documents: smallest adjusted value of a document that was best under this key, or
             named it; 0 if none was.
         is_named: whether pool or documents name it at the family-wise level.
+        is_named_revoked: whether they would, if its key had not been revoked: others may have
+            written the text.
     """
 
     account: Account
@@ -48,6 +50,7 @@ class RankedAccount:
     n_documents: int
     log10_p_documents: float
     is_named: bool
+    is_named_revoked: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values."""
@@ -60,12 +63,23 @@ class RankedAccount:
             "n_documents": self.n_documents,
             "log10_p_documents": self.log10_p_documents,
             "named": self.is_named,
+            "named_revoked": self.is_named_revoked,
+            **_revoked(self.account),
         }
 
 
 def _shown(account: Account) -> dict[str, Any]:
     labels = account.labels.to_dict() if account.labels else None
     return {"account": account.name, "labels": labels, "key_id": account.key_id}
+
+
+def _revoked(account: Account) -> dict[str, Any]:
+    revocation = account.revocation
+    return {
+        "revoked": revocation is not None,
+        "revoked_at": revocation.at if revocation else None,
+        "revoked_reason": revocation.reason if revocation else None,
+    }
 
 
 @final
@@ -83,6 +97,7 @@ class DocumentRow:
         log10_p: under this key alone.
         log10_p_adjusted: for all keys and documents, and for looking at the pool too.
         named: all accounts that the document names, best first.
+        named_revoked: accounts that it would name, if their keys had not been revoked.
         verdict: SIGNAL if it names any.
     """
 
@@ -95,6 +110,7 @@ class DocumentRow:
     log10_p: float
     log10_p_adjusted: float
     named: tuple[Account, ...]
+    named_revoked: tuple[Account, ...]
     verdict: Verdict
 
     def to_dict(self) -> dict[str, Any]:
@@ -111,6 +127,7 @@ class DocumentRow:
             "log10_p": self.log10_p,
             "log10_p_adjusted": self.log10_p_adjusted,
             "named": [account.name for account in self.named],
+            "named_revoked": [account.name for account in self.named_revoked],
             "verdict": self.verdict.value,
         }
 
@@ -197,8 +214,8 @@ class TraceResult:
     Attributes:
         config: the deployment.
         score_name: what was added up.
-        tail: of the best account, with the whole search paid for.
-        best: the account with the smallest adjusted value; None if nothing was scored.
+        tail: of the best account whose key was not revoked, with the whole search paid for.
+        best: that account; None if nothing was scored, or all keys were revoked.
         n_scored: distinct pairs of the pool.
         n_powered: scored pairs below which a document that names nobody means nothing.
         verdict: SIGNAL if anybody is named.
@@ -254,6 +271,11 @@ class TraceResult:
         """Accounts that are named at the family-wise level, best first."""
         return tuple(row for row in self.ranking if row.is_named)
 
+    @property
+    def named_revoked(self) -> tuple[RankedAccount, ...]:
+        """Accounts that would be named, if others had not known their keys; best first."""
+        return tuple(row for row in self.ranking if row.is_named_revoked)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON result."""
         return {
@@ -276,6 +298,7 @@ class TraceResult:
             "n_searches": self.n_searches,
             "piece_tokens": self.piece_tokens,
             "named": [row.account.name for row in self.named],
+            "named_revoked": [row.account.name for row in self.named_revoked],
             "ranking": [row.to_dict() for row in self.ranking],
             "documents": [row.to_dict() for row in self.documents],
             "n_tokens": self.n_tokens,

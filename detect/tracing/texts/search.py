@@ -154,7 +154,7 @@ class Search:
 
     @property
     def candidate_documents(self) -> NDArray[np.float64]:
-        """Smallest log10 p of each document that could name somebody."""
+        """Smallest log10 p, under keys that were not revoked, of documents that could name one."""
         return np.array(self._firsts, np.float64)
 
     @property
@@ -248,7 +248,8 @@ class Search:
             self.best[keys[0]] = min(self.best[keys[0]], logs[0])
             kept = max(int((logs <= self._threshold).sum()), 1)
             if logs[0] <= self._threshold:
-                self._firsts.append(logs[0])
+                own = ~self._plan.family.is_revoked[keys[:kept]]
+                self._firsts.append(float(logs[:kept].min(where=own, initial=0.0)))
                 self._keys.extend(keys[:kept].tolist())
                 self._logs.extend(logs[:kept].tolist())
             listed = listed._replace(

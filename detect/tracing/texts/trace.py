@@ -25,7 +25,8 @@ _LIMITS: Final = (
     "account, or copied, bought or was shown its answers, may have written or published the text: "
     "the text does not tell them apart.",
     "Somebody who knows a key, or has collected enough of an account's marked answers, can write "
-    "text that carries its mark.",
+    "text that carries its mark. That a key was revoked, since others know it, only the registry "
+    "or its export says; a list of names and a folder of key files do not.",
     "Only keys of the family can be named. Text of an account that is not among them, or marked "
     "under another model, epoch or config, names nobody.",
     "The p-values hold for texts that were not chosen by what they score under one of these keys.",
@@ -133,7 +134,7 @@ def trace_text(
         config=config,
         score_name=plan.scorer.score_name,
         tail=outcome.tail,
-        best=outcome.ranking[0] if outcome.ranking else None,
+        best=outcome.best,
         n_scored=search.n_distinct,
         n_powered=outcome.n_powered,
         verdict=outcome.verdict,

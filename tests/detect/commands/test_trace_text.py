@@ -219,3 +219,33 @@ def test_a_registry_says_who_could_be_named(folder: Path, tokenizer_folder: Path
         refused = _run(folder, tokenizer_folder, source, *options)
         assert refused.exit_code == 1
         assert message in refused.output
+
+
+def test_a_revoked_key_is_said_by_registry_and_by_export(
+    folder: Path, tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    place, exported = str(tmp_path / "r.db"), str(tmp_path / "labels.jsonl")
+    with Registry.open(place, create=True) as registry:
+        registry.import_keys(LABELS, MASTER, preset("default"))
+        registry.revoke(KeyFilter(account="a3"), "laptop stolen")
+        registry.retire(KeyFilter(account="a9"), "left")
+        revoked_at = next(iter(registry.keys(KeyFilter(account="a3")))).to_dict()["revoked_at"]
+    export = ["registry", "export", "--registry", place, "--output", exported]
+    assert CliRunner().invoke(heirmark, export).exit_code == 0
+    source = str(folder / "corpus.jsonl")
+    found = []
+    for way in (["--registry", place], ["--accounts", exported]):
+        output = tmp_path / "result.json"
+        done = _run(folder, tokenizer_folder, source, *way, "--decoys", "0", "-o", str(output))
+        assert done.exit_code == 0, (done.output, done.exc_info)
+        assert "named     m/e/a8\n" in done.output
+        assert "revoked   m/e/a3: the key's mark is there, and others may know" in done.output
+        assert "(key revoked)" in done.output
+        assert f"revoked on {revoked_at[:10]} (laptop stolen)" in done.output
+        payload = json.loads(output.read_text())
+        found.append(payload)
+        rows = {row["account"]: row for row in payload["ranking"]}
+        assert rows["m/e/a3"]["revoked_at"] == revoked_at
+        assert payload["named_revoked"] == ["m/e/a3"]
+        assert payload["documents"][0]["verdict"] == "inconclusive"
+    assert found[0] == found[1]

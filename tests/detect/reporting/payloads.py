@@ -406,6 +406,10 @@ def make_trace_text() -> dict[str, Any]:
             "n_documents": n_documents,
             "log10_p_documents": -9.5 if n_documents else 0.0,
             "named": adjusted <= -6,
+            "named_revoked": False,
+            "revoked": False,
+            "revoked_at": None,
+            "revoked_reason": None,
         }
 
     def document(index: int, log10_p: float) -> dict[str, Any]:
@@ -422,6 +426,7 @@ def make_trace_text() -> dict[str, Any]:
             "log10_p": log10_p,
             "log10_p_adjusted": adjusted,
             "named": [account["account"]] if adjusted <= -6 else [],
+            "named_revoked": [],
             "verdict": "signal" if adjusted <= -6 else "inconclusive",
         }
 
@@ -438,6 +443,7 @@ def make_trace_text() -> dict[str, Any]:
         "n_keys": 25_000,
         "n_searches": 2,
         "named": [shown(0)["account"], shown(1)["account"]],
+        "named_revoked": [],
         "ranking": [ranked(0, -84.8, 3), ranked(1, -31.2, 2), ranked(7, -4.4, 0)],
         "documents": documents,
         "n_documents": 9,

@@ -13,6 +13,7 @@ from detect.reporting.page import render_report
 from detect.reporting.shown import count, p_value
 from tests.detect.reporting.numbers import check_numbers, resolve
 from tests.detect.reporting.payloads import KINDS, make_demo, make_result, make_text
+from tests.detect.reporting.test_traces import revoke
 
 # What a reader must find, by kind; all kinds that test something have the first four.
 FINDING = {"log10_p", "n_scored", "n_tokens", "alpha"}
@@ -141,6 +142,7 @@ def _variants() -> list[Any]:
             make_result("power") | {"n_tokens": None, "n_answers": None}, id="beyond reach"
         ),
         pytest.param(make_result("trace_text") | {"shares": None, "decoys": None}, id="no shares"),
+        pytest.param(revoke(make_result("trace_text"), 0), id="revoked"),
     ]
 
 

@@ -33,6 +33,37 @@ def test_a_naming_that_is_held_back_names_nobody() -> None:
     assert "The evidence points to" not in shown
 
 
+def revoke(result: dict[str, Any], *numbers: int) -> dict[str, Any]:
+    """Change a result to what it is if keys were revoked."""
+    for number in numbers:
+        row = result["ranking"][number]
+        row |= {"named": False, "named_revoked": True, "revoked": True}
+        row |= {"revoked_at": "2026-11-20T10:00:00.000000Z", "revoked_reason": "laptop stolen"}
+        result["named"].remove(row["account"])
+        result["named_revoked"].append(row["account"])
+        for document in result["documents"]:
+            if row["account"] in document["named"]:
+                document["named"].remove(row["account"])
+                document["named_revoked"].append(row["account"])
+                document["verdict"] = "inconclusive"
+    result["n_documents_named"] = sum(bool(d["named"]) for d in result["documents"])
+    return result
+
+
+def test_an_account_whose_key_others_know_is_not_named() -> None:
+    result = revoke(make_result("trace_text"), 0)
+    shown = words(result)
+    assert "The evidence points to m/2026-11/a00001." in shown
+    assert shown.count("key revoked at 2026-11-20T10:00:00.000000Z: laptop stolen") == 1
+    assert "Revoked keys found" in shown
+    assert "not named, since their keys were revoked: m/2026-11/a00000" in shown
+    result = revoke(result, 1) | {"verdict": "inconclusive", "shares": None}
+    shown = words(result)
+    assert "The evidence points to" not in shown
+    assert "the key that the texts depend on was revoked, and others may know it" in shown
+    assert shown.count("at the level, but not named") == 2
+
+
 def test_shares_stand_on_one_axis_with_the_rest_last() -> None:
     page = render_report(make_result("trace_text"))
     drawing = page[page.index('aria-labelledby="shares-t') :]
@@ -108,6 +139,8 @@ def test_accounts_of_logs_are_listed_with_their_correction() -> None:
     ("kind", "path", "value", "named"),
     [
         ("trace_text", "named", [], "named"),
+        ("trace_text", "ranking.0.revoked", True, "without accounts whose keys were revoked"),
+        ("trace_text", "named_revoked", ["m/2026-11/a00000"], "named_revoked"),
         ("trace_text", "ranking.0.log10_p_adjusted", "NaN", r"ranking\[0\]\.log10_p_adjusted"),
         ("trace_text", "documents.0.verdict", "guilty", r"documents\[0\]\.verdict"),
         ("trace_text", "shares.rest.low", 0.9, r"shares\.rest\.estimate"),

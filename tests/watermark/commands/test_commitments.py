@@ -48,24 +48,25 @@ def _json(*arguments: str) -> dict[str, Any]:
 
 
 def test_one_command_verifies_a_reveal() -> None:
-    shown = _run(*_ADD, "--alpha", "1e-6", "--score", "gumbel", "--min-pairs", "1000")
+    shown = _run(*_ADD, "--alpha", "1e-6", "--score", "typical", "--min-pairs", "1000")
     assert f"entry 0 of log commits to the key {KEY.key_id}" in shown
     shown = _run(*_VERIFY)
     assert len(shown.splitlines()) == 1
     assert shown.startswith(f"verified: entry 0 commits to the key {KEY.key_id}, config sha256:")
-    assert 'plan {"alpha":1e-06,"min_pairs":1000,"score":"gumbel"}' in shown
+    assert 'plan {"alpha":1e-06,"min_pairs":1000,"score":"typical"}' in shown
     assert "is the provider's own word" in shown
     verified = _json(*_VERIFY)
     assert verified["config"] == preset("default").to_dict()
-    assert verified["plan"] == {"alpha": 1e-6, "min_pairs": 1000, "score": "gumbel"}
+    assert verified["plan"] == {"alpha": 1e-6, "min_pairs": 1000, "score": "typical"}
     assert verified["time_stamp"] is None
 
 
 def test_a_plan_from_a_file() -> None:
-    Path("plan.json").write_text('{"score": "x", "corpora": ["a", "b"]}')
-    _run(*_ADD, "--plan", "plan.json", "--alpha", "0.01", "--preset", "tracer")
+    Path("plan.json").write_text('{"score": "weak", "corpora": ["a", "b"]}')
+    shown = _run(*_ADD, "--plan", "plan.json", "--alpha", "0.01", "--preset", "tracer")
+    assert "is compared with alpha, score; corpora is for people to read" in shown
     verified = _json(*_VERIFY)
-    assert verified["plan"] == {"score": "x", "corpora": ["a", "b"], "alpha": 0.01}
+    assert verified["plan"] == {"score": "weak", "corpora": ["a", "b"], "alpha": 0.01}
     assert verified["config"] == preset("tracer").to_dict()
 
 
@@ -79,6 +80,45 @@ def test_plans_that_are_none() -> None:
     assert "is no test plan" in _run(*_ADD, "--plan", "list.json", fails=True)
     assert not Path("log").exists()
     assert not Path("k.opening.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("plan", "message"),
+    [
+        ({"score": "gumbel"}, "one of own, typical, minimax, weak, got 'gumbel'"),
+        ({"alpha": "1e-6"}, "alpha of a test plan is a number between 0 and 1, got '1e-6'"),
+        ({"alpha": 1}, "between 0 and 1, got 1"),
+        ({"n_decoys": 99.0}, "an integer of at least 0, got 99.0"),
+        ({"seed": True}, "an integer of at least 0, got True"),
+        ({"min_pairs": 0}, "an integer of at least 1, got 0"),
+    ],
+)
+def test_a_plan_that_no_test_could_keep_is_refused(plan: dict[str, Any], message: str) -> None:
+    Path("plan.json").write_text(json.dumps(plan))
+    assert message in _run(*_ADD, "--plan", "plan.json", fails=True)
+    assert not Path("log").exists()
+    assert not Path("k.opening.json").exists()
+
+
+def test_a_score_that_no_command_takes_is_no_option() -> None:
+    done = CliRunner().invoke(heirmark, ["commitments", *_ADD, "--score", "gumbel"])
+    assert done.exit_code == 2
+    assert "'own', 'typical', 'minimax', 'weak'" in done.output
+
+
+def test_the_scores_are_those_of_the_tests() -> None:
+    from detect.scoring.scorers import SCORES
+    from watermark.committed_plans import SCORE_NAMES
+
+    assert tuple(SCORES) == SCORE_NAMES
+
+
+def test_an_opening_with_a_plan_of_the_wrong_kind_is_not_read() -> None:
+    _run(*_ADD, "--alpha", "1e-6")
+    opening = json.loads(Path("k.opening.json").read_text())
+    opening["plan"]["alpha"] = "1e-6"
+    Path("k.opening.json").write_text(json.dumps(opening))
+    assert "alpha of a test plan is a number" in _run(*_VERIFY, fails=True)
 
 
 def test_what_was_changed_is_found() -> None:

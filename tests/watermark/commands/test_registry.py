@@ -89,10 +89,12 @@ def test_import_of_plain_text_and_of_json() -> None:
         ("", "names no accounts"),
         (" \n\n", "names no accounts"),
         ("a\nb\x00\n", "line 2: the account 'b\\x00' holds characters"),
-        ('{"account": "a"}\nnonsense', "line 2: expected a JSON object"),
+        ('{"account": "a"}\nnonsense', "line 2: not JSON; expected a JSON object"),
         ('{"account": "a"}\n{"cohort": "c"}', 'line 2: expected a text in "account"'),
         ('{"account": 5}', "line 1: the labels of a key are texts"),
         ('{"user": "a"}', "line 1: unknown labels: user"),
+        ('{"account": "a", "account": "b"}', "line 1: 'account' stands twice"),
+        ('{"account": "a", "state": "revoked"}', "line 1: this key was revoked, and keys are"),
         ("x" * 300, "line 1: the account"),
     ],
 )
@@ -117,6 +119,31 @@ def test_from_epoch_to_epoch() -> None:
     # What trace will search: every key that ever marked a text.
     assert len(_run("export").splitlines()) == 6
     assert len(_run("export", "--epoch", "f", "--master", "m.key.json").splitlines()) == 3
+
+
+def test_an_export_says_which_keys_are_out_of_service() -> None:
+    for account in ("a", "b", "c"):
+        _issue(account)
+    _run("retire", "--account", "a", "--reason", "left")
+    _run("revoke", "--account", "b", "--reason", "lost")
+    revoked_at = json.loads(_run("list", "--account", "b", "--json"))[0]["revoked_at"]
+    assert [json.loads(line) for line in _run("export").splitlines()] == [
+        {"model": "m", "epoch": "e", "account": "a", "state": "retired"},
+        {"model": "m", "epoch": "e", "account": "b", "state": "revoked", "revoked_at": revoked_at,
+         "revoked_reason": "lost"},
+        {"model": "m", "epoch": "e", "account": "c"},
+    ]  # fmt: skip
+
+
+def test_labels_of_several_masters_are_revoked_if_one_of_the_keys_is() -> None:
+    save_key(SecretKey(bytes(32)), "other.key.json")
+    _issue("a")
+    other = ["--master", "other.key.json"]
+    _run("issue", *other, "--model", "m", "--epoch", "e", "--account", "a")
+    _run("revoke", *other, "--account", "a", "--reason", "lost")
+    assert [json.loads(line).get("state") for line in _run("export").splitlines()] == ["revoked"]
+    mine = _run("export", "--master", "m.key.json").splitlines()
+    assert [json.loads(line).get("state") for line in mine] == [None]
 
 
 def test_an_exported_file_is_its_owners_alone() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import builtins
 import sqlite3
 import threading
+import traceback
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from sqlalchemy import text
 
 from tests.watermark.registry.conftest import new_database
 from watermark.errors import MissingExtraError, RegistryError
-from watermark.registry.database import make_engine, writing
+from watermark.registry.database import make_engine, name_of, writing
 from watermark.registry.registry import Registry
 from watermark.registry.tables import metadata
 from watermark.registry.upgrading import REVISIONS
@@ -151,6 +153,14 @@ def test_other_databases_are_refused(url: str) -> None:
         "postgresql://user:pass-word-7@/nothing?host=/nonexistent",
         "postgresql://user:pass-word-7@localhost:notaport/nothing",
         "://user:pass-word-7@x",
+        "postgresql://u@localhost:1/d?password=pass-word-7",
+        "postgresql://u@localhost:1/d?p%61ssword=pass-word-7",
+        "postgresql://u@localhost:1/d?sslpassword=pass-word-7",
+        "postgresql://u@localhost:1/d?PASSWORD=pass-word-7",
+        "postgresql://u@localhost:1/d?passfile=/pass-word-7",
+        "postgresql://u@localhost:1/d?sslkey=pass-word-7&connect_timeout=2",
+        "postgresql:/u:pass-word-7@x/d",
+        "host=localhost port=1 password=pass-word-7",
     ],
 )
 def test_a_password_is_never_shown(url: str) -> None:
@@ -158,6 +168,41 @@ def test_a_password_is_never_shown(url: str) -> None:
         Registry.open(url, create=True)
     assert "pass-word-7" not in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert "pass-word-7" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_url_that_names_a_password_file_does_not_show_it() -> None:
+    engine = make_engine("postgresql://u:pw7@h/d?passfile=/pw7&host=/run/x", create=False)
+    assert name_of(engine) == "postgresql+psycopg://u:***@h/d?host=%2Frun%2Fx&passfile=hidden"
+    assert "pw7" not in repr(Registry(engine))
+
+
+def test_a_foreign_database_is_not_changed_in_one_byte(tmp_path: Path) -> None:
+    path = tmp_path / "app.db"
+    with closing(sqlite3.connect(path)) as foreign:
+        foreign.execute("CREATE TABLE keys (somebody TEXT)")
+        foreign.commit()
+    before = path.read_bytes()
+    for create in (True, False):
+        with pytest.raises(RegistryError, match="tables of something else"):
+            Registry.open(path, create=create)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["app.db"]
+
+
+def test_readers_of_a_registry_do_not_wait_for_its_writers(tmp_path: Path) -> None:
+    path = tmp_path / "r.db"
+
+    def mode(setting: str = "") -> str:
+        with closing(sqlite3.connect(path)) as connection:
+            return str(connection.execute(f"PRAGMA journal_mode{setting}").fetchone()[0])
+
+    Registry.open(path, create=True).close()
+    assert mode() == "wal"
+    # As a copy that VACUUM INTO made.
+    assert mode("=DELETE") == "delete"
+    Registry.open(path).close()
+    assert mode() == "wal"
 
 
 def test_a_locked_file_is_waited_for_and_then_said(

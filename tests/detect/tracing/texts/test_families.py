@@ -16,27 +16,32 @@ from watermark.errors import ConfigError, DocumentError, FingerprintError, KeyFi
 from watermark.key_files import save_key
 from watermark.keys import EngineKey, SecretKey
 from watermark.labels import KeyLabels
+from watermark.listed_keys import ListedKey, Revocation
 from watermark.prf import NATIVE
 
 MASTER = SecretKey(bytes(range(32)))
 NONE = KeyLabels()
 
 
+def _labels(path: Path, common: KeyLabels) -> list[KeyLabels]:
+    return [key.labels for key in read_labels(path, common)]
+
+
 def test_labels_come_as_json_lines_or_as_one_account_a_line(tmp_path: Path) -> None:
     full = [KeyLabels("m", "e", "c", name) for name in ("ann", "bob", "cy\u2028d")]
     lines = [json.dumps(one.to_dict(), ensure_ascii=False) for one in full]
     (tmp_path / "a.jsonl").write_text("\n\n".join(lines) + "\n", encoding="utf-8")
-    assert read_labels(tmp_path / "a.jsonl", NONE) == full
+    assert _labels(tmp_path / "a.jsonl", NONE) == full
     (tmp_path / "a.txt").write_text("ann\r\n\n bob\n", encoding="utf-8")
-    assert read_labels(tmp_path / "a.txt", KeyLabels("m", "e", "c")) == full[:2]
+    assert _labels(tmp_path / "a.txt", KeyLabels("m", "e", "c")) == full[:2]
     # What a line leaves open is filled in, what it says stays.
     (tmp_path / "c.jsonl").write_text('{"account": "ann"}\n{"account": "bob", "epoch": "f"}')
-    assert read_labels(tmp_path / "c.jsonl", KeyLabels(epoch="e")) == [
+    assert _labels(tmp_path / "c.jsonl", KeyLabels(epoch="e")) == [
         KeyLabels(epoch="e", account="ann"), KeyLabels(epoch="f", account="bob"),
     ]  # fmt: skip
     # JSON under another name is not a list of accounts called '{"account": "ann"}'.
     (tmp_path / "b.txt").write_text(lines[0], encoding="utf-8")
-    assert read_labels(tmp_path / "b.txt", NONE) == full[:1]
+    assert _labels(tmp_path / "b.txt", NONE) == full[:1]
 
 
 def test_keys_are_those_that_the_provider_derives() -> None:
@@ -62,7 +67,7 @@ def test_a_folder_of_key_files_is_a_family(tmp_path: Path) -> None:
 def test_bad_lists_of_accounts_are_refused_by_line(tmp_path: Path) -> None:
     def read(name: str, content: bytes, common: KeyLabels = NONE) -> list[KeyLabels]:
         (tmp_path / name).write_bytes(content)
-        return read_labels(tmp_path / name, common)
+        return _labels(tmp_path / name, common)
 
     with pytest.raises(ConfigError, match=r"a\.jsonl, line 2: unknown labels: user"):
         read("a.jsonl", b'{"account": "x"}\n{"user": "y"}\n')
@@ -77,6 +82,41 @@ def test_bad_lists_of_accounts_are_refused_by_line(tmp_path: Path) -> None:
     for content in (b"", b"\n \n"):
         with pytest.raises(ConfigError, match="at least one"):
             family_of(derived_keys(MASTER, read("empty.txt", content)), NATIVE)
+
+
+def test_what_a_line_says_counts_before_what_is_common(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"account": "x", "cohort": ""}\n{"account": "y"}\n')
+    assert _labels(tmp_path / "a.jsonl", KeyLabels(cohort="c")) == [
+        KeyLabels(account="x"), KeyLabels(cohort="c", account="y"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"account": "x", "account": "y"}', "'account' stands twice"),
+        ('{"account": "x", "state": "gone"}', "unknown state 'gone'"),
+        ('{"account": "x", "state": true}', "are texts"),
+        ('{"account": "x", "revoked_at": "2026-11-26"}', "go with a revoked key, not active"),
+        ('{"account": "x", "state": "revoked", "revoked_at": "soon"}', "ISO 8601, got 'soon'"),
+        ('{"state": "revoked"}', "needs at least one of"),
+    ],
+)
+def test_states_that_cannot_be_are_refused(tmp_path: Path, line: str, message: str) -> None:
+    (tmp_path / "a.jsonl").write_text(line)
+    with pytest.raises(ConfigError, match=rf"a\.jsonl, line 1: .*{message}"):
+        read_labels(tmp_path / "a.jsonl", NONE)
+
+
+def test_a_family_knows_which_keys_were_revoked(tmp_path: Path) -> None:
+    gone = ListedKey(KeyLabels(account="b"), "revoked", Revocation("2026-11-26T05:00:00Z", "lost"))
+    listed = [ListedKey(KeyLabels(account="a"), "retired"), gone]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(k.to_dict()) + "\n" for k in listed))
+    read = read_labels(tmp_path / "a.jsonl", NONE)
+    assert read == listed
+    family = family_of(derived_keys(MASTER, read), NATIVE)
+    assert family.is_revoked.tolist() == [False, True]
+    assert family.accounts[1].revocation == gone.revocation
 
 
 def test_who_stands_there_twice_is_refused() -> None:

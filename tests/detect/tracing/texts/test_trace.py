@@ -31,6 +31,7 @@ from watermark.errors import ConfigError, DocumentError
 from watermark.interop import make_source
 from watermark.keys import SecretKey
 from watermark.labels import KeyLabels
+from watermark.listed_keys import ListedKey, Revocation
 from watermark.prf import NATIVE
 from watermark.tokens import TextTokenizer
 
@@ -381,3 +382,74 @@ def test_dependent_words_are_refused(tokenizer: TextTokenizer) -> None:
     family = KeyFamily([Account("a", "a")], source.fresh_keys(1, 1))
     with pytest.raises(ConfigError, match="depend on each other"):
         trace_text(Held([]), plan=TracePlan(config, family), tokenizer=tokenizer)
+
+
+def _revoked_family(*revoked: int) -> KeyFamily:
+    listed = [
+        ListedKey(each, "revoked", Revocation("2026-11-20T10:00:00.000000Z", "stolen"))
+        if number in revoked
+        else ListedKey(each)
+        for number, each in enumerate(LABELS)
+    ]
+    return family_of(derived_keys(MASTER, listed), NATIVE)
+
+
+def test_a_key_that_others_know_accuses_nobody(trace: Trace) -> None:
+    result = trace([_written(3, 90, 1)], family=_revoked_family(3))
+    assert result.named == ()
+    assert [row.account.name for row in result.named_revoked] == ["account-3"]
+    assert result.verdict == Verdict.INCONCLUSIVE
+    payload = result.to_dict()
+    row = payload["ranking"][0]
+    assert row["log10_p_adjusted"] < -20
+    assert (row["named"], row["named_revoked"], row["revoked"]) == (False, True, True)
+    assert row["revoked_at"] == "2026-11-20T10:00:00.000000Z"
+    assert row["revoked_reason"] == "stolen"
+    # The p-value, statistic and key at the top are those of somebody whom it could name.
+    assert payload["log10_p"] > -3
+    assert payload["key_id"] != row["key_id"]
+    assert "account-3" in payload["warnings"][0]
+    assert "2026-11-20 (stolen)" in payload["warnings"][0]
+    document = payload["documents"][0]
+    assert (document["named"], document["named_revoked"]) == ([], ["account-3"])
+    assert (document["verdict"], payload["n_documents_named"]) == ("inconclusive", 0)
+
+
+def test_a_revoked_key_takes_nothing_from_the_others(trace: Trace) -> None:
+    texts = [_written(3, 90, 1), _written(8, 90, 2), np.concatenate([_written(3, 90, 3),
+             _written(8, 90, 4)])]  # fmt: skip
+    result = trace(texts, family=_revoked_family(3, 4))
+    plain = trace(texts)
+    assert _named(result) == ["account-8"]
+    assert [row.account.name for row in result.named_revoked] == ["account-3"]
+    assert result.verdict == Verdict.SIGNAL
+    assert (plain.n_documents_named, result.n_documents_named) == (3, 2)
+    assert [row.verdict for row in result.documents] == [
+        Verdict.INCONCLUSIVE, Verdict.SIGNAL, Verdict.SIGNAL,
+    ]  # fmt: skip
+    by_name = {row.account.name: row.log10_p_adjusted for row in plain.ranking}
+    assert result.tail.log10_p == pytest.approx(
+        min(by_name["account-8"], next(r.log10_p_documents for r in plain.ranking
+            if r.account.name == "account-8"))
+    )  # fmt: skip
+
+
+def test_a_family_of_revoked_keys_alone_names_nobody(trace: Trace) -> None:
+    result = trace([_written(3, 90, 1)], family=_revoked_family(*range(len(LABELS))))
+    assert (result.named, result.verdict, result.best) == ((), Verdict.INCONCLUSIVE, None)
+    assert result.tail.log10_p == 0.0
+    silent = trace([_written(None, 900, 2)], family=_revoked_family(*range(len(LABELS))))
+    assert silent.named_revoked == ()
+    assert silent.warnings == ()
+
+
+def test_the_best_of_the_others_is_listed_behind_many_revoked(trace: Trace) -> None:
+    revoked = tuple(range(12))
+    text = np.concatenate([_written(number, 90, number) for number in revoked])
+    result = trace([text], family=_revoked_family(*revoked))
+    assert len(result.named_revoked) == 12
+    assert len(result.warnings) == 6
+    assert "7 more revoked keys" in result.warnings[-1]
+    assert result.best is not None
+    assert result.best == result.ranking[-1]
+    assert result.best.account.revocation is None
