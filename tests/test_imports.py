@@ -11,12 +11,14 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ORDER = [
-    "errors", "version", "discovery", "keys", "labels", "private_files", "key_files",
+    "errors", "version", "discovery", "canonical", "keys", "labels", "listed_keys",
+    "private_files", "key_files",
     "secret_stores", "prf_reference", "kernels", "schemes", "word_sources", "prf", "contexts",
     "interop", "channels", "config", "engine_settings", "files", "gguf_weights",
     "gguf_conversion", "models", "tokens", "borders", "due_rows", "row_kernels", "marking",
     "processor", "speculative_sampling", "speculative", "sampling", "generation", "answering",
-    "serving", "profiles", "commitments", "commitment_log", "commitment_writing", "timestamps",
+    "serving", "profiles", "committed_plans", "commitments", "commitment_log",
+    "commitment_writing", "timestamps",
     "registry", "deployment_options", "commands", "cli",
 ]  # fmt: skip
 HEAVY = (

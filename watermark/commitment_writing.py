@@ -93,20 +93,34 @@ def commit(
         CommitmentError: the key is committed already, or the log is damaged.
         KeyFileError: the opening's place is taken.
     """
-    opening = make_opening(key, config, plan)
+    opening, is_new = make_opening(key, config, plan), True
     try:
         # First: an entry whose opening was lost could never be revealed.
         save_opening(opening, opening_path)
     except KeyFileError:
-        opening = _left_behind(opening_path, opening)
+        opening, is_new = _left_behind(opening_path, opening), False
     commitment = commitment_of(key, opening)
     try:
         return append(log, key.key_id, commitment)
     except CommitmentError:
-        for entry in read_log(log) if Path(log).is_file() else ():
-            if (entry.key_id, entry.commitment) == (key.key_id, commitment):
-                return entry
+        if _holds(log, commitment):
+            for entry in read_log(log):
+                if (entry.key_id, entry.commitment) == (key.key_id, commitment):
+                    return entry
+        elif is_new:
+            # It opens nothing, and would stand in the way of the next try.
+            Path(opening_path).unlink(missing_ok=True)
         raise
+
+
+def _holds(log: str | Path, commitment: str) -> bool:
+    """Say whether a commitment may stand in a log, damaged or not."""
+    try:
+        return commitment.encode() in Path(log).read_bytes()
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
 
 
 def _left_behind(path: str | Path, wanted: Opening) -> Opening:

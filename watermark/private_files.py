@@ -10,10 +10,32 @@ from typing import Final
 
 from watermark.errors import KeyFileError
 
-__all__ = ["read_private", "sync_folder", "write_private"]
+__all__ = ["check_free", "read_private", "sync_folder", "write_private"]
 
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 _MAX_BYTES: Final = 1 << 18
+
+
+def check_free(path: str | Path, *, what: str) -> None:
+    """Refuse a place where `write_private` would write nothing, before other things are done.
+
+    Args:
+        path: where a file shall be written.
+        what: how errors call it: "key file".
+
+    Raises:
+        KeyFileError: something is there already, or there is no such folder.
+    """
+    if os.path.lexists(path):
+        raise _taken(path, what)
+    if not Path(path).parent.is_dir():
+        raise KeyFileError(f"cannot write the {what} {path}: there is no such folder")
+
+
+def _taken(path: str | Path, what: str) -> KeyFileError:
+    return KeyFileError(
+        f"{path} exists already; a {what} is never overwritten. Choose another name"
+    )
 
 
 def write_private(path: str | Path, text: str, *, what: str) -> None:
@@ -41,9 +63,7 @@ def write_private(path: str | Path, text: str, *, what: str) -> None:
             temporary.unlink()
         sync_folder(Path(path).parent)
     except FileExistsError:
-        raise KeyFileError(
-            f"{path} exists already; a {what} is never overwritten. Choose another name"
-        ) from None
+        raise _taken(path, what) from None
     except OSError as error:
         raise KeyFileError(f"cannot write the {what} {path}: {error.strerror}") from None
 

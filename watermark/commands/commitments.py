@@ -113,7 +113,8 @@ def check(
 ) -> None:
     """Check the chain of LOG, and with --tsa-certificate the time stamps beside it."""
     if is_repaired and (removed := repair(log)):
-        click.echo(f"mended the end of {log} ({removed} bytes taken away)", err=True)
+        done = f"{removed} bytes taken away" if removed > 0 else "its line break was missing"
+        click.echo(f"mended the end of {log} ({done})", err=True)
     entries = _chain(log)
     if head and head not in {entry.digest for entry in entries}:
         raise CommitmentError(

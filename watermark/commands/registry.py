@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from watermark.commands.options import PATH, chosen_config, config_options, label_options
-from watermark.errors import MissingExtraError
+from watermark.errors import MissingExtraError, RegistryError
 from watermark.files import atomic_writer, dump_json
 from watermark.key_files import save_key
 from watermark.keys import LABELS
 from watermark.labels import KeyLabels
+from watermark.private_files import check_free
 from watermark.secret_stores import read_secret
 
 if TYPE_CHECKING:
@@ -123,6 +124,9 @@ def issue(
 ) -> None:
     """Issue one key: derive it from the master secret and note its labels and config."""
     config = chosen_config(preset_name, config_path)
+    if output:
+        # A key that was issued stays issued.
+        check_free(output, what="key file")
     with open_registry(place) as opened:
         key = opened.issue(KeyLabels(**labels), read_secret(master), config, move=move)
         issued = opened.key(key.key_id)
@@ -182,9 +186,19 @@ def show(key_id: str | None, place: str, as_json: bool, **labels: str) -> None:
         if key_id:
             _show([opened.key(key_id)], as_json, single=True)
         elif any(labels.values()):
-            _show(opened.keys_of(KeyLabels(**labels)), as_json)
+            _show(_found(opened, KeyLabels(**labels)), as_json)
         else:
             _show_overview(opened, as_json)
+
+
+def _found(opened: Registry, labels: KeyLabels) -> list[IssuedKey]:
+    found = opened.keys_of(labels)
+    if not found:
+        raise RegistryError(
+            f"no key has exactly the labels {labels.name!a}, those not given being empty; heirmark "
+            "registry list shows keys by some of them"
+        )
+    return found
 
 
 def _show_overview(opened: Registry, as_json: bool) -> None:

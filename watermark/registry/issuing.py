@@ -165,6 +165,7 @@ def issue_keys(
     for key in new:
         n_repeated += key.key_id in by_id
         by_id[key.key_id] = key
+    _check_one_cohort(list(by_id.values()))
     known = known_keys(connection, list(by_id))
     for key_id, row in known.items():
         _check_known(by_id[key_id], row)
@@ -221,11 +222,21 @@ def _check_known(key: NewKey, row: Any) -> None:
         )
 
 
+def _check_one_cohort(new: Sequence[NewKey]) -> None:
+    met: set[tuple[str, ...]] = set()
+    for key in new:
+        if key.labels.account and key.same_account in met:
+            raise RegistryError(
+                f"the account {key.labels.account!a} is named in two cohorts of one epoch; it can "
+                "be in one"
+            )
+        met.add(key.same_account)
+
+
 def _other_cohorts(connection: Connection, fresh: Sequence[NewKey]) -> list[str]:
     """List the active keys, by key id, of accounts that now come in another cohort."""
+    _check_one_cohort(fresh)
     wanted = {key.same_account: key for key in fresh if key.labels.account}
-    if len(wanted) < sum(bool(key.labels.account) for key in fresh):
-        raise RegistryError("an account is named in two cohorts of one epoch; it can be in one")
     accounts = sorted({key.labels.account for key in wanted.values()})
     columns = [keys.c[name] for name in _SAME_ACCOUNT]
     found = []

@@ -257,7 +257,9 @@ class Registry:
         master_key_id: str | None = None,
         state: str | None = None,
     ) -> list[KeyLabels]:
-        """List labels for a search: of all states, since old keys are still in old texts.
+        """List labels of all states, since old keys are still in old texts.
+
+        A search takes `listed`, which says what was revoked: such a key accuses nobody.
 
         Args:
             model: this model's only; for this and the others see `KeyFilter`.

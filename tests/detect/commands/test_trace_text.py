@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import signal
 import subprocess
@@ -99,6 +100,18 @@ def test_every_source_of_keys_gives_the_same_numbers(
         found.append((payload["log10_p"], payload["key_id"], len(payload["named"])))
     assert found == [found[0]] * 3
     assert found[0][2] == 2
+
+
+def test_a_master_comes_from_a_variable(
+    folder: Path, tokenizer_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("A_MASTER", base64.b64encode(MASTER.secret).decode())
+    corpus, accounts = str(folder / "corpus.jsonl"), str(folder / "accounts.jsonl")
+    options = ["--tokenizer", str(tokenizer_folder), "--decoys", "0", "--json"]
+    arguments = ["trace", "text", corpus, "--master", "env:A_MASTER", "--accounts", accounts]
+    done = CliRunner().invoke(heirmark, [*arguments, *options])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.output)["named"] == ["m/e/a3", "m/e/a8"]
 
 
 def test_a_text_comes_from_a_file_or_standard_input(folder: Path, tokenizer_folder: Path) -> None:

@@ -147,6 +147,24 @@ def test_a_killed_writers_end_is_mended() -> None:
     assert "30 bytes taken away" in shown
     assert "holds 1 entries in an unbroken chain" in shown
     assert Path("log").read_bytes() == whole
+    Path("log").write_bytes(whole[:-1])
+    assert "mended the end of log (its line break was missing)" in _run("check", "log", "--repair")
+    assert Path("log").read_bytes() == whole
+
+
+def test_a_refused_commitment_leaves_no_opening() -> None:
+    _run(*_ADD, "--alpha", "1e-6")
+    again = ["add", "log", "--key", "k.key.json", "--opening", "again", "--alpha", "1e-6"]
+    assert "commits to the key" in _run(*again, fails=True)
+    assert not Path("again").exists()
+    Path("damaged").write_text("nonsense\n")
+    damaged = ["add", "damaged", "--key", "other.key.json", "--opening", "o", "--alpha", "0.1"]
+    _run(*damaged, fails=True)
+    assert not Path("o").exists()
+    # Of an entry that stands, and of an earlier run's, it stays.
+    before = Path("k.opening.json").read_bytes()
+    _run(*_ADD, "--alpha", "1e-6")
+    assert Path("k.opening.json").read_bytes() == before
 
 
 def test_a_known_head_must_be_there() -> None:

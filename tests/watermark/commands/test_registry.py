@@ -198,6 +198,39 @@ def test_moving_an_account() -> None:
     assert "active" in _run(*again, "--cohort", "c2", "--move")
 
 
+def test_a_move_names_each_account_once() -> None:
+    _issue("a", "--cohort", "c1")
+    lines = "".join(f'{{"account": "a", "cohort": "{c}"}}\n' for c in ("c1", "c2"))
+    common = ["--master", "m.key.json", "--model", "m", "--epoch", "e", "--move"]
+    shown = _run("import", "-", *common, standard_input=lines, fails=True)
+    assert "the account 'a' is named in two cohorts of one epoch" in shown
+    assert [key["state"] for key in json.loads(_run("list", "--json"))] == ["active"]
+
+
+def test_an_empty_label_of_a_line_counts_before_the_option() -> None:
+    common = ["--master", "m.key.json", "--cohort", "c"]
+    lines = '{"account": "a", "cohort": ""}\n{"account": "b"}\n'
+    _run("import", "-", *common, standard_input=lines)
+    labels = [key["labels"] for key in json.loads(_run("list", "--json"))]
+    assert labels == [{"account": "a"}, {"account": "b", "cohort": "c"}]
+
+
+def test_labels_that_no_key_has_are_said() -> None:
+    _issue("a")
+    for more in ([], ["--json"]):
+        assert "no key has exactly the labels 'a'" in _run(
+            "show", "--account", "a", *more, fails=True
+        )
+
+
+def test_nothing_is_issued_whose_key_cannot_be_written() -> None:
+    Path("taken").touch()
+    issue = ["issue", "--master", "m.key.json", "--account", "a", "--output"]
+    assert "taken exists already" in _run(*issue, "taken", fails=True)
+    assert "no such folder" in _run(*issue, "no/such/folder", fails=True)
+    assert json.loads(_run("list", "--json")) == []
+
+
 def test_no_registry_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEIRMARK_REGISTRY", "other.db")
     for command in (["show"], ["list"], ["issue", "--master", "m.key.json", "--account", "a"]):

@@ -26,6 +26,7 @@ from tests.detect.tracing.models.taught import CONFIG, heard, keys_of, taught_pa
 from watermark.config import WatermarkConfig, preset
 from watermark.errors import ConfigError
 from watermark.keys import SecretKey
+from watermark.listed_keys import Revocation
 from watermark.schemes.red_green import RedGreen
 
 _N = 8000
@@ -37,13 +38,17 @@ def _trace(
     *,
     controls: tuple[Heard, ...] = (),
     traffic: Traffic = Traffic(),  # noqa: B008 - frozen
+    revoked: tuple[int, ...] = (),
 ) -> dict[str, Any]:
     request = ProbeRequest(
         suspect="s", access="text", controls=(), reference=None, config=CONFIG, key=keys[0],
         tokenizer="", alpha=1e-6, n_decoys=0, seed=0, score=None, max_new_tokens=1,
         temperature=1.0, top_k=0,
     )  # fmt: skip
-    named = tuple(NamedKey(f"c{i}", None, key) for i, key in enumerate(keys))
+    gone = Revocation("2026-11-20T10:00:00Z", "stolen")
+    named = tuple(
+        NamedKey(f"c{i}", None, key, gone if i in revoked else None) for i, key in enumerate(keys)
+    )
     models = tuple(HeardModel(f"control {i}", c) for i, c in enumerate(controls))
     hearing = Hearing(HeardModel("s", suspect), models, 10, ())
     found = trace_hearing(request, hearing, named, traffic, {}).to_dict()
@@ -57,6 +62,15 @@ def _student(taught: np.ndarray, follows: float, seed: int = 0, n_keys: int = 8)
 
 def _innocent(seed: int, n: int = _N) -> Heard:
     return _student(np.full(n, -1), 0.0, seed)
+
+
+def test_a_significant_key_that_others_know_is_said() -> None:
+    student = _student(np.full(_N, 5), 0.8)
+    found = _trace(student, keys_of(8), controls=(_innocent(1),), revoked=(4, 5))
+    said = [w for w in found["warnings"] if "revoked" in w]
+    assert len(said) == 1
+    assert said[0].startswith("The mark of c5 is there")
+    assert "on 2026-11-20 (stolen)" in said[0]
 
 
 def test_a_student_of_one_cohort() -> None:
