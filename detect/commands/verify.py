@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Final
 
 import click
 
 from detect.commands.options import PATH
-from watermark.errors import EvidenceError
+from watermark.errors import EvidenceError, WatermarkError
 from watermark.files import dump_json
 
 __all__ = ["verify"]
 
 _NOT_VERIFIED, _NOT_RECOMPUTED = 1, 3
+_HEAD: Final = re.compile(r"(sha256:)?[0-9a-f]{64}")
 _MOST_BYTES: Final = 1 << 20
+
+
+class _NotRead(click.ClickException):
+    exit_code = 2
 
 
 @click.command()
@@ -34,6 +40,9 @@ _MOST_BYTES: Final = 1 << 20
     metavar="NAME=PATH",
     help="Where an input is that the bundle has only hashes of; may be repeated.",
 )
+@click.option(
+    "--head", metavar="SHA256", help="The commitment log's head, as it was published before."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print every check as JSON.")
 @click.option("--verbose", "-v", is_flag=True, help="Print every check.")
 def verify(
@@ -43,29 +52,38 @@ def verify(
     signers: tuple[Path, ...],
     tsa: Path | None,
     given: tuple[str, ...],
+    head: str | None,
     as_json: bool,
     verbose: bool,
 ) -> None:
     """Check a BUNDLE that somebody else made, and run its test again with the revealed key.
 
-    Nothing in the bundle is run, and nothing is fetched. Exit code 0: verified; 1: not; 3: intact,
-    but not recomputed, since the key or an input is missing.
+    Nothing in the bundle is run, and nothing is fetched. Exit code 0: verified; 1: not; 2: what you
+    gave cannot be read or is not asked for; 3: intact, but not recomputed, since the key or an
+    input is missing, or recomputed, but made by another version that may word things otherwise.
     """
     from detect.evidence.invocation import absolute_place
+    from detect.evidence.revealed import load_revealed_opening
     from detect.evidence.signing_keys import load_public_key
     from detect.evidence.verifying import VerifyRequest, verify_bundle
-    from watermark.commitment_writing import load_opening
 
-    found = verify_bundle(
-        VerifyRequest(
-            folder=folder.absolute(),
-            key_place=None if key is None else absolute_place(str(key)),
-            opening=None if opening is None else load_opening(opening),
-            signers=tuple(load_public_key(path) for path in signers),
-            tsa_certificates=None if tsa is None else _read(tsa),
-            given=dict(_pair(text) for text in given),
+    if head is not None and not _HEAD.fullmatch(head):
+        raise click.UsageError("--head takes a SHA-256, 64 hexadecimal digits")
+    try:
+        found = verify_bundle(
+            VerifyRequest(
+                folder=folder.absolute(),
+                key_place=None if key is None else absolute_place(str(key)),
+                opening=None if opening is None else load_revealed_opening(opening),
+                signers=tuple(load_public_key(path) for path in signers),
+                tsa_certificates=None if tsa is None else _read(tsa),
+                head=head,
+                given=dict(_pair(text) for text in given),
+            )
         )
-    )
+    except WatermarkError as error:
+        # Of the verifier's own files: that says nothing about the bundle.
+        raise _NotRead(str(error)) from None
     if as_json:
         click.echo(dump_json(found.to_dict()), nl=False)
     else:

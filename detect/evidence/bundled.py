@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NoReturn, final
 
 from detect.evidence.folder import block_bytes, digest_file, open_inside
-from detect.evidence.inputs import Input, input_name
-from detect.evidence.invocation import kinds_of, recordable
+from detect.evidence.inputs import Input, file_hashes, input_name
+from detect.evidence.invocation import check_options, kinds_of, recordable
 from detect.evidence.manifest import MANIFEST_NAME, Manifest, read_manifest
 from detect.evidence.names import RESULT_NAME
 from detect.evidence.recordable import COMMON_INPUTS, SEVERAL, InputKind
+from detect.evidence.rerun_line import paths_again
 from detect.evidence.schemas import validate
 from detect.evidence.statement import Statement
+from detect.suspect.transcript import is_header
 from watermark.errors import EvidenceError
 from watermark.files import dump_json
 
 __all__ = ["Bundled", "read_bundled"]
 
 _MOST_BYTES: Final = 256 << 20
+# How answers are drawn, in a transcript's first line and among a command's options.
+_DRAWN: Final = ("max_new_tokens", "temperature", "top_k", "seed")
+_MOST_HEADER: Final = 1 << 20
 
 
 @final
@@ -54,6 +60,12 @@ class Bundled:
             return self.manifest.command
         verdict = self.result["verdict"].replace("_", " ")
         return f"{verdict}, p = {format_p(self.result['log10_p'])}"
+
+    @property
+    def input_hashes(self) -> dict[str, str]:
+        """SHA-256 as hex digits of inputs that are single files, by name."""
+        held = {name: digest.sha256 for name, digest in self.statement.files.items()}
+        return file_hashes(self.manifest.inputs, held)
 
     def read(self, name: str) -> bytes:
         """Read a file once more, and check that it is still as it was signed.
@@ -98,6 +110,10 @@ def read_bundled(folder: Path, statement: Statement) -> Bundled:
         if result[name] != getattr(manifest, name):
             raise EvidenceError(f"{MANIFEST_NAME} and {RESULT_NAME} differ in {name}")
     _check_inputs(manifest, statement)
+    check_options(manifest.command, manifest.options, paths_again(manifest.inputs))
+    for one in manifest.inputs:
+        if one.recording:
+            _check_recording(folder, one, manifest.options)
     return Bundled(folder, statement, manifest, result)
 
 
@@ -117,6 +133,28 @@ def _check_inputs(manifest: Manifest, statement: Statement) -> None:
             raise EvidenceError(f"{MANIFEST_NAME} has an input that cannot be: {one.name}")
     if missing := sorted(set(COMMON_INPUTS) - seen):
         raise EvidenceError(f"{MANIFEST_NAME} lacks the input {missing[0]}")
+
+
+def _check_recording(folder: Path, one: Input, options: Mapping[str, Any]) -> None:
+    """Allow only transcripts of the suspect that the result names; any text would be its answer."""
+    with open_inside(folder, one.recording) as file:
+        line = file.readline(_MOST_HEADER)
+    try:
+        header = json.loads(line)
+    except (ValueError, RecursionError):
+        header = None
+    if not is_header(header):
+        raise EvidenceError(f"{one.recording} is no transcript of heirmark")
+    if header.get("suspect") != one.said:
+        raise EvidenceError(
+            f"{one.recording} is a transcript of {str(header.get('suspect'))[:80]!r}, "
+            f"{MANIFEST_NAME} says of {one.said[:80]!r}"
+        )
+    sampling = header.get("sampling")
+    drawn = sampling if isinstance(sampling, dict) else {}
+    for name in _DRAWN:
+        if drawn.get(name) != options.get(name):
+            raise EvidenceError(f"{one.recording} was drawn with another {name} than the options")
 
 
 def _is_plausible(one: Input, kind: InputKind, statement: Statement) -> bool:
@@ -175,6 +213,6 @@ def _read(folder: Path, statement: Statement, name: str) -> bytes:
 def _copied(folder: Path, statement: Statement, name: str, out: BinaryIO) -> None:
     signed = statement.files[name]
     with open_inside(folder, name) as file:
-        found = digest_file(file, block_bytes(signed.size), out)
+        found = digest_file(file, block_bytes(signed.size), out, most=signed.size + 1)
     if found != signed:
         raise EvidenceError(f"{name} was changed while it was verified")

@@ -59,11 +59,17 @@ class Verification:
         return all(check.outcome is not Outcome.FAILED for check in self.checks)
 
     @property
-    def is_verified(self) -> bool:
+    def is_recomputed(self) -> bool:
         """True if nothing failed and the result was recomputed."""
-        return self.is_intact and any(
-            check.name == "recomputed" and check.outcome is Outcome.PASSED for check in self.checks
-        )
+        return self.is_intact and self._passed("recomputed")
+
+    @property
+    def is_verified(self) -> bool:
+        """True if the result was recomputed, and what people read is what it gives."""
+        return self.is_recomputed and self._passed("words")
+
+    def _passed(self, name: str) -> bool:
+        return any(c.name == name and c.outcome is Outcome.PASSED for c in self.checks)
 
     @property
     def line(self) -> str:
@@ -73,7 +79,9 @@ class Verification:
             more = f" (and {len(failed) - 1} more: -v)" if len(failed) > 1 else ""
             return f"NOT verified: {failed[0].name}: {failed[0].detail}{more}"
         said = ", ".join(check.said for check in self.checks if check.said)
-        word = "verified" if self.is_verified else "intact, not recomputed"
+        word = "intact, not recomputed"
+        if self.is_recomputed:
+            word = "verified" if self.is_verified else "recomputed, words not compared"
         return f"{word}: {self.finding}; {said}"
 
     def to_dict(self) -> dict[str, Any]:

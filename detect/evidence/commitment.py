@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, NamedTuple, final
+from typing import Any, Final, final
 
-from watermark.commitment_log import (
-    Entry,
-    entry_for,
-    parse_log,
-    read_log,
-    verify_chain,
-    verify_opening,
-)
+from detect.evidence.planned import Examined, check_opening
+from watermark.commitment_log import Entry, entry_for, parse_log, read_log, verify_chain
 from watermark.commitments import Opening
 from watermark.errors import CommitmentError
 from watermark.keys import Key
 from watermark.timestamps import find_stamped, stamps_beside, verify_stamp
 
-__all__ = ["LOG_NAME", "Committed", "Planned", "check_opening", "find_entry", "stamped_by"]
+__all__ = ["LOG_NAME", "Committed", "find_entry", "stamped_by"]
 
 LOG_NAME: Final = "commitments/log.jsonl"
-# Of a plan: pairs that must have been scored.
-_LEAST: Final = "min_pairs"
 
 
 @final
@@ -42,21 +33,19 @@ class Committed:
     log: Path
     opening: Opening
 
-    def check(self, key: Key, result: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    def check(self, key: Key, tested: Examined) -> None:
         """Refuse a test that is not the one that was committed to.
 
         Args:
             key: the key under test.
-            result: of the test.
-            options: of the command.
+            tested: what is tested, as far as it is known.
 
         Raises:
             CommitmentError: key, config, plan or log do not fit.
         """
         entries = read_log(self.log)
         verify_chain(entries)
-        entry = entry_for(entries, key.key_id)
-        check_opening(entry, key, self.opening, result, options)
+        check_opening(entry_for(entries, key.key_id), key, self.opening, tested)
 
     def store(self, kept: Path) -> dict[str, Any]:
         """Copy the log and its time stamps into a bundle.
@@ -97,64 +86,6 @@ def find_entry(log: bytes, key_id: str, said: Mapping[str, Any]) -> tuple[Entry,
     if (entry.sequence, entry.commitment) != (said["entry"], said["commitment"]):
         raise CommitmentError("the log holds another commitment than the bundle says")
     return entry, entries
-
-
-@final
-class Planned(NamedTuple):
-    """What a plan fixed: fields that were compared with the test, and others, which people read."""
-
-    compared: tuple[str, ...]
-    others: tuple[str, ...]
-
-
-def check_opening(
-    entry: Entry,
-    key: Key,
-    opening: Opening,
-    result: Mapping[str, Any],
-    options: Mapping[str, Any],
-) -> Planned:
-    """Check that the test is the one that was committed to.
-
-    Args:
-        entry: of the log.
-        key: the revealed key.
-        opening: the revealed opening.
-        result: of the test: its config, its score, and how many pairs were scored.
-        options: of the command; those that the plan names must have the plan's values.
-
-    Returns:
-        What was compared.
-
-    Raises:
-        CommitmentError: key, config, plan or salt are others.
-    """
-    verify_opening(entry, key, opening)
-    committed, tested = opening.watermark_config.fingerprint, result["config_fingerprint"]
-    if committed != tested:
-        raise CommitmentError(
-            f"the config that was committed is {committed[:19]}..., the one that was tested "
-            f"{tested[:19]}..."
-        )
-    compared = []
-    plan: dict[str, Any] = json.loads(opening.plan)
-    for name, planned in sorted(plan.items()):
-        used = _used(name, result, options)
-        if used is None:
-            continue
-        compared.append(name)
-        if not (used >= planned if name == _LEAST else planned == used):
-            raise CommitmentError(
-                f"the plan that was committed says {name} = {planned!r}, the test used {used!r}"
-            )
-    return Planned(tuple(compared), tuple(sorted(plan.keys() - set(compared))))
-
-
-def _used(name: str, result: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
-    """Return what the test used of something that a plan names; None if that is not known here."""
-    if name == _LEAST:
-        return result.get("n_scored")
-    return options.get(name, result.get("score") if name == "score" else None)
 
 
 def stamped_by(

@@ -162,13 +162,16 @@ def block_bytes(size: int) -> int:
     return block
 
 
-def digest_file(file: BinaryIO, block: int, copy: BinaryIO | None = None) -> Digest:
+def digest_file(
+    file: BinaryIO, block: int, copy: BinaryIO | None = None, most: int | None = None
+) -> Digest:
     """Hash a file.
 
     Args:
         file: open for reading.
         block: bytes of a block.
         copy: also written to, if given.
+        most: bytes that are read, all if None.
 
     Returns:
         Its digest.
@@ -176,7 +179,8 @@ def digest_file(file: BinaryIO, block: int, copy: BinaryIO | None = None) -> Dig
     whole = hashlib.sha256()
     blocks: list[str] = []
     size = 0
-    while chunk := file.read(max(_CHUNK // block, 1) * block):
+    step = max(_CHUNK // block, 1) * block
+    while chunk := file.read(step if most is None else min(step, most - size)):
         whole.update(chunk)
         if copy is not None:
             copy.write(chunk)

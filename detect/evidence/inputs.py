@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import stat
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -13,20 +14,28 @@ from typing import Any, Final, NamedTuple, final
 
 from detect.evidence.folder import is_safe
 from detect.evidence.recordable import InputKind
+from detect.evidence.secrets_within import Secrets
 from detect.suspect.opening import is_endpoint, is_replay
 from watermark.errors import EvidenceError
 from watermark.models import is_gguf, resolve_model
 from watermark.tokens import tokenizer_file
 
-__all__ = ["COPY_LIMIT", "FileHash", "Input", "Stage", "check_given", "hash_tree", "input_name"]
+__all__ = [
+    "COPY_LIMIT",
+    "FileHash",
+    "Input",
+    "Stage",
+    "check_given",
+    "copy_private",
+    "file_hashes",
+    "hash_tree",
+    "input_name",
+]
 
 # Bytes of one input that are copied.
 COPY_LIMIT: Final = 256 << 20
 # What decides how a model computes; a read-me beside it does not.
 _MODEL_FILES: Final = (".safetensors", ".json", ".jinja", ".txt", ".model")
-_SECRETS: Final = (
-    b'"heirmark-key-', b'"heirmark-engine-key-', b'"heirmark-opening-', b"PRIVATE KEY-----"
-)  # fmt: skip
 _CHUNK: Final = 1 << 20
 RECORDING: Final = "transcripts/answers.jsonl"
 
@@ -106,11 +115,12 @@ class Stage:
     Args:
         kept: the bundle's folder.
         work: where the command runs; its inputs are links to what is kept, or to the originals.
+        secrets: what may not be copied.
         copy: whether inputs are copied at all.
     """
 
-    def __init__(self, kept: Path, work: Path, *, copy: bool) -> None:
-        self._kept, self._work, self._copy = kept, work, copy
+    def __init__(self, kept: Path, work: Path, secrets: Secrets, *, copy: bool) -> None:
+        self._kept, self._work, self._secrets, self._copy = kept, work, secrets, copy
 
     def put(self, parameter: str, name: str, kind: InputKind, spec: str) -> Input:
         """Make one input ready.
@@ -188,8 +198,8 @@ class Stage:
             copied = target / name if name else target
             copied.parent.mkdir(parents=True, exist_ok=True)
             original = source / name if name else source
-            _refuse_secret(original)
-            shutil.copyfile(original, copied)
+            self._secrets.refuse(original)
+            copy_private(original, copied)
         _link(self._work / path, target)
 
 
@@ -197,6 +207,26 @@ def input_name(parameter: str, number: int | None = None) -> str:
     """Name an input: its parameter without "_path", with a number where there may be several."""
     name = parameter.removesuffix("_path")
     return name if number is None else f"{name}-{number}"
+
+
+def file_hashes(inputs: Iterable[Input], held: Mapping[str, str]) -> dict[str, str]:
+    """Return the hashes of inputs that are single files.
+
+    Args:
+        inputs: of a bundle.
+        held: SHA-256 as hex digits of what the bundle holds, by the names of its files.
+
+    Returns:
+        SHA-256 as hex digits, by the inputs' names; of a recording that stands in, its own.
+    """
+    found = {}
+    for one in inputs:
+        place = one.recording or one.path
+        if place in held:
+            found[one.name] = held[place]
+        elif "" in one.files:
+            found[one.name] = one.files[""].sha256
+    return found
 
 
 def hash_tree(source: Path, suffixes: tuple[str, ...] | None = None) -> dict[str, FileHash]:
@@ -268,6 +298,7 @@ def check_given(wanted: Input, given: str) -> Path:
         source = tokenizer_file(given)
     if not source.exists():
         raise EvidenceError(f"input {wanted.name}: there is no file {source}")
+    _check_sizes(wanted, source)
     found = hash_tree(source, _MODEL_FILES if is_model else None)
     for name in sorted({*found, *wanted.files}):
         if found.get(name) != wanted.files.get(name):
@@ -278,12 +309,22 @@ def check_given(wanted: Input, given: str) -> Path:
     return source.absolute()
 
 
-def _refuse_secret(path: Path) -> None:
-    """Refuse to publish what must stay private, as a key file in a folder of texts."""
-    with path.open("rb") as file:
-        head = file.read(1 << 12)
-    if any(mark in head for mark in _SECRETS):
-        raise EvidenceError(f"{path} holds a secret, which a bundle would publish: move it away")
+def _check_sizes(wanted: Input, source: Path) -> None:
+    """Tell another input by its sizes, before gigabytes of it are read."""
+    for name, expected in sorted(wanted.files.items()):
+        place = source / name if name else source
+        if place.is_file() and (size := place.stat().st_size) != expected.size:
+            raise EvidenceError(
+                f"input {wanted.name}: {place} is not what was tested ({size:,} bytes, expected "
+                f"{expected.size:,})"
+            )
+
+
+def copy_private(source: Path, target: Path) -> None:
+    """Copy a file, for whom it gave no more rights than it gives."""
+    shutil.copyfile(source, target)
+    rights = source.stat().st_mode & target.stat().st_mode & 0o777
+    target.chmod(rights | stat.S_IRUSR | stat.S_IWUSR)
 
 
 def _short(found: FileHash | None) -> str:

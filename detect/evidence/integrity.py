@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -106,7 +107,9 @@ def _changes(folder: Path, name: str, signed: Digest) -> Iterator[str]:
     block = block_bytes(signed.size)
     try:
         with open_inside(folder, name) as file:
-            found = digest_file(file, block)
+            size = os.fstat(file.fileno()).st_size
+            # Of a file that has grown without end, no more than tells where.
+            found = digest_file(file, block, most=signed.size)._replace(size=size)
     except EvidenceError as error:
         yield str(error)
         return
@@ -120,7 +123,8 @@ def _place(found: Digest, signed: Digest, block: int) -> str:
     changed = [i for i, (a, b) in enumerate(pairs) if a != b]
     if found.size != signed.size:
         least = changed[0] if changed else min(len(found.blocks), len(signed.blocks))
-        return f" from byte {least * block:,} on ({found.size - signed.size:+,} bytes)"
+        start = min(least * block, signed.size)
+        return f" from byte {start:,} on ({found.size - signed.size:+,} bytes)"
     if not changed:
         return ""
     end = min((changed[-1] + 1) * block, found.size) - 1

@@ -19,6 +19,7 @@ __all__ = [
     "Invocation",
     "absolute_place",
     "arguments_of",
+    "check_options",
     "key_option",
     "kinds_of",
     "leaf_command",
@@ -37,8 +38,8 @@ class Invocation:
 
     Attributes:
         name: the command, as in `RECORDABLE`.
-        options: JSON values of the options that decide the result, defaults included: a later
-            version may have others.
+        options: JSON values of all the options that decide the result, None for one that is not
+            set. Defaults are included: a later version may have others.
         inputs: what people call each input, by parameter; tuples where one may be repeated.
         running: arguments that are given the first time only.
         preset_name: a preset in place of a config file.
@@ -123,9 +124,7 @@ def parse_invocation(words: Sequence[str]) -> Invocation:
         elif field in inputs_of:
             inputs[field] = _names(value)
         elif field in entry.options:
-            if not _is_unset(field, value):
-                # As JSON gives it back.
-                options[field] = list(value) if isinstance(value, tuple) else value
+            options[field] = _recorded(field, value)
         elif field in entry.running and given and field != "transcript":
             running += _words(parameter, value)
     key_path = context.params[entry.key]
@@ -166,8 +165,11 @@ def _is_given(context: click.Context, field: str) -> bool:
     return source not in (None, ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
 
 
-def _is_unset(field: str, value: Any) -> bool:
-    return value is None or (field == "n_decoys" and value == AUTOMATIC)
+def _recorded(field: str, value: Any) -> Any:
+    """Return an option's value as JSON gives it back; None if it is not set."""
+    if field == "n_decoys" and value == AUTOMATIC:
+        return None
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _names(value: Any) -> tuple[str, ...]:
@@ -203,13 +205,45 @@ def arguments_of(
     for parameter in command.params:
         field = str(parameter.name)
         values: list[Any] = list(inputs.get(field, ()))
-        if field in options:
+        if options.get(field) is not None:
             values = [options[field]]
         if isinstance(parameter, click.Argument):
             positional += map(str, values)
         else:
             words += [word for value in values for word in _words(parameter, value)]
     return [*words, "--", *positional]
+
+
+def check_options(
+    name: str, options: Mapping[str, Any], inputs: Mapping[str, Sequence[str]]
+) -> None:
+    """Check that options are what the command's parser makes of them: all of them, as recorded.
+
+    One that is left out, or null in place of a default, would hide what was tested.
+
+    Args:
+        name: the command.
+        options: values by parameter.
+        inputs: paths by parameter.
+
+    Raises:
+        EvidenceError: one is left out, unknown, refused, or recorded otherwise.
+    """
+    arguments = arguments_of(name, options, inputs)
+    entry, command = recordable(name), leaf_command(name)
+    fields = [str(one.name) for one in command.params if one.name in entry.options]
+    if missing := sorted(set(fields) - options.keys()):
+        raise EvidenceError(f"the bundle leaves out the option {missing[0]!r} of {name}")
+    words = [f"{key_option(name)}=KEY", *arguments]
+    try:
+        parsed = command.make_context(f"heirmark {name}", words).params
+    except click.ClickException as error:
+        raise EvidenceError(f"{name} refuses its options: {error.format_message()}") from None
+    except (ValueError, OverflowError, click.exceptions.Exit, click.Abort):
+        raise EvidenceError(f"{name} refuses its options") from None
+    for field in fields:
+        if _recorded(field, parsed[field]) != options[field]:
+            raise EvidenceError(f"{name} does not take its option {field!r} as the bundle has it")
 
 
 def _words(parameter: click.Parameter, value: Any) -> list[str]:

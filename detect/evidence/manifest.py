@@ -19,6 +19,9 @@ LIMITS: Final = (
     "where the inputs came from, nor that what they were said to be is what they are.",
     "It does not show how many tests were run before this one was kept: a choice among results "
     "is a search that the p-value does not pay for, unless a commitment fixed the test before.",
+    "Recorded answers, and the choice of inputs and accounts, are the signer's word, unless a "
+    "commitment names them by their hashes. Whoever holds the key can write text that carries the "
+    "mark.",
     "A signature shows who vouches for the bundle. It adds nothing to the p-value.",
 )
 

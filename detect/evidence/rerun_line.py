@@ -9,10 +9,10 @@ from typing import Any
 from detect.evidence.inputs import Input
 from detect.evidence.invocation import arguments_of, key_option
 
-__all__ = ["rerun_line"]
+__all__ = ["paths_again", "rerun_line"]
 
 
-def _paths(inputs: Sequence[Input]) -> dict[str, list[str]]:
+def paths_again(inputs: Sequence[Input]) -> dict[str, list[str]]:
     """Return what the parameters point to when a test is run again: recordings where there are."""
     paths: dict[str, list[str]] = {}
     for one in inputs:
@@ -32,5 +32,5 @@ def rerun_line(name: str, options: Mapping[str, Any], inputs: Sequence[Input]) -
     Returns:
         Words quoted for a shell; KEY stands for the key file.
     """
-    arguments = arguments_of(name, options, _paths(inputs))
+    arguments = arguments_of(name, options, paths_again(inputs))
     return shlex.join(["heirmark", *name.split(), f"{key_option(name)}=KEY", *arguments])

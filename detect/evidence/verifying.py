@@ -6,19 +6,22 @@ own, on copies of the files that were just checked, without the network.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, final
 
 from detect.evidence.bundled import Bundled, read_bundled
 from detect.evidence.checks import Check, Outcome, Verification
-from detect.evidence.commitment import LOG_NAME, check_opening, find_entry, stamped_by
+from detect.evidence.commitment import LOG_NAME, find_entry, stamped_by
 from detect.evidence.envelope import ENVELOPE_NAME
 from detect.evidence.integrity import check_files, check_signer, signed_statement
+from detect.evidence.planned import Examined, check_opening
 from detect.evidence.recomputing import recompute
+from detect.evidence.revealed import revealed_key
 from detect.evidence.words import check_words
-from watermark.errors import CommitmentError, EvidenceError, WatermarkError
+from watermark.errors import EvidenceError, WatermarkError
 from watermark.secret_stores import read_key
 
 if TYPE_CHECKING:
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["VerifyRequest", "verify_bundle"]
 
 _DAY: Final = "%Y-%m-%d"
+_SECOND: Final = "%Y-%m-%dT%H:%M:%SZ"
+_STAMP: Final = re.compile(re.escape(LOG_NAME) + r"\.[0-9]{1,18}\.tsr")
 
 
 @final
@@ -43,6 +48,8 @@ class VerifyRequest:
         opening: the commitment's opening, or None.
         signers: public keys that he trusts.
         tsa_certificates: PEM of the time-stamping authority, or None.
+        head: the commitment log's head as it was published, SHA-256 as hex digits with or without
+            "sha256:"; None if he does not know it.
         given: places of inputs that the bundle does not hold, by name.
     """
 
@@ -51,6 +58,7 @@ class VerifyRequest:
     opening: Opening | None = None
     signers: tuple[Ed25519PublicKey, ...] = ()
     tsa_certificates: bytes | None = None
+    head: str | None = None
     given: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -80,12 +88,13 @@ def verify_bundle(request: VerifyRequest) -> Verification:
         return Verification("", tuple(checks))
     try:
         bundled = read_bundled(request.folder, statement)
-    except EvidenceError as error:
+    except WatermarkError as error:
         return Verification("", (*checks, Check("schema", Outcome.FAILED, str(error))))
     checks.append(Check("schema", Outcome.PASSED, "result and manifest fit schema and each other"))
     checks.append(check_words(bundled))
-    checks += _commitment_checks(request, bundled)
-    checks += recompute(bundled, request.key_place, request.given)
+    with revealed_key(request.key_place) as place:
+        checks += _commitment_checks(replace(request, key_place=place), bundled)
+        checks += recompute(bundled, place, request.given)
     return Verification(bundled.finding, tuple(checks))
 
 
@@ -93,8 +102,8 @@ def _commitment_checks(request: VerifyRequest, bundled: Bundled) -> Iterator[Che
     said = bundled.manifest.commitment
     if said is None:
         detail = "the bundle rests on no commitment"
-        failed = request.opening is not None or request.tsa_certificates is not None
-        outcome = Outcome.FAILED if failed else Outcome.NOT_DONE
+        asked = (request.opening, request.tsa_certificates, request.head)
+        outcome = Outcome.NOT_DONE if asked == (None, None, None) else Outcome.FAILED
         yield Check("commitment", outcome, detail, "no commitment")
         return
     try:
@@ -104,17 +113,38 @@ def _commitment_checks(request: VerifyRequest, bundled: Bundled) -> Iterator[Che
         yield Check("commitment", Outcome.FAILED, str(error))
         return
     day = f"{entry.time:{_DAY}}"
-    if f"{entry.time:%Y-%m-%dT%H:%M:%SZ}" > bundled.manifest.created:
+    if f"{entry.time:{_SECOND}}" > bundled.manifest.created:
         yield Check("commitment", Outcome.FAILED, f"it is of {day}, after the bundle was made")
         return
+    stamped = _stamp_check(request, bundled, entry, entries)
+    # A log's times are its writer's word, who may be the signer; a stamp's are not.
+    words = f"commitment of {day} by the signer's word"
     yield Check(
         "commitment",
         Outcome.PASSED,
-        f"entry {entry.sequence} of {len(entries)}, of {day}; the chain holds",
-        f"commitment of {day}",
+        f"entry {entry.sequence} of {len(entries)}, by the log of {day}; the chain holds; its head "
+        f"is {entries[-1].digest}",
+        stamped.said or words,
     )
+    yield _head_check(request.head, entry, entries)
     yield _opening_check(request, bundled, entry)
-    yield _stamp_check(request, bundled, entry, entries)
+    yield replace(stamped, said="")
+
+
+def _head_check(head: str | None, entry: Entry, entries: tuple[Entry, ...]) -> Check:
+    if head is None:
+        detail = "compare the log's head with the one that was published: --head SHA256"
+        return Check("head", Outcome.NOT_DONE, detail)
+    # The published one may be older or newer than the commitment; only one that covers it counts.
+    wanted = f"sha256:{head.removeprefix('sha256:')}"
+    place = next((one.sequence for one in entries if one.digest == wanted), None)
+    if place is None:
+        detail = f"no line of the log has the hash {wanted}: it is not the log that was published"
+        return Check("head", Outcome.FAILED, detail)
+    if place < entry.sequence:
+        detail = f"it is of entry {place}, before the commitment, which it does not cover"
+        return Check("head", Outcome.FAILED, detail)
+    return Check("head", Outcome.PASSED, f"as you gave it, of entry {place}", "head as given")
 
 
 def _opening_check(request: VerifyRequest, bundled: Bundled, entry: Entry) -> Check:
@@ -126,20 +156,29 @@ def _opening_check(request: VerifyRequest, bundled: Bundled, entry: Entry) -> Ch
             "not opened",
         )
     manifest = bundled.manifest
+    tested = Examined(
+        manifest.command,
+        manifest.options,
+        manifest.config_fingerprint,
+        bundled.input_hashes,
+        bundled.result,
+    )
+    key = read_key(request.key_place)
     try:
-        key = read_key(request.key_place)
-        fixed = check_opening(entry, key, request.opening, bundled.result, manifest.options)
-    except CommitmentError as error:
+        fixed = check_opening(entry, key, request.opening, tested)
+    except WatermarkError as error:
+        # CommitmentError; ConfigError of a config that this version cannot read.
         return Check("opening", Outcome.FAILED, str(error))
     others = f"; for people to compare: {', '.join(fixed.others)}" if fixed.others else ""
     compared = ", ".join(("key", "config", *fixed.compared))
-    return Check("opening", Outcome.PASSED, f"{compared} as committed{others}", "opened")
+    left = f" ({len(fixed.others)} of its plan for people to compare)" if fixed.others else ""
+    return Check("opening", Outcome.PASSED, f"{compared} as committed{others}", f"opened{left}")
 
 
 def _stamp_check(
     request: VerifyRequest, bundled: Bundled, entry: Entry, entries: tuple[Entry, ...]
 ) -> Check:
-    names = [name for name in bundled.names if name.endswith(".tsr")]
+    names = [name for name in bundled.names if _STAMP.fullmatch(name)]
     if request.tsa_certificates is None:
         detail = f"{len(names)} in the bundle; to check them give --tsa-certificate PEM"
         return Check("time stamps", Outcome.NOT_DONE, detail)
@@ -148,5 +187,11 @@ def _stamp_check(
         time = stamped_by(entries, entry, stamps, request.tsa_certificates)
     except WatermarkError as error:
         return Check("time stamps", Outcome.FAILED, str(error))
+    if f"{time:{_SECOND}}" > bundled.manifest.created:
+        detail = (
+            f"the first that covers the commitment is of {time:{_SECOND}}, after the bundle was "
+            f"made ({bundled.manifest.created})"
+        )
+        return Check("time stamps", Outcome.FAILED, detail)
     detail = f"{len(names)} hold; the commitment stood by {time:%Y-%m-%d %H:%M:%S} UTC"
-    return Check("time stamps", Outcome.PASSED, detail, f"stamped {time:{_DAY}}")
+    return Check("time stamps", Outcome.PASSED, detail, f"commitment stamped {time:{_DAY}}")

@@ -25,7 +25,8 @@ def check_words(bundled: Bundled) -> Check:
 
     Returns:
         The check. Not done where other code of heirmark, which may word things otherwise, is said
-        to have made the bundle: the verdict's line then says so.
+        to have made the bundle: then nothing is verified, and the verdict's line says why. Limits
+        and null hypothesis are compared with the result's own all the same.
     """
     try:
         wrong = list(_wrong(bundled))
@@ -42,6 +43,9 @@ def check_words(bundled: Bundled) -> Check:
     if all(_of(here, name) == _of(there, name) for name in ("code_sha256", "jinja2")):
         detail = f"not what the result gives: {', '.join(wrong)}"
         return Check(_NAME, Outcome.FAILED, detail)
+    if contradicted := list(_contradicted(bundled)):
+        detail = f"not what the result says: {', '.join(contradicted)}"
+        return Check(_NAME, Outcome.FAILED, detail)
     return Check(
         _NAME,
         Outcome.NOT_DONE,
@@ -54,6 +58,16 @@ def check_words(bundled: Bundled) -> Check:
 def _of(found: object, name: str) -> object:
     assert isinstance(found, dict)
     return found.get(name, found["packages"].get(name))
+
+
+def _contradicted(bundled: Bundled) -> Iterator[str]:
+    """Name what the result itself words, so that no version may word it otherwise."""
+    claim, result = bundled.manifest.claim, bundled.result
+    limits = tuple(result.get("limits", ()))
+    if claim.limits[: len(limits)] != limits or len(claim.limits) == len(limits):
+        yield "limits"
+    if claim.null_hypothesis != result.get("null_hypothesis", claim.null_hypothesis):
+        yield "null hypothesis"
 
 
 def _wrong(bundled: Bundled) -> Iterator[str]:

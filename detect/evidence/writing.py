@@ -6,7 +6,7 @@ The folder appears whole or not at all.
 from __future__ import annotations
 
 import os
-import secrets
+import secrets as random_secrets
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -21,14 +21,24 @@ from detect.evidence.envelope import ENVELOPE_NAME, seal
 from detect.evidence.environment import environment
 from detect.evidence.extras import import_evidence
 from detect.evidence.folder import block_bytes, digest_file, list_files, open_inside
-from detect.evidence.inputs import RECORDING, Input, Stage, input_name
+from detect.evidence.inputs import (
+    RECORDING,
+    Input,
+    Stage,
+    copy_private,
+    file_hashes,
+    hash_tree,
+    input_name,
+)
 from detect.evidence.invocation import Invocation, arguments_of, kinds_of, parse_invocation
 from detect.evidence.manifest import MANIFEST_NAME, Manifest, claim_of
 from detect.evidence.names import REPORT_NAME, RESULT_NAME
+from detect.evidence.planned import Examined
 from detect.evidence.recordable import SEVERAL, InputKind
 from detect.evidence.rerun_line import rerun_line
 from detect.evidence.running import run_command
 from detect.evidence.schemas import validate
+from detect.evidence.secrets_within import Secrets
 from detect.evidence.signing_keys import raw_public
 from detect.evidence.statement import Statement
 from watermark.cli import chosen_config
@@ -89,20 +99,28 @@ def write_bundle(request: BundleRequest) -> Manifest:
     invocation = parse_invocation(request.words)
     key = read_key(invocation.key_place)
     _check_packages()
-    if request.committed is not None:
-        config = _config(invocation)
-        fixed = {"config_fingerprint": config.fingerprint}
-        request.committed.check(key, fixed, invocation.options)
+    tested = Examined(invocation.name, invocation.options, _config(invocation).fingerprint)
+    _check_committed(request, key, tested)
+    secrets = Secrets.of(key, request.signer)
     with _folder_for(target) as kept, tempfile.TemporaryDirectory(prefix="heirmark-") as work:
-        inputs = _staged(invocation, Stage(kept, Path(work), copy=request.copy))
+        inputs = _staged(invocation, Stage(kept, Path(work), secrets, copy=request.copy))
+        if request.committed is not None:
+            tested = replace(tested, inputs=_input_hashes(inputs, kept))
+            _check_committed(request, key, tested)
         result = _run(invocation, inputs, kept, Path(work))
-        commitment = _committed(request, key, invocation, result, kept)
+        tested = replace(tested, config_fingerprint=result["config_fingerprint"], result=result)
+        _check_committed(request, key, tested)
+        commitment = request.committed.store(kept) if request.committed else None
         _keep_recordings(invocation, inputs, kept)
         inputs = _named(inputs, result)
         manifest = replace(
             _manifest(invocation, inputs, result, key.key_id, kept), commitment=commitment
         )
         _write_texts(kept, manifest, result)
+        for name in list_files(kept).files:
+            # Inputs were looked at before they were copied.
+            if not name.startswith("inputs/"):
+                secrets.refuse(kept / name, ours=True)
         sign_folder(kept, request.signer)
         _publish(kept, target)
     return manifest
@@ -119,10 +137,11 @@ def _check_packages() -> None:
 @contextmanager
 def _folder_for(target: Path) -> Iterator[Path]:
     """Make a folder beside the target, which is taken away unless it has taken its place."""
-    folder = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    folder = target.with_name(f".{target.name}.{random_secrets.token_hex(4)}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        folder.mkdir()
+        # Texts that nobody else may read stay so.
+        folder.mkdir(mode=0o700)
         yield folder
     except OSError as error:
         raise EvidenceError(f"cannot write {target}: {error.strerror or error}") from None
@@ -197,7 +216,7 @@ def _keep_recordings(invocation: Invocation, inputs: Sequence[Input], kept: Path
         if one.recording and own is not None:
             number = one.recording.removeprefix("transcripts/answers").removesuffix(".jsonl")
             (kept / one.recording).parent.mkdir(exist_ok=True)
-            shutil.copyfile(own.with_name(f"{own.stem}{number}{own.suffix}"), kept / one.recording)
+            copy_private(own.with_name(f"{own.stem}{number}{own.suffix}"), kept / one.recording)
 
 
 def _named(inputs: Sequence[Input], result: dict[str, Any]) -> tuple[Input, ...]:
@@ -231,14 +250,15 @@ def _manifest(
     )
 
 
-def _committed(
-    request: BundleRequest, key: Key, invocation: Invocation, result: dict[str, Any], kept: Path
-) -> dict[str, Any] | None:
-    committed = request.committed
-    if committed is None:
-        return None
-    committed.check(key, result, invocation.options)
-    return committed.store(kept)
+def _check_committed(request: BundleRequest, key: Key, tested: Examined) -> None:
+    if request.committed is not None:
+        request.committed.check(key, tested)
+
+
+def _input_hashes(inputs: Sequence[Input], kept: Path) -> dict[str, str]:
+    """Hash the inputs that are single files, those of the bundle as they stand in it."""
+    held = [one.path for one in inputs if one.stored and not one.is_folder and one.path]
+    return file_hashes(inputs, {path: hash_tree(kept / path)[""].sha256 for path in held})
 
 
 def _write_texts(kept: Path, manifest: Manifest, result: dict[str, Any]) -> None:

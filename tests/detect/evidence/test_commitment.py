@@ -4,19 +4,29 @@ is found.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from detect.evidence import writing
+from detect.evidence.planned import Examined, check_opening
 from tests.authority import Authority, make_authority
 from tests.detect.evidence.acts import bundled, failed, forged, run, verified
 from watermark.commitment_log import next_entry, read_log
-from watermark.commitment_writing import append, commit, load_opening
+from watermark.commitment_writing import append, commit, load_opening, save_opening
+from watermark.commitments import commitment_of, make_opening
 from watermark.config import preset
+from watermark.errors import CommitmentError
 from watermark.key_files import load_key
+from watermark.keys import Key
 from watermark.timestamps import store_stamp, timestamp_request
 
 
@@ -54,10 +64,10 @@ def test_the_commitment_is_opened_by_key_and_opening(
 ) -> None:
     found = verified(bound, place, "--opening", committed / "o.json")
     day = read_log(committed / "log.jsonl")[1].time.strftime("%Y-%m-%d")
-    assert f"commitment of {day}, opened, recomputed" in found["line"]
+    assert f"commitment of {day} by the signer's word, opened (1 of its plan" in found["line"]
     assert found["exit_code"] == 0
     details = {check["name"]: check["detail"] for check in found["checks"]}
-    assert details["commitment"].startswith("entry 1 of 3, of ")
+    assert details["commitment"].startswith(f"entry 1 of 3, by the log of {day}; ")
     assert details["opening"] == (
         "key, config, alpha, min_pairs, n_decoys, score as committed; "
         "for people to compare: who decides"
@@ -92,6 +102,85 @@ def test_a_test_that_was_not_the_committed_one_is_refused(
     other = [place / "other.json" if w == place / "k.json" else w for w in test]
     assert "holds no commitment to the key" in run(*start, *words, *other).output
     assert run(*start, *words[:2], "--", *test).exit_code == 2
+
+
+_OPTIONS = {"alpha": 1e-6, "n_decoys": None, "seed": 0, "score": None, "tokens": False}
+_RESULT = {"alpha": 1e-6, "score": "typical", "n_scored": 300, "decoys": {"n_decoys": 9999}}
+# Plans, and what is said against a test with the options and the result above; "" for nothing.
+PLANS: list[tuple[dict[str, Any], str]] = [
+    ({"n_decoys": 9999, "score": "typical", "seed": 0, "tokens": False}, ""),
+    ({"min_pairs": 300, "alpha": 1e-6, "who decides": "the court"}, ""),
+    ({"inputs": {"text": "sha256:" + "a" * 64}}, ""),
+    # The program's own choice is not the plan's.
+    ({"n_decoys": 99}, "n_decoys = 99, the test used 9999"),
+    ({"decoys": 99}, "decoys = 99, the test used 9999"),
+    ({"score": "own"}, "score = 'own', the test used 'typical'"),
+    ({"seed": 1}, "seed = 1, the test used 0"),
+    ({"seed": False}, "seed = False, the test used 0"),
+    ({"tokens": True}, "tokens = True, the test used False"),
+    ({"alpha": "1e-6"}, "alpha = '1e-6', the test used 1e-06"),
+    ({"temperature": 0.5}, "temperature = 0.5, the test left it out"),
+    ({"min_pairs": 301}, "min_pairs = 301, the test used 300"),
+    ({"min_pairs": "1000"}, "'1000', which is no number"),
+    ({"min_pairs": None}, "None, which is no number"),
+    ({"min_pairs": True}, "True, which is no number"),
+    ({"inputs": {"text": "sha256:" + "b" * 64}}, "the test has sha256:aaaa"),
+    ({"inputs": {"accounts": "sha256:" + "a" * 64}}, "the test has no such file"),
+    ({"inputs": "all"}, "expected SHA-256 by name"),
+]
+
+
+@pytest.mark.parametrize(("plan", "message"), PLANS)
+def test_every_name_of_a_plan_that_is_known_must_be_met(
+    plan: dict[str, Any], message: str, place: Path
+) -> None:
+    key = load_key(place / "k.json")
+    opening = make_opening(key, preset("default"), plan)
+    entry = next_entry(None, key.key_id, commitment_of(key, opening), datetime.now(UTC))
+    fingerprint = preset("default").fingerprint
+    tested = Examined("detect", _OPTIONS, fingerprint, {"text": "a" * 64}, _RESULT)
+    if message:
+        with pytest.raises(CommitmentError, match=re.escape(message)):
+            check_opening(entry, key, opening, tested)
+    else:
+        planned = check_opening(entry, key, opening, tested)
+        assert {*planned.compared, *planned.others} == plan.keys()
+        assert set(planned.others) <= {"who decides"}
+
+
+def test_a_plan_for_tests_with_decoys_is_not_met_by_one_without(place: Path) -> None:
+    key = load_key(place / "k.json")
+    opening = make_opening(key, preset("default"), {"n_decoys": 99, "min_pairs": 1})
+    entry = next_entry(None, key.key_id, commitment_of(key, opening), datetime.now(UTC))
+    options = {"alpha": 1e-6, "score": None, "tokens": False}
+    tested = Examined("locate", options, preset("default").fingerprint, {}, {"kind": "segments"})
+    with pytest.raises(CommitmentError, match="scored no pairs that are counted"):
+        check_opening(entry, key, opening, tested)
+    with pytest.raises(CommitmentError, match="n_decoys = 99, the test left it out"):
+        check_opening(entry, key, opening, replace(tested, result={"n_scored": 9}))
+
+
+def test_a_plan_binds_the_inputs_before_the_test_is_run(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = place / "text.txt"
+    plan = {"inputs": {"text": "sha256:" + hashlib.sha256(text.read_bytes()).hexdigest()}}
+    key = load_key(place / "k.json")
+    commit(tmp_path / "log.jsonl", tmp_path / "o.json", key, preset("default"), plan)
+    options = ("--commitments", tmp_path / "log.jsonl", "--opening", tmp_path / "o.json")
+    case = bundled(place, f"inputs-{tmp_path.name}", "detect", "text.txt", options=options)
+    found = verified(case, place, "--opening", tmp_path / "o.json")
+    assert "key, config, inputs as committed" in str(found["checks"])
+    assert found["verified"]
+
+    def run_nothing(*given: object, **named: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(writing, "run_command", run_nothing)
+    words = ["bundle", "-o", tmp_path / "case", "--sign", place / "s.pem", *options, "--", "detect"]
+    done = run(*words, place / "prompt.txt", "--key", place / "k.json", "--tokenizer",
+               place / "tokenizer.json")  # fmt: skip
+    assert "the input 'text' is 'sha256:" in done.output
 
 
 def _log(case: Path, change: Callable[[list[bytes]], list[bytes]]) -> None:
@@ -139,9 +228,65 @@ def test_another_opening_is_found(copied: Path, place: Path, committed: Path) ->
     assert found["exit_code"] == 1
 
 
-def test_a_commitment_made_after_the_test_is_found(copied: Path, place: Path) -> None:
-    forged(copied, place, lambda m, r: m.update(created="2020-01-01T00:00:00Z"))
-    assert "after the bundle was made" in failed(verified(copied, place))["commitment"]
+def _adopt(case: Path, place: Path, log: Path, created: str | None = None) -> None:
+    """Let the signer put a log into a bundle that was made without."""
+    (case / "commitments").mkdir()
+    for path in log.parent.glob("log.jsonl*"):
+        shutil.copy(path, case / "commitments" / path.name)
+    entry = read_log(log)[-1]
+    said = {"entry": entry.sequence, "commitment": entry.commitment}
+
+    def changed(manifest: dict[str, Any], result: dict[str, Any]) -> None:
+        manifest.update(commitment=said, created=created or manifest["created"])
+
+    forged(case, place, changed)
+
+
+def _log_of(folder: Path, key: Key, time: datetime) -> Path:
+    """A plan that fits the test; its writer chooses what the clock says."""
+    opening = make_opening(key, preset("default"), {"alpha": 1e-6, "n_decoys": 99})
+    save_opening(opening, folder / "o.json")
+    append(folder / "log.jsonl", key.key_id, commitment_of(key, opening), now=time)
+    return folder / "log.jsonl"
+
+
+def test_a_commitment_made_after_the_test_is_found(case: Path, place: Path, tmp_path: Path) -> None:
+    created = datetime.fromisoformat(json.loads((case / "bundle.json").read_text())["created"])
+    log = _log_of(tmp_path, load_key(place / "k.json"), created + timedelta(seconds=1))
+    _adopt(case, place, log)
+    assert "after the bundle was made" in failed(verified(case, place))["commitment"]
+
+
+def test_a_commitment_made_after_the_test_and_dated_back_is_found_by_its_stamp(
+    case: Path, place: Path, tmp_path: Path, authority: Authority
+) -> None:
+    log = _log_of(tmp_path, load_key(place / "k.json"), datetime(2020, 1, 1, tzinfo=UTC))
+    _stamp(authority, log, 1)
+    _adopt(case, place, log, "2021-01-01T00:00:00Z")
+    opening = ["--opening", tmp_path / "o.json"]
+    found = verified(case, place, *opening)
+    # Without the authority there is the signer's word alone, and the line says so.
+    assert "commitment of 2020-01-01 by the signer's word, opened" in found["line"]
+    found = verified(case, place, *opening, "--tsa-certificate", authority.root)
+    assert "after the bundle was made (2021-01-01" in failed(found)["time stamps"]
+    assert found["exit_code"] == 1
+
+
+def test_the_published_head_is_compared_with_the_log(
+    bound: Path, place: Path, committed: Path
+) -> None:
+    digests = [entry.digest for entry in read_log(committed / "log.jsonl")]
+    for head in (digests[2], digests[1].removeprefix("sha256:")):
+        found = verified(bound, place, "--head", head)
+        assert found["exit_code"] == 0
+        assert "head as given" in found["line"]
+    # Published before the commitment, and of another log.
+    assert "does not cover" in failed(verified(bound, place, "--head", digests[0]))["head"]
+    found = verified(bound, place, "--head", "0" * 64)
+    assert "not the log that was published" in failed(found)["head"]
+    assert found["exit_code"] == 1
+    assert run("verify", bound, "--head", "x").exit_code == 2
+    assert digests[2] in run("verify", bound, "-v").stdout
 
 
 def test_what_was_asked_for_and_is_not_there_fails(
@@ -149,6 +294,7 @@ def test_what_was_asked_for_and_is_not_there_fails(
 ) -> None:
     found = verified(case, place, "--opening", committed / "o.json")
     assert "rests on no commitment" in failed(found)["commitment"]
+    assert "commitment" in failed(verified(case, place, "--head", "0" * 64))
     assert verified(case, place)["verified"]
 
 
@@ -173,7 +319,8 @@ def test_time_stamps_are_verified_with_the_authoritys_certificate(
     trusted = ["--tsa-certificate", authority.root]
     found = verified(case, place, *trusted, "--opening", committed / "o.json")
     assert failed(found) == {}
-    assert ", stamped 20" in found["line"]
+    assert "commitment stamped 20" in found["line"]
+    assert "commitment of" not in found["line"]
     assert "1 in the bundle" in str(verified(case, place)["checks"])
     # A stamp of an earlier head does not cover what came after it.
     (case / "commitments" / "log.jsonl.2.tsr").unlink()

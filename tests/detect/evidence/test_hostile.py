@@ -48,6 +48,8 @@ FORGERIES: dict[str, tuple[Change, str]] = {
     "count": (lambda m, r: r.update(n_scored=r["n_scored"] + 1), "n_scored: recorded"),
     "decoys": (lambda m, r: r["decoys"].update(n_at_least=3), "decoys/n_at_least: recorded 3"),
     "new field": (lambda m, r: r.update(confession="yes"), "confession: only recorded"),
+    "option left out": (lambda m, r: m["options"].pop("alpha"), "leaves out the option 'alpha'"),
+    "option unset": (lambda m, r: m["options"].update(seed=None), "its option 'seed' as the"),
     "level": (lambda m, r: m["options"].update(alpha=1e-3), "alpha: recorded 1e-06"),
     "type": (lambda m, r: r.update(n_scored=True), "result-1: n_scored"),
     "no schema": (lambda m, r: r.pop("alpha"), "result-1"),
@@ -123,14 +125,33 @@ def test_a_page_that_says_more_than_the_result_is_found(case: Path, place: Path)
     assert "not what the result gives" in failed(verified(case, place))["words"]
 
 
-def test_words_of_other_code_are_not_compared_and_the_line_says_so(case: Path, place: Path) -> None:
+def _by_other_code(claim: str, **words: object) -> Change:
     def changed(manifest: dict[str, Any], result: dict[str, Any]) -> None:
         manifest["environment"]["code_sha256"] = "0" * 64
-        manifest["claim"] = "They confessed."
+        manifest.update(claim=claim, **words)
 
-    forged(case, place, changed)
+    return changed
+
+
+def test_words_of_other_code_are_not_compared_so_that_nothing_is_verified(
+    case: Path, place: Path
+) -> None:
+    forged(case, place, _by_other_code("They confessed."))
     found = verified(case, place)
+    assert found["line"].startswith("recomputed, words not compared: signal, p = ")
     assert "claim not compared, no commitment, recomputed with other versions" in found["line"]
+    assert found["exit_code"] == 3
+    assert (found["intact"], found["verified"]) == (True, False)
+
+
+def test_limits_of_the_result_are_compared_whatever_code_is_said_to_have_written_them(
+    case: Path, place: Path
+) -> None:
+    limits = json.loads((case / "bundle.json").read_text())["limits"]
+    own = json.loads((case / "result.json").read_text())["limits"]
+    for wrong in ([], limits[1:], limits[: len(own)], [limits[0] + "!", *limits[1:]]):
+        forged(case, place, _by_other_code("They confessed.", limits=wrong))
+        assert "result says: limits" in failed(verified(case, place))["words"]
 
 
 def test_a_config_that_is_not_the_results_is_found(case: Path, place: Path) -> None:
@@ -152,7 +173,7 @@ def test_a_wrong_key_is_not_tried(case: Path, place: Path) -> None:
     found = verified(case, place, key="other.json")
     assert failed(found).keys() == {"key"}
     assert found["exit_code"] == 1
-    assert run("verify", case, "--key", place / "none.json").exit_code == 1
+    assert run("verify", case, "--key", place / "none.json").exit_code == 2
 
 
 def test_a_result_that_says_things_twice_is_found(case: Path, place: Path) -> None:
@@ -213,20 +234,36 @@ def test_nothing_is_run_fetched_or_written(case: Path, place: Path, tmp_path: Pa
     before = {p: p.stat().st_mtime_ns for p in case.rglob("*")}
     script = tmp_path / "audited.py"
     script.write_text(
-        "import sys\n"
+        "import json, os, sys\n"
+        "from pathlib import Path\n"
+        "OPENED = set()\n"
         "def hook(event, arguments):\n"
+        "    if event == 'open' and isinstance(arguments[0], str | bytes):\n"
+        "        OPENED.add(os.path.abspath(os.fsdecode(arguments[0])))\n"
         "    if event in ('socket.connect', 'socket.getaddrinfo', 'subprocess.Popen',\n"
         "                 'os.system', 'os.exec', 'pickle.find_class'):\n"
         "        print('AUDIT', event, arguments, file=sys.stderr)\n"
         "from detect.cli import main\n"
         "sys.addaudithook(hook)\n"
-        "sys.exit(main())\n"
+        "code = main()\n"
+        "Path(os.environ['OPENED']).write_text(json.dumps(sorted(OPENED)))\n"
+        "sys.exit(code)\n"
     )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    opened, folder = tmp_path / "opened.json", tmp_path / "temporary"
+    folder.mkdir()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OPENED": str(opened)}
+    environment["TMPDIR"] = str(folder)
     command = [sys.executable, "-P", str(script), "verify", ".", "--key", str(place / "k.json")]
     done = subprocess.run(command, cwd=case, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "AUDIT" not in done.stderr
+    # Files of the bundle are opened part by part, each by its name alone: these are in its folder.
+    allowed = [case, folder, place / "k.json", opened, ROOT / "detect", ROOT / "watermark"]
+    allowed += [Path(p) for p in (sys.prefix, sys.base_prefix, "/dev/null", "/proc", "/sys")]
+    names = [Path(name) for name in json.loads(opened.read_text())]
+    assert any(name.is_relative_to(folder) for name in names)
+    assert [p for p in names if not any(p.is_relative_to(a) for a in allowed)] == []
+    assert list(folder.iterdir()) == []
     assert {p: p.stat().st_mtime_ns for p in case.rglob("*")} == before
 
 
@@ -300,3 +337,55 @@ def test_a_forged_probe_is_found(name: str, whole_probe: Path, place: Path, tmp_
     forged(case, place, changed)
     found = verified(case, place)
     assert any(message in detail for detail in failed(found).values()), found["checks"]
+
+
+def _recorded_as(case: Path, header: dict[str, Any] | None) -> None:
+    """Make a file of answers the recording of a rival's endpoint."""
+    source = case / "inputs" / "suspect" / "answers.jsonl"
+    rows = [json.loads(line) for line in source.read_text().splitlines()]
+    lines = [json.dumps(header)] if header else []
+    for i, row in enumerate(rows):
+        more = {"position": i, "finish_reason": "stop", "error": None} if header else {}
+        lines.append(json.dumps({**row, **more}))
+    (case / "transcripts").mkdir()
+    (case / "transcripts" / "answers.jsonl").write_text("\n".join(lines) + "\n")
+    source.unlink()
+    source.parent.rmdir()
+
+
+def test_a_recording_must_be_a_transcript_of_the_suspect_that_is_named(
+    whole_probe: Path, place: Path, tmp_path: Path
+) -> None:
+    def changed(manifest: dict[str, Any], result: dict[str, Any]) -> None:
+        _input(manifest, "suspect").update(
+            stored=False, why_not="asked", first_only=True, path="", said="rival-5",
+            recording="transcripts/answers.jsonl",
+        )  # fmt: skip
+        result["suspect"] = "rival-5"
+
+    ours = {"format": "heirmark-transcript-1", "suspect": "rival-4"}
+    drawn = {"max_new_tokens": 96, "temperature": 0.1, "top_k": 0, "seed": 0}
+    for n, (header, message) in enumerate(
+        (
+            (None, "is no transcript of heirmark"),
+            (ours, "is a transcript of 'rival-4'"),
+            ({**ours, "suspect": "rival-5", "sampling": drawn}, "with another temperature"),
+        )
+    ):
+        case = Path(shutil.copytree(whole_probe, tmp_path / str(n)))
+        _recorded_as(case, header)
+        forged(case, place, changed)
+        assert message in failed(verified(case, place))["schema"]
+
+
+def test_a_revealed_key_is_read_though_others_may_read_it(
+    case: Path, place: Path, tmp_path: Path
+) -> None:
+    key = Path(shutil.copy(place / "k.json", tmp_path / "revealed.json"))
+    key.chmod(0o644)
+    assert run("verify", case, "--key", key).exit_code == 0
+    assert run("verify", case, "--key", f"file:{key}").exit_code == 0
+    key.write_text("{}")
+    done = run("verify", case, "--key", key)
+    assert done.exit_code == 2
+    assert "not an intact" in done.output

@@ -7,13 +7,16 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from in_toto_attestation.v1.statement import Statement as Oracle
 from in_toto_attestation.v1.statement_pb2 import Statement as Message
 
+from detect.evidence import integrity
 from detect.evidence.envelope import ENVELOPE_NAME, open_envelope
+from detect.evidence.folder import Digest, digest_file
 from detect.evidence.integrity import check_files, signed_statement
 from detect.evidence.verifying import VerifyRequest, verify_bundle
 from tests.detect.evidence.acts import failed, run, verified
@@ -48,13 +51,32 @@ def test_every_single_byte_counts_and_its_place_is_named(case: Path) -> None:
         end = min(block + 63, len(content) - 1)
         assert f"text.txt was changed within bytes {block:,} to {end:,}" in _line(case)
     path.write_bytes(content + b"!")
-    assert "text.txt was changed from byte" in _line(case)
+    assert f"text.txt was changed from byte {len(content):,} on (+1 bytes)" in _line(case)
     path.write_bytes(content[:100] + content[101:])
     assert "from byte 64 on (-1 bytes)" in _line(case)
     path.write_bytes(b"")
     assert "text.txt was changed from byte 0 on" in _line(case)
     path.write_bytes(content)
     assert _line(case).startswith("intact")
+
+
+def test_of_a_file_without_end_no_more_is_read_than_was_signed(
+    case: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = case / "inputs" / "text" / "text.txt"
+    signed = path.stat().st_size
+    os.truncate(path, 64 << 20)
+    read: list[int] = []
+
+    def counted(*given: Any, **named: Any) -> Digest:
+        found = digest_file(*given, **named)
+        read.append(found.size)
+        return found
+
+    monkeypatch.setattr(integrity, "digest_file", counted)
+    assert f"text.txt was changed from byte {signed:,} on" in _line(case)
+    assert signed in read
+    assert max(read) < 1 << 20
 
 
 def test_random_changes_are_all_found(case: Path) -> None:
@@ -167,7 +189,7 @@ def test_who_signed_is_told_from_whether_it_holds(case: Path, place: Path) -> No
     nobody = verified(case, place)
     assert "(nobody was named)" in nobody["line"]
     private = run("verify", case, "--signer", place / "s.pem")
-    assert private.exit_code == 1
+    assert private.exit_code == 2
     assert "ends in .pub" in private.output
     assert "PRIVATE" not in private.output
 

@@ -135,7 +135,7 @@ def test_inputs_stored_by_hash_must_be_given_and_be_the_same(place: Path, tmp_pa
     assert changed["exit_code"] == 1
     (other / "a" / "1.txt").unlink()
     assert "inputs" in failed(verified(case, place, *given, "--input", f"source={other}"))
-    assert run("verify", case, "--input", "nonsense=x").exit_code == 1
+    assert run("verify", case, "--input", "nonsense=x").exit_code == 2
     assert run("verify", case, "--input", "nonsense").exit_code == 2
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import shutil
 import subprocess
@@ -18,10 +19,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from detect.cli import heirmark
 from detect.evidence import running
+from detect.evidence.secrets_within import Secrets
 from detect.evidence.signing_keys import load_signing_key
 from detect.evidence.verifying import VerifyRequest, verify_bundle
 from tests.detect.evidence.conftest import KEY
 from watermark.config import preset
+from watermark.errors import EvidenceError
 from watermark.keys import EngineKey
 
 ROOT = Path(__file__).parents[3]
@@ -106,7 +109,7 @@ def test_no_command_shows_a_secret(
         shown += done.output.encode() + done.stderr.encode()
         if done.exc_info is not None:
             shown += "".join(traceback.format_exception(*done.exc_info)).encode()
-    assert codes == [0] * 14 + [1, 0] + [1] * 8
+    assert codes == [0] * 14 + [1, 0] + [1] * 2 + [2] * 3 + [1] * 3
     written = [p for p in folder.rglob("*") if p.is_file() and p.name not in PRIVATE]
     assert len(written) > 20
     shown += b"".join(p.read_bytes() for p in written)
@@ -119,6 +122,49 @@ def test_no_command_shows_a_secret(
 
 def _bundles(folder: str, names: list[str]) -> set[str]:
     return {name for name in names if (Path(folder) / name / "evidence.dsse.json").exists()}
+
+
+def test_a_secret_is_found_anywhere_in_an_input(place: Path, tmp_path: Path) -> None:
+    """Also where two chunks of a file meet."""
+    signer = load_signing_key(place / "s.pem")
+    held = Secrets.of(KEY, signer)
+    raw = signer.private_bytes_raw()
+    path = tmp_path / "text.txt"
+    for secret in (
+        KEY.secret.hex().encode(),
+        base64.b64encode(KEY.secret),
+        base64.urlsafe_b64encode(raw).rstrip(b"="),
+        raw,
+        b'{"format": "heirmark-key-1"}',
+        (place / "s.pem").read_bytes(),
+    ):
+        for before in (0, 5000, (1 << 20) - 9):
+            path.write_bytes(b"x" * before + secret + b"y" * 99)
+            with pytest.raises(EvidenceError, match="holds a secret") as caught:
+                held.refuse(path)
+            error = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+            frames = [frame for frame in error.stack if frame.filename != __file__]
+            assert frames
+            assert repr(secret)[2:20] not in str([frame.locals for frame in frames])
+    path.write_bytes(b"x" * (1 << 20) + KEY.key_id.encode())
+    held.refuse(path)
+    engine = EngineKey([987654321012345678])
+    path.write_text(json.dumps({"seed": engine.integers[0]}))
+    with pytest.raises(EvidenceError, match="holds a secret"):
+        Secrets.of(engine, signer).refuse(path)
+
+
+def test_a_bundle_with_a_secret_in_its_inputs_is_not_made(place: Path, tmp_path: Path) -> None:
+    answers = tmp_path / "answers.jsonl"
+    row = {"prompt": KEY.secret.hex(), "text": "w001 w002"}
+    lines = (place / "answers.jsonl").read_text() + json.dumps(row) + "\n"
+    answers.write_text(lines)
+    test = ["--key", place / "k.json", "--tokenizer", place / "tokenizer.json", "--decoys", "9"]
+    words = ["bundle", "-o", tmp_path / "case", "--sign", place / "s.pem", "--", "probe", answers]
+    done = CliRunner().invoke(heirmark, [str(word) for word in (*words, *test)])
+    assert done.exit_code == 1
+    assert "holds a secret" in done.output
+    assert list(tmp_path.iterdir()) == [answers]
 
 
 def test_a_traceback_with_all_its_values_shows_none(

@@ -8,7 +8,6 @@ import signal
 import stat
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -24,19 +23,50 @@ def _command(place: Path, target: Path, *test: object) -> list[str]:
     return [str(word) for word in words]
 
 
-def test_killed_half_way_it_leaves_no_bundle(place: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_killed_at_the_last_moment_it_is_whole_or_not_there(
+    moment: str, place: Path, tmp_path: Path
+) -> None:
+    """All is written and signed; only the name of the folder is still another's, or just not."""
     command = _command(place, tmp_path / "case", "detect", place / "text.txt")
+    script = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from detect.cli import main\n"
+        "moment, rename = sys.argv.pop(1), Path.rename\n"
+        "def killed(self, target):\n"
+        "    if moment == 'after':\n"
+        "        rename(self, target)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "Path.rename = killed\n"
+        "main()\n"
+    )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(
-        [sys.executable, "-P", "-m", "detect", *command], env=environment, stdout=subprocess.DEVNULL
-    ) as process:
-        while process.poll() is None and not list(tmp_path.glob(".case.*.tmp/inputs/text")):
-            time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
-    assert not (tmp_path / "case").exists()
-    assert run(*command).exit_code == 0
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", script, moment, *command],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL
+    if moment == "before":
+        hidden = list(tmp_path.iterdir())
+        assert [path.name[:6] for path in hidden] == [".case."]
+        assert (hidden[0] / "evidence.dsse.json").exists()
+        assert run(*command).exit_code == 0
     assert verified(tmp_path / "case", place)["verified"]
+
+
+def test_nobody_may_read_more_of_a_bundle_than_of_what_it_holds(
+    place: Path, tmp_path: Path
+) -> None:
+    text = tmp_path / "text.txt"
+    text.write_bytes((place / "text.txt").read_bytes())
+    text.chmod(0o600)
+    assert run(*_command(place, tmp_path / "case", "detect", text)).exit_code == 0
+    assert stat.S_IMODE((tmp_path / "case").stat().st_mode) == 0o700
+    kept = tmp_path / "case" / "inputs" / "text" / "text.txt"
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
 
 
 def test_what_fails_is_taken_away(
