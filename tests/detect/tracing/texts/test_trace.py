@@ -150,12 +150,13 @@ def test_of_very_many_documents_the_strongest_are_listed(
     trace: Trace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     documents = [_written(3 if i in (4, 7, 8) else None, 60, i) for i in range(12)]
+    every = trace(documents).documents
+    assert len(every) == 12
     monkeypatch.setattr(searching, "MAX_LISTED", 2)
     result = trace(documents)
-    every = sorted(trace(documents).documents, key=lambda row: row.log10_p)
-    assert {row.id for row in result.documents} < {"4", "7", "8"}
-    assert len(result.documents) == 2
-    assert len(every) == 2
+    strongest = sorted(every, key=lambda row: row.log10_p)[:2]
+    assert {row.id for row in strongest} < {"4", "7", "8"}
+    assert result.documents == tuple(row for row in every if row in strongest)
     assert (result.n_documents, result.n_documents_named) == (12, 3)
 
 
@@ -215,17 +216,25 @@ def test_innocent_keys_are_named_no_more_often_than_alpha(trace: Trace, guilty: 
 
 
 def test_a_corpus_of_innocent_documents_is_paid_for_too(trace: Trace) -> None:
-    """Fails without the factor of the documents, or that of looking at pool and documents."""
-    documents = [_written(None, 12, 700 + i) for i in range(6)]
-    accounts = [Account(str(i), str(i)) for i in range(10)]
-    hits = 0
-    for seed in range(120):
-        family = KeyFamily(accounts, decoy_keys(10, seed))
-        hits += bool(trace(documents, family=family, alpha=0.2).named)
-    # Half of alpha for the documents and half for the pool, each a union bound. Without the factor
-    # of six documents 0.6 would be named, without that of ten keys nearly all.
-    low, high = binom.ppf([1e-6, 1 - 1e-6], 120, [0.1, 0.2])
+    """Fails without the factor of the documents or that of looking at both, and with twice it."""
+    n_keys, n_documents, n, alpha = 10, 8, 200, 0.9
+    documents = [_written(None, 12, 700 + i) for i in range(n_documents)]
+    accounts = [Account(str(i), str(i)) for i in range(n_keys)]
+    families = (KeyFamily(accounts, decoy_keys(n_keys, seed)) for seed in range(n))
+    hits = sum(bool(trace(documents, family=f, alpha=alpha).named) for f in families)
+
+    def expected(paid: float) -> float:
+        """Of documents and pool, each of which Bonferroni's bound leaves alpha / paid."""
+        quiet = (1 - alpha / paid / n_keys) ** n_keys
+        quiet *= (1 - alpha / paid / n_keys / n_documents) ** (n_keys * n_documents)
+        return float(1 - quiet)
+
+    # One document of eight has little to do with the pool: they are nearly independent. 0.6.
+    low, high = binom.ppf([1e-4, 1 - 1e-4], n, [0.95 * expected(2), expected(2)])
     assert low <= hits <= high
+    # The band tells: neither no factor (0.84) nor twice the factor (0.36) lies in it.
+    assert high < binom.ppf(0.05, n, 0.95 * expected(1))
+    assert low > binom.ppf(0.95, n, expected(4))
 
 
 def test_what_the_prompt_shows_is_not_scored(trace: Trace, tokenizer: TextTokenizer) -> None:
