@@ -179,7 +179,7 @@ def trace_text(
 
 def _is_unread(left_out: LeftOut, n_read: int) -> bool:
     counts = left_out.to_dict()
-    return counts["n_damaged_files"] > 0 or counts["n_documents"] > n_read
+    return bool(counts["n_damaged_files"]) or bool(counts["n_documents"] > n_read)
 
 
 def _of_like_keys(plan: TracePlan) -> list[str]:

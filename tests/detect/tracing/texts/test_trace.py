@@ -14,6 +14,7 @@ from detect.attribution import attribute
 from detect.decoys import decoy_keys
 from detect.documents import Document
 from detect.results import Verdict
+from detect.scanning.parts import DAMAGED
 from detect.scanning.results import LeftOut
 from detect.scoring.scores import select_pairs
 from detect.tails.nulls import tail
@@ -304,6 +305,47 @@ def test_the_control_is_exact_for_the_best_of_many_keys(trace: Trace) -> None:
         ranks.append(control.decoys.n_at_least)
     low, high = binom.ppf([1e-6, 1 - 1e-6], 100, 0.1)
     assert low <= ranks.count(0) <= high
+
+
+def test_names_without_a_control_are_said_to_have_none(
+    trace: Trace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from detect.tracing.texts import control
+
+    text = [_written(3, 60, 40)]
+    assert trace(text, n_decoys=-1).warnings == ()
+    monkeypatch.setattr(control, "_BUDGET_WORDS", 100)
+    result = trace(text, n_decoys=-1)
+    assert (_named(result), result.control) == (["account-3"], None)
+    assert "no control" in result.warnings[0]
+    # Asked for none; or nobody is named.
+    assert trace(text, n_decoys=0).warnings == ()
+    assert trace([_written(None, 60, 40)], n_decoys=-1).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("reasons", "verdict"),
+    [
+        ({}, Verdict.NO_SIGNAL),
+        ({"not_json": 2}, Verdict.NO_SIGNAL),
+        ({"not_json": 2, "no_text_and_no_ids": 1}, Verdict.INCONCLUSIVE),
+        ({DAMAGED: 1}, Verdict.INCONCLUSIVE),
+    ],
+)
+@pytest.mark.parametrize("piece", [None, 800])
+def test_silence_says_nothing_of_what_was_not_read(
+    trace: Trace,
+    monkeypatch: pytest.MonkeyPatch,
+    reasons: dict[str, int],
+    verdict: Verdict,
+    piece: int | None,
+) -> None:
+    """Documents count, not their pieces."""
+    monkeypatch.setattr(Held, "left_out", LeftOut(reasons, ()))
+    result = trace([_written(None, 1600, i) for i in (2, 3)], piece_tokens=piece)
+    assert result.verdict == verdict
+    assert ("could not be read" in " ".join(result.warnings)) is (verdict != Verdict.NO_SIGNAL)
+    assert trace([_written(3, 60, 40)]).verdict == Verdict.SIGNAL
 
 
 def test_long_input_is_controlled_on_a_sample(
