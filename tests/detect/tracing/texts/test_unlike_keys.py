@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ from detect.tracing.texts import unlike_keys
 from detect.tracing.texts.families import Account, KeyFamily
 from detect.tracing.texts.outcome import conclude_search
 from detect.tracing.texts.plans import TracePlan
-from detect.tracing.texts.reading import TokenizedDocument
+from detect.tracing.texts.reading import SingleText, TokenizedDocument
 from detect.tracing.texts.search import Search
+from detect.tracing.texts.trace import trace_text
 from detect.tracing.texts.unlike_keys import floor_of, refuse_like_keys
 from watermark.config import WatermarkConfig, preset
 from watermark.errors import ConfigError
@@ -25,6 +27,7 @@ from watermark.interop.vllm import VllmPhilox
 from watermark.prf import NATIVE
 from watermark.schemes.green_list import GreenList
 from watermark.schemes.gumbel import Gumbel
+from watermark.tokens import TextTokenizer
 
 SGLANG = WatermarkConfig(Gumbel(), 2, source=SglangWords())
 LEFT = TransformersKgw(vocab_size=1000)
@@ -137,3 +140,16 @@ def test_a_level_below_the_floor_names_nobody_and_says_why() -> None:
     assert (outcome.documents[0].named, outcome.n_documents_named) == ((), 0)
     assert outcome.verdict.value == "inconclusive"
     assert "2^32 keys" in outcome.warnings[0]
+
+
+def test_the_search_refuses_them_before_it_reads(tokenizer: TextTokenizer) -> None:
+    held = SingleText("none.txt")
+    with pytest.raises(ConfigError, match="makes the same words"):
+        trace_text(held, plan=_plan(SGLANG, ALIKE), tokenizer=tokenizer)
+
+
+def test_a_result_says_what_few_keys_mean(tokenizer: TextTokenizer, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("The harbour was quiet when the first boat came in.")
+    held, plan = SingleText(str(tmp_path / "a.txt")), _plan(SGLANG, [1, 2, 3])
+    limits = trace_text(held, plan=plan, tokenizer=tokenizer).limits
+    assert any("at most 2^32 keys apart" in limit and "p = 7e-10" in limit for limit in limits)
