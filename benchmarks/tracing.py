@@ -2,16 +2,21 @@
 
 - keys: words a second of one core over 25,000 keys, beside the path that keeps the words.
 - right: leaked documents of the real model, each searched among 25,000 accounts.
-- null: texts that depend on none of 25,000 fresh keys, as many searches as the time allows.
+- null: unmarked text, each time searched by `trace_text` among 25,000 fresh keys, alone or with a
+  second document and their pool, on all cores, as many searches as the time allows.
 - shares: corpora of 50 accounts and unmarked text; are true shares inside their intervals?
 - collusion: documents of 2 to 5 accounts, pieces in turn, a fifth of the tokens replaced.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from functools import cache
+from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 import click
@@ -28,13 +33,11 @@ from detect.results import Verdict
 from detect.scanning.results import LeftOut
 from detect.scoring.scorers import choose_scorer
 from detect.scoring.scores import score_pairs, select_pairs
-from detect.scoring.units import score_step
 from detect.tails.nulls import tail
 from detect.tracing.texts.families import Account, KeyFamily
 from detect.tracing.texts.plans import TracePlan
 from detect.tracing.texts.reading import TokenizedDocument
 from detect.tracing.texts.results import TraceResult
-from detect.tracing.texts.search import best_tails
 from detect.tracing.texts.shares import Reference, shares_of
 from detect.tracing.texts.trace import trace_text
 from watermark.config import preset
@@ -44,6 +47,7 @@ from watermark.tokens import TextTokenizer, load_tokenizer
 from watermark.word_sources import Pairs
 
 ALPHA = 1e-6
+DATA = Path(__file__).parents[2] / "shared" / "data"
 # Texts for innocent accounts and for speeds: drawn for another benchmark as well.
 ELSEWHERE: dict[str, Any] = {"temperature": 0.7, "n_texts": 100, "n_tokens": 400}
 N_TEXTS, N_TOKENS = 100, 300
@@ -184,52 +188,85 @@ def _named_right(
     }
 
 
-def _null(n_keys: int, n_searches: int, minutes: float, length: int, seed: int) -> dict[str, Any]:
-    config = preset("gumbel")
-    scorer = choose_scorer(None, config.scheme, "direct")
-    texts = [t.token_ids for t in marked_texts("gumbel", seed=0, **ELSEWHERE)]
-    pieces = [
-        whole(_pairs([ids[start : start + length]], config.context_width))
-        for start in range(0, ELSEWHERE["n_tokens"] - length + 1, length)
-        for ids in texts
-    ]
-    step, best, named, end = score_step(scorer), [], 0, time.monotonic() + 60 * minutes
-    level = np.log10(ALPHA) - np.log10(n_keys)
-    for i in range(n_searches):
+def _unmarked(length: int) -> list[Ids]:
+    """Cut real text that nobody marked into pieces."""
+    path = DATA / "wikitext2_test.txt"
+    if not path.is_file():
+        raise click.ClickException("shared/data/wikitext2_test.txt is missing: null is SKIPPED")
+    ids = _tokenizer().encode(path.read_text(encoding="utf-8"))
+    return [ids[start : start + length] for start in range(0, len(ids) - length + 1, length)]
+
+
+def _null_part(part: int, n_keys: int, n: int, minutes: float, length: int, seed: int) -> Any:
+    """Search with `trace_text` itself: best adjusted log10 p, accounts named and documents."""
+    pieces, rows, end = _unmarked(length), [], time.monotonic() + 60 * minutes
+    for i in range(n):
         if time.monotonic() > end:
             break
+        rng = np.random.default_rng([seed, part, i])
         # Fresh keys make the searches independent, although pieces come again.
-        keys = np.random.default_rng([seed, i]).integers(0, 1 << 64, (n_keys, 2), np.uint64)
-        grouped = pieces[i % len(pieces)]
-        statistics = key_units(scorer, keys, grouped)[0] * step
-        _, logs = best_tails(scorer.law, statistics, len(grouped.tokens), level)
-        best.append(min(float(logs[0]) + np.log10(n_keys), 0.0))
-        named += int((logs <= level).sum())
-    adjusted = np.array(best)
+        family = KeyFamily(_names(n_keys), rng.integers(0, 1 << 64, (n_keys, 2), np.uint64))
+        n_documents = 1 + i % 2
+        chosen = [pieces[j] for j in rng.choice(len(pieces), n_documents, replace=False)]
+        result = _traced(family, chosen, "gumbel")
+        n_named = len(result.named) + sum(bool(row.named) for row in result.documents)
+        rows.append((result.tail.log10_p, n_named, n_documents))
+    return np.array(rows)
+
+
+def _null(n_keys: int, n_searches: int, minutes: float, length: int, seed: int) -> dict[str, Any]:
+    _unmarked(length)
+    n_parts = os.cpu_count() or 1
+    each = -(-n_searches // n_parts)
+    with ProcessPoolExecutor(n_parts, mp_context=get_context("spawn")) as pool:
+        running = [
+            pool.submit(_null_part, part, n_keys, each, minutes, length, seed)
+            for part in range(n_parts)
+        ]
+        rows = np.concatenate([future.result() for future in running])
     return {
-        "searches": len(best),
+        "searches": len(rows),
         "n_keys": n_keys,
         "preset": "gumbel",
-        "pieces": len(pieces),
+        "text": "WikiText-2, test",
+        "pieces": len(_unmarked(length)),
         "tokens": length,
         "alpha": ALPHA,
-        "accounts_named": named,
-        "searches_that_name_somebody_at_most_95": 1 - 0.05 ** (1 / len(best)),
-        "smallest_log10_p_adjusted": float(adjusted.min()),
-        "levels": [_level(adjusted, alpha, n_keys) for alpha in (0.1, 0.01, 0.001)],
+        "accounts_and_documents_named": int(rows[:, 1].sum()),
+        "searches_that_name_somebody_at_most_95": 1 - 0.05 ** (1 / len(rows)),
+        "smallest_log10_p_adjusted": float(rows[:, 0].min()),
+        "cases": {
+            f"{n} document{'s and their pool' if n > 1 else ''}": {
+                "searches": int((rows[:, 2] == n).sum()),
+                "levels": [
+                    _level(rows[rows[:, 2] == n, 0], alpha, n_keys, int(n))
+                    for alpha in (0.1, 0.01, 0.001)
+                ],
+            }
+            for n in (1, 2)
+        },
     }
 
 
-def _level(adjusted: NDArray[np.float64], alpha: float, n_keys: int) -> dict[str, Any]:
-    """Compare the searches with a best adjusted p of at most alpha with what is expected."""
+def _level(
+    adjusted: NDArray[np.float64], alpha: float, n_keys: int, n_documents: int
+) -> dict[str, Any]:
+    """Compare the searches with a best adjusted p of at most alpha with what is expected.
+
+    Of a document alone that is known. Of two and their pool, which have much in common, it lies
+    between what the pool reaches by itself and what independent tests would.
+    """
     hits, n = int((adjusted <= np.log10(alpha)).sum()), len(adjusted)
-    expected = -np.expm1(n_keys * np.log1p(-alpha / n_keys))
+    pool, documents = (alpha, 0.0) if n_documents == 1 else (alpha / 2, alpha / 2)
+    low = -np.expm1(n_keys * np.log1p(-pool / n_keys))
+    high = 1 - (1 - low) * np.exp(-documents)
     return {
         "alpha": alpha,
         "share": hits / n,
-        "expected": float(expected),
+        "expected": [float(low), float(high)],
         "p_more_than_alpha": float(binomtest(hits, n, alpha, alternative="greater").pvalue),
-        "p_other_than_expected": float(binomtest(hits, n, expected).pvalue),
+        "p_more_than_expected": float(binomtest(hits, n, high, alternative="greater").pvalue),
+        "p_less_than_expected": float(binomtest(hits, n, low, alternative="less").pvalue),
     }
 
 

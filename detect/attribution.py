@@ -3,6 +3,7 @@
 H0 of a key: the text is independent of it; its p-value is then exact. With Bonferroni over
 all keys that could have been named, the chance that any wrong key is named is at most alpha,
 however the keys' statistics depend on each other. Keys that were not searched cannot be named.
+This is the library's search of one text; `detect.tracing.texts` searches families of accounts.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ from watermark.keys import Key
 from watermark.prf import NATIVE
 from watermark.word_sources import Pairs, WordSource
 
-__all__ = ["Attribution", "NamedKey", "attribute", "prf_keys"]
+__all__ = ["Attribution", "FoundKey", "attribute", "prf_keys"]
 
 
 @final
 @dataclass(frozen=True, slots=True)
-class NamedKey:
-    """One key that the text points to.
+class FoundKey:
+    """One key that the text points to, in the library's search of one text.
 
     Attributes:
         index: which of the keys.
@@ -59,8 +60,8 @@ class Attribution:
         alpha: family-wise level.
     """
 
-    named: tuple[NamedKey, ...]
-    best: NamedKey
+    named: tuple[FoundKey, ...]
+    best: FoundKey
     n_keys: int
     n_scored: int
     alpha: float
@@ -111,9 +112,9 @@ def attribute(
     log10_p = log_tails(law, sums, np.full(len(keys), n)) / math.log(10)
     order = np.argsort(log10_p, kind="stable")
 
-    def named(index: int) -> NamedKey:
+    def named(index: int) -> FoundKey:
         p = float(log10_p[index])
-        return NamedKey(index, p, bonferroni(p, len(keys)))
+        return FoundKey(index, p, bonferroni(p, len(keys)))
 
     threshold = math.log10(alpha) - math.log10(len(keys))
     found = [named(int(i)) for i in order[: int((log10_p <= threshold).sum())]]

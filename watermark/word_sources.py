@@ -127,6 +127,15 @@ class WordSource(ABC):
         return "independent"
 
     @property
+    def distinct_key_bits(self) -> int:
+        """Log2 of the keys whose words are unlike: another key drawn at random has them by 2^-bits.
+
+        At most what the integers of a key have. Below it where a hash merges keys, all words or so
+        many that text marked under one fits the other.
+        """
+        return self.key_bits * self.n_key_integers
+
+    @property
     @abstractmethod
     def n_key_integers(self) -> int:
         """How many integers a key of the system has."""

@@ -40,6 +40,13 @@ class FamilyChoice(NamedTuple):
     keys: Path | None
     labels: dict[str, str]
 
+    @property
+    def kind(self) -> str:
+        """What a result may say of it: "folder", "accounts" or "registry"; no place, no secret."""
+        if self.keys:
+            return "folder"
+        return "accounts" if self.accounts else "registry"
+
     def check(self) -> None:
         """Refuse options that do not go together.
 

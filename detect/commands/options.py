@@ -9,6 +9,7 @@ from typing import IO, Any, Final, final
 
 import click
 
+from detect.commands.terminal import plain_values
 from detect.decoys import AUTOMATIC, DEFAULT_DECOYS, LEAST_DECOYS
 from detect.interrupts import INTERRUPTED
 from detect.results import ALPHA, RESULT_SCHEMA, format_p
@@ -158,8 +159,11 @@ def show(
     if output:
         with atomic_writer(output) as file:
             file.write(dump_json(payload))
-    text = dump_json(payload) if as_json else (summarise or _summary)(payload) + "\n"
-    click.echo(text, nl=False)
+    if as_json:
+        click.echo(dump_json(payload), nl=False)
+        return
+    # JSON escapes them itself; in the lines a document's name would stand as it is.
+    click.echo((summarise or _summary)(plain_values(payload)))
 
 
 def profile_summary(payload: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ import click
 from tqdm import tqdm
 
 from detect.commands.options import PATH, Stopped, assessment_options, corpus_options, show
+from detect.commands.terminal import plain
 from watermark.cli import chosen_config, heirmark
 from watermark.errors import ConfigError
 from watermark.secret_stores import read_key
@@ -188,11 +189,13 @@ def _finish(result: CorpusResult, as_json: bool, output: Path | None) -> None:
         # The first of the examples is one.
         click.echo(
             f"damaged   {n_damaged:,} file{_s(n_damaged)} not read to the end: "
-            f"{left_out['examples'][0]}"
+            f"{plain(left_out['examples'][0])}"
         )
     unread = payload["files_not_read"]
     if n := unread["n"]:
-        names = ", ".join(unread["examples"]) + (", ..." if n > len(unread["examples"]) else "")
+        names = plain(", ".join(unread["examples"])) + (
+            ", ..." if n > len(unread["examples"]) else ""
+        )
         click.echo(f"{n:,} file{_s(n)} not read (unknown ending): {names}", err=True)
 
 

@@ -117,7 +117,12 @@ def model(suspect: str, **options: Any) -> None:
         progress,
         announce=lambda line: click.echo(line, err=True),
     )
-    show(result.to_dict(), options["as_json"], options["output"], _summary)
+    payload = {
+        **result.to_dict(),
+        "family": "folder" if options["folder"] else "accounts",
+        "leaked_documents": None if served is None else options["leaked_documents"],
+    }
+    show(payload, options["as_json"], options["output"], _summary)
 
 
 def _keys(options: dict[str, Any]) -> list[NamedKey]:

@@ -117,7 +117,8 @@ def text(
         result = trace_text(
             reader, plan=plan, tokenizer=provider, prompt=prompt, reference=measured, progress=bars
         )
-    show(result.to_dict(), as_json, output, _summary)
+    payload = {**result.to_dict(), "family": family.kind, "prompt": prompt is not None}
+    show(payload, as_json, output, _summary)
 
 
 def _measured(

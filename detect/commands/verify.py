@@ -9,6 +9,7 @@ from typing import Final
 import click
 
 from detect.commands.options import PATH
+from detect.commands.terminal import plain
 from watermark.errors import EvidenceError, WatermarkError
 from watermark.files import dump_json
 
@@ -88,17 +89,13 @@ def verify(
         click.echo(dump_json(found.to_dict()), nl=False)
     else:
         # Names in a bundle may hold anything but what a terminal obeys.
-        click.echo(_plain(found.line))
+        click.echo(plain(found.line))
         if verbose:
             for check in found.checks:
                 word = check.outcome.value.replace("_", " ")
-                click.echo(_plain(f"  {word:9} {check.name}: {check.detail}"))
+                click.echo(plain(f"  {word:9} {check.name}: {check.detail}"))
     if not found.is_verified:
         click.get_current_context().exit(_NOT_RECOMPUTED if found.is_intact else _NOT_VERIFIED)
-
-
-def _plain(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -21,6 +21,7 @@ from detect.commands.options import (
     result_options,
     show,
 )
+from detect.commands.terminal import plain
 from detect.results import Verdict, format_p
 from watermark.cli import chosen_config
 from watermark.errors import DocumentError
@@ -110,7 +111,7 @@ def _save(state: Watch, path: Path | None) -> None:
 def _line(answer: Answer, before: Watch, after: Watch) -> str:
     new = after.process.n_scored - before.process.n_scored
     return (
-        f"{len(after.answers):>6}  {answer.id:<20.20}  {new:>5} pairs  "
+        f"{len(after.answers):>6}  {plain(answer.id):<20.20}  {new:>5} pairs  "
         f"{after.process.n_scored:>8} in all  log10 E {after.process.log10_e:+8.2f}  "
         f"p {format_p(after.process.log10_p)}"
     )

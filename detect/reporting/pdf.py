@@ -103,7 +103,7 @@ def _own_switches(folder: str) -> tuple[str, ...]:
     # Chromium refuses to run with its sandbox as root.
     is_root = hasattr(os, "geteuid") and os.geteuid() == 0
     profile = f"--user-data-dir={Path(folder, 'profile')}"
-    return (*_SWITCHES, profile, *(("--no-sandbox",) if is_root else ()))
+    return (profile, *(("--no-sandbox",) if is_root else ()))
 
 
 def _run(command: Sequence[str], said: Path, seconds: float) -> None:

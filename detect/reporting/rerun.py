@@ -19,7 +19,21 @@ _NEXT: Final = (" ", " \\\n  ")
 # What a reader must fill in stands in capitals. --config: the fingerprint below says whether it is
 # the right one.
 _DEPLOYMENT: Final = " --key KEY.key.json --config CONFIG.json --tokenizer TOKENIZER"
-_FAMILY: Final = " --keys FOLDER --config CONFIG.json --tokenizer TOKENIZER"
+_TRACED: Final = " --config CONFIG.json --tokenizer TOKENIZER"
+# By where the keys came from; results that do not say so are of a folder's.
+_FAMILIES: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
+    {
+        "trace_text": {
+            "folder": " --keys FOLDER",
+            "accounts": " --master MASTER.key.json --accounts ACCOUNTS.jsonl",
+            "registry": " --master MASTER.key.json --registry REGISTRY",
+        },
+        "trace_model": {
+            "folder": " --keys FOLDER",
+            "accounts": " --master MASTER.key.json --labels LABELS.jsonl",
+        },
+    }
+)
 _COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "text": "heirmark detect TEXT" + _DEPLOYMENT,
@@ -33,8 +47,8 @@ _COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "power": "heirmark power --config CONFIG.json",
         "calibration": "heirmark calibrate CORPUS" + _DEPLOYMENT,
         "demo": "heirmark demo",
-        "trace_text": "heirmark trace text CORPUS" + _FAMILY,
-        "trace_model": "heirmark trace model SUSPECT --control CONTROL" + _FAMILY,
+        "trace_text": "heirmark trace text SOURCE" + _TRACED,
+        "trace_model": "heirmark trace model SUSPECT --control CONTROL" + _TRACED,
     }
 )
 # Numbers that were settings of the run and stand in its result, by the option's name.
@@ -50,7 +64,12 @@ _SETTINGS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = MappingProxyType(
         ),
         "calibration": (("keys", "n_keys"), ("seed", "seed")),
         "probe": (("access", "access"), ("alpha", "alpha"), ("score", "score")),
-        "trace_model": (("access", "access"), ("alpha", "alpha")),
+        "trace_text": (("alpha", "alpha"), ("score", "score"), ("piece", "piece_tokens")),
+        "trace_model": (
+            ("access", "access"),
+            ("alpha", "alpha"),
+            ("leaked-documents", "leaked_documents"),
+        ),
         "fraction": (("level", "fraction.level"), ("alpha", "alpha"), ("score", "score")),
         "counterfactuals": (("alpha", "alpha"),),
         "demo": (),
@@ -88,12 +107,26 @@ def command_of(fields: Fields) -> Command:
     if fields.has("command"):
         return Command(fields.text("command"), is_recorded=True)
     kind = fields.text("kind")
-    parts: list[Words] = [_COMMANDS[kind].replace(" --", f"{_NEXT[True]}--")]
+    pattern = _COMMANDS[kind] + _given(kind, fields)
+    parts: list[Words] = [pattern.replace(" --", f"{_NEXT[True]}--")]
     for option, name in _SETTINGS.get(kind, _COMMON):
         parts += _option(option, fields, name)
     decoys = fields.inner("decoys")
     parts += _option("decoys", decoys, "n_decoys") + _option("seed", decoys, "seed")
     return Command(say("{}" * len(parts), *parts), is_recorded=False)
+
+
+def _given(kind: str, fields: Fields) -> str:
+    """Name the files that the run was given besides, each to be filled in."""
+    if kind not in _FAMILIES:
+        return ""
+    families = _FAMILIES[kind]
+    words = families[fields.choice("family", families) if fields.has("family") else "folder"]
+    if kind == "trace_text":
+        words += " --prompt PROMPT" if fields.raw("prompt") is True else ""
+        return words + (" --reference MARKED --reference-key KEY" if fields.has("shares") else "")
+    words += " --reading TEXTS.jsonl" if fields.raw("access") == "weights" else ""
+    return words + (" --served SERVED.json" if fields.inner("used").has("served") else "")
 
 
 def _option(option: str, fields: Fields, path: str) -> list[Words]:

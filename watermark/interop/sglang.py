@@ -76,6 +76,11 @@ class SglangWords(WordSource):
         """One, or two with key B."""
         return 1 if self.mixing_probability is None else 2
 
+    @property
+    def distinct_key_bits(self) -> int:
+        """32, the hash state after a key; of two keys, one alone marks its part of the contexts."""
+        return 32
+
     def check(self, scheme: Scheme, context_width: int) -> None:
         """Allow what the server's configuration allows; see `WordSource.check`."""
         if not isinstance(scheme, Gumbel):

@@ -113,6 +113,11 @@ class ThreeBricks(WordSource):
         """Two: `seed` and `salt_key`."""
         return 2
 
+    @property
+    def distinct_key_bits(self) -> int:
+        """32: after one token of context only `seed` times `salt_key`, low 32 bits, has a part."""
+        return 32
+
     def check(self, scheme: Scheme, context_width: int) -> None:
         """Refuse all but the method's scheme; see `WordSource.check`."""
         if context_width < 1:

@@ -132,6 +132,14 @@ class TransformersKgw(WordSource):
         """One: `hashing_key`."""
         return 1
 
+    @property
+    def distinct_key_bits(self) -> int:
+        """Of the low half of an odd key (lefthash, below 2^46), or of all (selfhash's table).
+
+        The high half of a selfhash key changes no more than every second word.
+        """
+        return 31 if self.seeding_scheme == "lefthash" else 32
+
     def check(self, scheme: Scheme, context_width: int) -> None:
         """Refuse all but the green list of this size; see `WordSource.check`."""
         wanted = (self.n_green, self.vocab_size)

@@ -4,6 +4,9 @@ No word is kept. Keys lie side by side in the lanes of the processor's vectors, 
 branches (which lane of a Philox block, which score) are the same for all of them. Sums are
 integers: neither the order of the pairs nor the number of threads changes a bit. Words are those
 of `watermark.prf_reference`.
+
+numba's cache looks at this file only, and what is inlined comes from `numba_prf` too: whoever
+changes that file touches this one, or removes `__pycache__`; else old kernels go on running.
 """
 
 from __future__ import annotations

@@ -73,12 +73,16 @@ class KeyFamily:
 
 
 def _check_distinct(accounts: tuple[Account, ...], integers: NDArray[np.uint64]) -> None:
-    counts = Counter(account.name for account in accounts)
-    if twice := [name for name, n in counts.items() if n > 1]:
+    # The quick looks first: a search of 25,000 keys takes a few hundredths of a second.
+    names = [account.name for account in accounts]
+    if len(set(names)) < len(names):
+        twice = [name for name, n in Counter(names).items() if n > 1]
         raise ConfigError(
             f"{len(twice)} accounts are listed more than once, the first is {twice[0]!r}; each key "
             "must stand there once"
         )
+    if len(np.unique(integers[:, 0])) == len(integers):
+        return
     first, group = group_rows(integers.view(np.int64))
     if len(first) < len(integers):
         again = int(np.flatnonzero(first[group] != np.arange(len(integers)))[0])

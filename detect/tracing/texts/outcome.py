@@ -9,17 +9,20 @@ from typing import Final, NamedTuple, final
 import numpy as np
 from numpy.typing import NDArray
 
+from detect.decoys import AUTOMATIC
 from detect.results import Tail, Verdict, decide, format_p
 from detect.tails.nulls import log_tails, tail
 from detect.tracing.revoked import revoked_words
 from detect.tracing.texts.plans import TracePlan
 from detect.tracing.texts.results import DocumentRow, FamilyControl, RankedAccount
 from detect.tracing.texts.search import Listed, Search, best_tails
+from detect.tracing.texts.unlike_keys import floor_of
 
 __all__ = ["Outcome", "conclude_search"]
 
 # Accounts that are listed anyway.
 _BEST: Final = 10
+_LOG10_2: Final = math.log10(2)
 
 
 @final
@@ -37,7 +40,8 @@ class Outcome:
         n_searches: 1 for a document alone, 2 where documents and their pool are both searched.
         n_powered: scored pairs below which a document that names nobody means nothing.
         verdict: SIGNAL if anybody is named.
-        warnings: why somebody is not, although the p-values say so.
+        warnings: why somebody is not, although the p-values say so; and what makes a name or a
+            silence weaker than it looks.
     """
 
     tail: Tail
@@ -60,21 +64,45 @@ class _Paid(NamedTuple):
         pool: tests of the pool, log10.
         documents: tests of all documents, log10; those of the pool are paid for as well.
         alpha: log10 of the family-wise level.
+        floor: log10 of what is added to every adjusted p-value; -inf for our own words.
     """
 
     n_searches: int
     pool: float
     documents: float
     alpha: float
+    floor: float
+
+    def by_pool(self, log10_p: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Pay for the pool's tests."""
+        return _added(log10_p + self.pool, self.floor)
+
+    def by_documents(self, log10_p: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Pay for the documents' tests."""
+        return _added(log10_p + self.documents, self.floor)
 
 
-def conclude_search(plan: TracePlan, search: Search, control: FamilyControl | None) -> Outcome:
+def _added(log10_p: NDArray[np.float64], floor: float) -> NDArray[np.float64]:
+    """Add a floor to p-values, and cut them at 1."""
+    if floor > -math.inf:
+        log10_p = np.logaddexp2(log10_p / _LOG10_2, floor / _LOG10_2) * _LOG10_2
+    return np.minimum(log10_p, 0.0)
+
+
+def conclude_search(
+    plan: TracePlan,
+    search: Search,
+    control: FamilyControl | None,
+    *,
+    is_unread: bool = False,
+) -> Outcome:
     """Name who is significant, unless the control contradicts.
 
     Args:
         plan: what was fixed beforehand.
         search: all of it, flushed.
         control: the search among fresh keys, if there was one.
+        is_unread: whether more documents could not be read than were, or nobody knows how many.
 
     Returns:
         The outcome.
@@ -84,19 +112,29 @@ def conclude_search(plan: TracePlan, search: Search, control: FamilyControl | No
     n_searches = 1 if n_documents == 1 else 2
     n_tests = n_searches * n_keys * n_documents
     paid = _Paid(
-        n_searches, math.log10(n_searches * n_keys), math.log10(n_tests), math.log10(plan.alpha)
+        n_searches,
+        math.log10(n_searches * n_keys),
+        math.log10(n_tests),
+        math.log10(plan.alpha),
+        floor_of(plan),
     )
-    held_back = _contradiction(control)
+    held_back = (*_contradiction(control), *_too_many_keys(plan, paid))
     by_pool, by_documents = _pool(plan, search, paid), _documents(search, paid)
     best = np.minimum(by_pool, by_documents)
     significant = (best <= paid.alpha) & (not held_back)
     named = significant & ~plan.family.is_revoked
     ranking = _ranking(plan, search, significant, (by_pool, by_documents), paid)
     revoked = tuple(row.account for row in ranking if row.is_named_revoked)
-    n_powered = plan.n_powered(n_tests)
+    # Of the level the floor takes its part.
+    n_powered = plan.n_powered(n_tests / (1 - 10 ** min(paid.floor - paid.alpha, -0.1)))
     first = next((row for row in ranking if row.account.revocation is None), None)
     overall = _overall(plan, search, ranking)
-    n_naming = int((search.candidate_documents + paid.documents <= paid.alpha).sum())
+    n_naming = int((paid.by_documents(search.candidate_documents) <= paid.alpha).sum())
+    only_revoked = bool(revoked) and not named.any()
+    is_silent = bool(held_back) or only_revoked
+    verdict = _verdict(overall, search, n_powered, plan.alpha, is_held_back=is_silent)
+    if is_unread and verdict == Verdict.NO_SIGNAL:
+        verdict = Verdict.INCONCLUSIVE
     return Outcome(
         tail=overall,
         best=first,
@@ -109,15 +147,42 @@ def conclude_search(plan: TracePlan, search: Search, control: FamilyControl | No
         n_documents_named=0 if held_back else n_naming,
         n_searches=n_searches,
         n_powered=n_powered,
-        verdict=_verdict(
-            overall,
-            search,
-            n_powered,
-            plan.alpha,
-            is_held_back=bool(held_back) or (bool(revoked) and not named.any()),
+        verdict=verdict,
+        warnings=(
+            *held_back,
+            *revoked_words(revoked),
+            *_cautions(plan, control, is_named=bool(named.any()), is_unread=is_unread),
         ),
-        warnings=(*held_back, *revoked_words(revoked)),
     )
+
+
+def _too_many_keys(plan: TracePlan, paid: _Paid) -> tuple[str, ...]:
+    if paid.floor < paid.alpha:
+        return ()
+    source = plan.config.source
+    return (
+        f"{source.name} tells no more than 2^{source.distinct_key_bits} keys apart: some key of "
+        f"{len(plan.family):,} is like a stranger's by chance (p = {format_p(paid.floor)}), so "
+        f"that nobody can be named at the level {plan.alpha:g}. Search fewer keys, or at a higher "
+        "level.",
+    )
+
+
+def _cautions(
+    plan: TracePlan, control: FamilyControl | None, *, is_named: bool, is_unread: bool
+) -> tuple[str, ...]:
+    found = []
+    if is_named and control is None and plan.n_decoys == AUTOMATIC:
+        found.append(
+            "There is no control, since the words of so many fresh keys would take long: each name "
+            "rests on its p-value alone. --decoys 19 makes one anyway."
+        )
+    if is_unread:
+        found.append(
+            "More documents could not be read than were, or a file is damaged: the result says "
+            "nothing of those."
+        )
+    return tuple(found)
 
 
 def _contradiction(control: FamilyControl | None) -> tuple[str, ...]:
@@ -140,7 +205,7 @@ def _pool(plan: TracePlan, search: Search, paid: _Paid) -> NDArray[np.float64]:
             plan.scorer.law, search.statistics, search.n_distinct, paid.alpha - paid.pool,
             _BEST + 1,
         )  # fmt: skip
-        adjusted[top] = np.minimum(logs + paid.pool, 0.0)
+        adjusted[top] = paid.by_pool(logs)
     return adjusted
 
 
@@ -149,7 +214,7 @@ def _documents(search: Search, paid: _Paid) -> NDArray[np.float64]:
     least = search.best.copy()
     keys, logs = search.candidates
     np.minimum.at(least, keys, logs)
-    return np.where(least < 0, np.minimum(least + paid.documents, 0.0), 0.0)
+    return np.where(least < 0, paid.by_documents(least), 0.0)
 
 
 def _ranking(
@@ -163,7 +228,8 @@ def _ranking(
     if not n:
         return ()
     keys, logs = search.candidates
-    n_naming = np.bincount(keys[logs + paid.documents <= paid.alpha], minlength=len(plan.family))
+    is_naming = paid.by_documents(logs) <= paid.alpha
+    n_naming = np.bincount(keys[is_naming], minlength=len(plan.family))
     by_pool, by_documents = adjusted
     statistics = search.statistics
     is_revoked = plan.family.is_revoked
@@ -181,13 +247,15 @@ def _ranking(
             plan.family.accounts[key],
             float(statistics[key]),
             p,
-            min(p + paid.pool, 0.0),
+            adjusted_p,
             int(n_naming[key]),
             float(by_documents[key]),
             bool(significant[key] and not is_revoked[key]),
             bool(significant[key] and is_revoked[key]),
         )
-        for key, p in zip(order.tolist(), log10_p.tolist(), strict=True)
+        for key, p, adjusted_p in zip(
+            order.tolist(), log10_p.tolist(), paid.by_pool(log10_p).tolist(), strict=True
+        )
     )
 
 
@@ -206,11 +274,10 @@ def _row(
 ) -> DocumentRow:
     accounts = plan.family.accounts
     log10_p = listed.log10_p[0] if listed.keys else 0.0
-    adjusted = min(log10_p + paid.documents, 0.0)
-    own = zip(listed.keys, listed.log10_p, strict=True)
-    significant = [
-        accounts[k] for k, p in own if p + paid.documents <= paid.alpha and not is_held_back
-    ]
+    logs = paid.by_documents(np.array(listed.log10_p or (0.0,)))
+    adjusted = float(logs[0])
+    own = zip(listed.keys, logs.tolist(), strict=False)
+    significant = [accounts[k] for k, p in own if p <= paid.alpha and not is_held_back]
     named = [account for account in significant if account.revocation is None]
     verdict = decide(
         Tail(adjusted, adjusted, "exact"), listed.n_scored, alpha=plan.alpha, n_powered=n_powered

@@ -59,6 +59,6 @@ class TracePlan:
         """A score is so many units: `detect.scoring.units.score_step`."""
         return score_step(self.scorer)
 
-    def n_powered(self, n_tests: int) -> int:
+    def n_powered(self, n_tests: float) -> int:
         """Count the scored pairs below which finding nothing among so many tests means nothing."""
         return n_needed(DIRECT_EFFECT * mark_strength(self.config), self.alpha / n_tests)

@@ -24,6 +24,7 @@ from detect.scanning.hashing import pair_hashes
 from detect.scanning.summary import MAX_LISTED
 from detect.scoring.scores import Selection, select_pairs
 from detect.tails.nulls import log_tails
+from detect.tracing.texts.hash_sets import HashSet
 from detect.tracing.texts.plans import TracePlan
 from detect.tracing.texts.reading import TokenizedDocument
 from watermark.schemes.laws import ScoreLaw
@@ -117,7 +118,7 @@ class Search:
         # No document alone can be named that is not below this: more documents lower it.
         self._threshold = math.log10(plan.alpha) - math.log10(n_keys)
         self._reasons: Counter[str] = Counter()
-        self._seen = np.empty(0, np.uint64)
+        self._seen = HashSet()
         self._sample = (np.empty(0, np.uint64), np.empty((0, h + 1), np.int64))
         self._waiting: list[tuple[TokenizedDocument, Selection]] = []
         self._n_waiting = 0
@@ -218,12 +219,7 @@ class Search:
         """Find the pairs that no earlier document has, each once; they join the pool."""
         hashes = pair_hashes(self._plan.config.source.evidence(pairs))
         distinct, first = np.unique(hashes, return_index=True)
-        places = np.searchsorted(self._seen, distinct)
-        met = np.zeros(len(distinct), np.bool_)
-        inside = places < len(self._seen)
-        met[inside] = self._seen[places[inside]] == distinct[inside]
-        self._seen = np.insert(self._seen, places[~met], distinct[~met])
-        new = np.sort(first[~met])
+        new = np.sort(first[self._seen.add(distinct)])
         self.n_pairs += len(hashes)
         self.n_distinct += len(new)
         rows = np.column_stack([pairs.contexts[new], pairs.tokens[new]])

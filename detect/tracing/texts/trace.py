@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Final, Protocol
 
@@ -16,6 +17,7 @@ from detect.tracing.texts.reading import TokenizedDocument
 from detect.tracing.texts.results import TraceResult
 from detect.tracing.texts.search import Search
 from detect.tracing.texts.shares import CorpusPairs, Reference, share_out
+from detect.tracing.texts.unlike_keys import NEAR_KEYS, floor_of, refuse_like_keys
 from watermark.tokens import TextTokenizer, check_fingerprint
 
 __all__ = ["Progress", "Reader", "trace_text"]
@@ -32,6 +34,12 @@ _LIMITS: Final = (
     "The p-values hold for texts that were not chosen by what they score under one of these keys.",
     "A document counts as a whole: what others wrote in it, or edited, dilutes each account's "
     "part; smaller pieces (--piece) are diluted less, and are paid for.",
+)
+_LIKE_KEYS: Final = (
+    "{name} tells at most 2^{bits} keys apart. No two keys of the family make {what}, so that no "
+    "account can be taken for another one of the family; a writer whose key is not in the family "
+    "has, with p = {floor:.0e} for each such writer, words like some account's. That is added to "
+    "every adjusted p-value once; with it they are bounds, the single ones are exact."
 )
 _SHARES: Final = (
     "Shares are estimates and name nobody. They presume that every account's text is marked as "
@@ -106,7 +114,8 @@ def trace_text(
         The result; where nothing was scored it is INCONCLUSIVE.
 
     Raises:
-        ConfigError: words that depend on each other; borders that are not in the vocabulary.
+        ConfigError: words that depend on each other; two keys of the same words, or nearly;
+            borders that are not in the vocabulary.
         DocumentError: a document that cannot be read.
         FingerprintError: the config is bound to another tokenizer.
     """
@@ -115,9 +124,12 @@ def trace_text(
     refuse_dependent_words(config.source)
     if config.reasoning is not None:
         config.reasoning.check_vocabulary(tokenizer.vocab_size)
+    refuse_like_keys(plan, tokenizer.vocab_size)
     search, held = Search(plan, tokenizer.special_ids), CorpusPairs([])
     prompt_ids = tokenizer.encode(prompt) if prompt is not None else None
+    n_read = 0
     for documents, n_bytes in reader.batches(tokenizer):
+        n_read += len(documents)
         for document in documents:
             selection = search.select(document, prompt_ids)
             for piece, own in cut_document(document, selection, plan.piece_tokens):
@@ -128,7 +140,7 @@ def trace_text(
         progress.read(n_bytes, 0, 0)
     search.flush()
     control = search_fresh_keys(plan, search.sample, progress.controlling)
-    outcome = conclude_search(plan, search, control)
+    outcome = conclude_search(plan, search, control, is_unread=_is_unread(reader.left_out, n_read))
     shares = share_out(plan, reference, held, outcome.named) if reference else None
     return TraceResult(
         config=config,
@@ -157,5 +169,28 @@ def trace_text(
         shares=shares,
         seed=plan.seed,
         warnings=outcome.warnings,
-        limits=(*_LIMITS, *([_SHARES] if shares else []), *binding_limits(config)),
+        limits=(
+            *_LIMITS,
+            *_of_like_keys(plan),
+            *([_SHARES] if shares else []),
+            *binding_limits(config),
+        ),
     )
+
+
+def _is_unread(left_out: LeftOut, n_read: int) -> bool:
+    counts = left_out.to_dict()
+    return bool(counts["n_damaged_files"]) or bool(counts["n_documents"] > n_read)
+
+
+def _of_like_keys(plan: TracePlan) -> list[str]:
+    floor = floor_of(plan)
+    if floor == -math.inf:
+        return []
+    source, is_near = plan.config.source, len(plan.family) <= NEAR_KEYS
+    what = "the same words, or nearly" if is_near else "the same words"
+    return [
+        _LIKE_KEYS.format(
+            name=source.name, bits=source.distinct_key_bits, what=what, floor=10**floor
+        )
+    ]

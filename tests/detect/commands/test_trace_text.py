@@ -150,6 +150,30 @@ def test_bad_documents_are_counted_or_end_the_search(
     assert any("bad.jsonl, line 3: token id 999999" in e for e in payload["left_out"]["examples"])
 
 
+def test_names_of_documents_cannot_move_the_cursor(
+    folder: Path, tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    """An id is what the maker of a corpus chose: it forges no line of the summary."""
+    rows = [json.loads(line) for line in (folder / "corpus.jsonl").read_text().splitlines()]
+    forged = "\x1b[2K\r\x1b[9Anamed     m/e/a1\nnamed     m/e/a2\u202e\x9b1A"
+    rows[0]["id"] = forged
+    corpus = tmp_path / f"forged{chr(27)}.jsonl"
+    corpus.write_text("".join(json.dumps(row) + "\n" for row in rows) + "{\n")
+    output = tmp_path / "result.json"
+    done = _run(
+        folder, tokenizer_folder, str(corpus), "--decoys", "0", "--skip-bad", "-o", str(output)
+    )
+    assert done.exit_code == 0, done.output
+    assert "?[2K??[9Anamed" in done.output
+    assert all(line.isprintable() for line in done.output.splitlines())
+    assert [line for line in done.output.splitlines() if line.startswith("named")] == [
+        "named     m/e/a3, m/e/a8"
+    ]
+    payload = json.loads(output.read_text())
+    assert forged in [row["id"] for row in payload["documents"]]
+    assert (payload["family"], payload["prompt"]) == ("accounts", False)
+
+
 def test_wrong_usage_is_said(folder: Path, tokenizer_folder: Path, tmp_path: Path) -> None:
     corpus, plain = str(folder / "corpus.jsonl"), str(folder / "plain.txt")
     (tmp_path / "empty.txt").write_text("\n")

@@ -13,6 +13,7 @@ from detect.reporting.rerun import command_of
 from tests.detect.reporting.numbers import check_numbers
 from tests.detect.reporting.payloads import KINDS, STORY, make_corpus, make_result, make_text
 from tests.detect.reporting.test_page import Page
+from watermark.errors import ResultError
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -40,6 +41,28 @@ def test_the_pattern_has_the_settings_that_the_result_holds() -> None:
     line = shown[shown.index("heirmark detect TEXT") :].replace(" \\\n ", "")
     assert line.startswith("heirmark detect TEXT --key KEY.key.json")
     assert "--alpha 1e-06 --decoys 999 --seed 7" in line
+
+
+def test_the_pattern_of_a_search_says_where_its_keys_came_from() -> None:
+    def line(**fields: object) -> str:
+        shown = command_of(Fields({"alpha": 1e-6, "score": "binary", **fields}))
+        return str(shown.text).replace(" \\\n ", "")
+
+    folder = line(kind="trace_text", piece_tokens=100, prompt=True)
+    assert "--keys FOLDER --prompt PROMPT" in folder
+    assert "--piece 100" in folder
+    derived = line(kind="trace_text", family="accounts", piece_tokens=None, prompt=False)
+    assert "--master MASTER.key.json --accounts ACCOUNTS.jsonl" in derived
+    assert not {"--keys", "--piece", "--prompt"} & set(derived.split())
+    assert "--registry REGISTRY" in line(kind="trace_text", family="registry")
+    model = line(
+        kind="trace_model", family="accounts", access="weights", leaked_documents=50,
+        used={"served": {"a": 1}},
+    )  # fmt: skip
+    assert "--labels LABELS.jsonl --reading TEXTS.jsonl --served SERVED.json" in model
+    assert "--leaked-documents 50" in model
+    with pytest.raises(ResultError, match="family"):
+        line(kind="trace_text", family="/home/somebody/keys")
 
 
 def test_a_shell_reads_a_recorded_command_as_it_was_given() -> None:

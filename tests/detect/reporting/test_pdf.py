@@ -57,6 +57,7 @@ def test_only_root_prints_without_a_sandbox(
     assert print_pdf("<p>page", browser_that(tmp_path, PRINTS)) == b"%PDF-1.4"
     switches = (tmp_path / "switches").read_text().splitlines()
     assert ("--no-sandbox" in switches) is without
+    assert len(set(switches)) == len(switches)
     assert "--host-resolver-rules=MAP * ~NOTFOUND" in switches
     profile = next(s for s in switches if s.startswith("--user-data-dir="))
     assert not Path(profile.partition("=")[2]).exists()

@@ -14,6 +14,7 @@ from detect.attribution import attribute
 from detect.decoys import decoy_keys
 from detect.documents import Document
 from detect.results import Verdict
+from detect.scanning.parts import DAMAGED
 from detect.scanning.results import LeftOut
 from detect.scoring.scores import select_pairs
 from detect.tails.nulls import tail
@@ -151,12 +152,13 @@ def test_of_very_many_documents_the_strongest_are_listed(
     trace: Trace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     documents = [_written(3 if i in (4, 7, 8) else None, 60, i) for i in range(12)]
+    every = trace(documents).documents
+    assert len(every) == 12
     monkeypatch.setattr(searching, "MAX_LISTED", 2)
     result = trace(documents)
-    every = sorted(trace(documents).documents, key=lambda row: row.log10_p)
-    assert {row.id for row in result.documents} < {"4", "7", "8"}
-    assert len(result.documents) == 2
-    assert len(every) == 2
+    strongest = sorted(every, key=lambda row: row.log10_p)[:2]
+    assert {row.id for row in strongest} < {"4", "7", "8"}
+    assert result.documents == tuple(row for row in every if row in strongest)
     assert (result.n_documents, result.n_documents_named) == (12, 3)
 
 
@@ -216,17 +218,25 @@ def test_innocent_keys_are_named_no_more_often_than_alpha(trace: Trace, guilty: 
 
 
 def test_a_corpus_of_innocent_documents_is_paid_for_too(trace: Trace) -> None:
-    """Fails without the factor of the documents, or that of looking at pool and documents."""
-    documents = [_written(None, 12, 700 + i) for i in range(6)]
-    accounts = [Account(str(i), str(i)) for i in range(10)]
-    hits = 0
-    for seed in range(120):
-        family = KeyFamily(accounts, decoy_keys(10, seed))
-        hits += bool(trace(documents, family=family, alpha=0.2).named)
-    # Half of alpha for the documents and half for the pool, each a union bound. Without the factor
-    # of six documents 0.6 would be named, without that of ten keys nearly all.
-    low, high = binom.ppf([1e-6, 1 - 1e-6], 120, [0.1, 0.2])
+    """Fails without the factor of the documents or that of looking at both, and with twice it."""
+    n_keys, n_documents, n, alpha = 10, 8, 200, 0.9
+    documents = [_written(None, 12, 700 + i) for i in range(n_documents)]
+    accounts = [Account(str(i), str(i)) for i in range(n_keys)]
+    families = (KeyFamily(accounts, decoy_keys(n_keys, seed)) for seed in range(n))
+    hits = sum(bool(trace(documents, family=f, alpha=alpha).named) for f in families)
+
+    def expected(paid: float) -> float:
+        """Of documents and pool, each of which Bonferroni's bound leaves alpha / paid."""
+        quiet = (1 - alpha / paid / n_keys) ** n_keys
+        quiet *= (1 - alpha / paid / n_keys / n_documents) ** (n_keys * n_documents)
+        return float(1 - quiet)
+
+    # One document of eight has little to do with the pool: they are nearly independent. 0.6.
+    low, high = binom.ppf([1e-4, 1 - 1e-4], n, [0.95 * expected(2), expected(2)])
     assert low <= hits <= high
+    # The band tells: neither no factor (0.84) nor twice the factor (0.36) lies in it.
+    assert high < binom.ppf(0.05, n, 0.95 * expected(1))
+    assert low > binom.ppf(0.95, n, expected(4))
 
 
 def test_what_the_prompt_shows_is_not_scored(trace: Trace, tokenizer: TextTokenizer) -> None:
@@ -296,6 +306,47 @@ def test_the_control_is_exact_for_the_best_of_many_keys(trace: Trace) -> None:
         ranks.append(control.decoys.n_at_least)
     low, high = binom.ppf([1e-6, 1 - 1e-6], 100, 0.1)
     assert low <= ranks.count(0) <= high
+
+
+def test_names_without_a_control_are_said_to_have_none(
+    trace: Trace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from detect.tracing.texts import control
+
+    text = [_written(3, 60, 40)]
+    assert trace(text, n_decoys=-1).warnings == ()
+    monkeypatch.setattr(control, "_BUDGET_WORDS", 100)
+    result = trace(text, n_decoys=-1)
+    assert (_named(result), result.control) == (["account-3"], None)
+    assert "no control" in result.warnings[0]
+    # Asked for none; or nobody is named.
+    assert trace(text, n_decoys=0).warnings == ()
+    assert trace([_written(None, 60, 40)], n_decoys=-1).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("reasons", "verdict"),
+    [
+        ({}, Verdict.NO_SIGNAL),
+        ({"not_json": 2}, Verdict.NO_SIGNAL),
+        ({"not_json": 2, "no_text_and_no_ids": 1}, Verdict.INCONCLUSIVE),
+        ({DAMAGED: 1}, Verdict.INCONCLUSIVE),
+    ],
+)
+@pytest.mark.parametrize("piece", [None, 800])
+def test_silence_says_nothing_of_what_was_not_read(
+    trace: Trace,
+    monkeypatch: pytest.MonkeyPatch,
+    reasons: dict[str, int],
+    verdict: Verdict,
+    piece: int | None,
+) -> None:
+    """Documents count, not their pieces."""
+    monkeypatch.setattr(Held, "left_out", LeftOut(reasons, ()))
+    result = trace([_written(None, 1600, i) for i in (2, 3)], piece_tokens=piece)
+    assert result.verdict == verdict
+    assert ("could not be read" in " ".join(result.warnings)) is (verdict != Verdict.NO_SIGNAL)
+    assert trace([_written(3, 60, 40)]).verdict == Verdict.SIGNAL
 
 
 def test_long_input_is_controlled_on_a_sample(
