@@ -73,10 +73,11 @@ def test_a_student_of_one_cohort() -> None:
     assert alone["log10_p_adjusted"] <= -6
     assert alone["log10_p_adjusted"] == pytest.approx(alone["log10_p"] + math.log10(8))
     assert alone["share_at_least"] > 0.5
-    assert alone["documents_needed"] == 34
+    assert alone["documents_needed"] == 50
+    assert alone["presumed_documents"] is None
     assert "more than 50% of the signal" in found["conclusion_in_words"]
     assert any("25,000" in limit for limit in found["limits"])
-    assert any("34 or more independent documents" in limit for limit in found["limits"])
+    assert any("50 or more independent documents" in limit for limit in found["limits"])
 
 
 def test_a_leak_of_all_cohorts() -> None:
@@ -163,7 +164,8 @@ def test_marks_that_were_taken_out_do_not_leave_another_alone() -> None:
     found = _trace(heard(both), keys)
     assert found["spread"]["concentration"]["log10_p_adjusted"] < -6
     assert found["conclusion"] == "undecided"
-    assert "avoids the other keys" in found["conclusion_in_words"]
+    assert "avoids other keys (all but c5 together" in found["conclusion_in_words"]
+    assert found["spread"]["concentration"]["share_at_least"] is None
 
 
 def test_counters_move_the_border() -> None:
@@ -190,7 +192,7 @@ def test_each_key_is_tested_as_by_a_probe() -> None:
     keys, pairs = keys_of(3), taught_pairs(keys_of(3), np.zeros(500, np.int64), follows=1, seed=0)
     scored = heard(pairs, n_decoys=499).under(keys)
     for index, key in enumerate(keys):
-        mine = scored.outcome(index).finding
+        mine = scored.outcome(index, 1e-6).finding
         plan = replace(mine.plan, alpha=1e-6, n_decoys=499)
         theirs = assess_pool(plan, pairs)
         assert mine.plan.key == key
@@ -214,7 +216,7 @@ def test_weights_are_tested_as_by_a_probe(config: WatermarkConfig) -> None:
     scored = heard_of_pairs(plan, pairs, 400).under(keys)
     for index, key in enumerate(keys):
         theirs = assess_pairs(replace(plan, key=key), pairs)
-        mine = scored.outcome(index).finding
+        mine = scored.outcome(index, 1e-6).finding
         assert mine.tail.log10_p == pytest.approx(theirs.tail.log10_p, abs=1e-9)
         assert mine.statistic == pytest.approx(theirs.statistic)
         assert mine.decoys == theirs.decoys
