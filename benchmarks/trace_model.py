@@ -60,7 +60,8 @@ _CONTROLS: Final[dict[Access, tuple[str, ...]]] = {
     "text": ("unmarked", "base"),
 }
 _KEPT: Final = (
-    "conclusion", "conclusion_in_words", "verdict", "best", "log10_p", "n_scored", "n_tokens",
+    "conclusion", "conclusion_in_words", "level_of_each", "verdict", "best", "log10_p", "n_scored",
+    "n_tokens",
     "spread", "warnings",
 )  # fmt: skip
 _KEPT_OF_KEY: Final = ("name", "log10_p", "log10_p_adjusted", "z", "verdict")

@@ -30,11 +30,12 @@ __all__ = ["model"]
     help="What is scored: answers, an endpoint's reported candidates, or open weights.",
 )
 @click.option("--keys", "folder", type=PATH, help="Folder of *.key.json; files give the names.")
+@click.option("--master", type=PATH, help="Key file (or env:VARIABLE) that the keys derive from.")
 @click.option(
-    "--master", type=PATH, help="Key file (or env:VARIABLE) from which the keys are derived."
-)
-@click.option(
-    "--labels", "labels_path", type=PATH, help="With --master: labels of the keys, JSONL."
+    "--labels",
+    "labels_path",
+    type=PATH,
+    help="With --master: which keys, JSONL of labels (heirmark registry export).",
 )
 @click.option("--label-model", default="", help="With --master: the label model of all keys.")
 @click.option("--epoch", "epochs", multiple=True, help="With --master: an epoch; may be repeated.")
@@ -45,7 +46,8 @@ __all__ = ["model"]
     default=100,
     show_default=True,
     type=click.IntRange(1, 10**9),
-    help="With --served: independent documents that a leak is taken to hold at least.",
+    help="With --served: independent documents that a leak is presumed to hold at least, by their "
+    "effective number: 1 / sum w^2 of documents that leave parts w of the trace.",
 )
 @click.option("--control", "controls", multiple=True, help="A clean model; may be repeated.")
 @click.option(
@@ -168,8 +170,9 @@ def _summary(payload: dict[str, Any]) -> str:
     """Write the lines that a person reads: the conclusion, then every key."""
     width = max(len(row["name"]) for row in payload["cohorts"])
     spread = payload["spread"]
+    levels = f"alpha {payload['alpha']:g}, keys and pooled {payload['level_of_each']:g} each"
     lines = [
-        f"conclusion {payload['conclusion'].replace('_', ' ')}  (alpha {payload['alpha']:g})",
+        f"conclusion {payload['conclusion'].replace('_', ' ')}  ({levels})",
         f"           {payload['conclusion_in_words']}",
         f"scored     {payload['n_scored']} pairs of {payload['n_tokens']} tokens",
     ]
@@ -182,10 +185,12 @@ def _summary(payload: dict[str, Any]) -> str:
         words = "all keys together" if name == "pooled" else f"all but {payload['best']}"
         lines.append(f"spread     {words}: p = {format_p(spread[name]['log10_p_adjusted'])}")
     if alone := spread["concentration"]:
+        share, documents = alone["share_at_least"], alone["presumed_documents"]
+        least = "" if share is None else f" (at least {share:.0%}, 95 of 100 times)"
+        of = "" if documents is None else f", a leak presumed to hold {documents:,} documents"
         lines.append(
             f"spread     {payload['best']} has more than {alone['share_allowed']:.0%} of the "
-            f"signal: p = {format_p(alone['log10_p_adjusted'])} (at least "
-            f"{alone['share_at_least']:.0%}, 95 of 100 times)"
+            f"signal{of}: p = {format_p(alone['log10_p_adjusted'])}{least}"
         )
     lines += [f"control    {c['name']}: p = {format_p(c['log10_p'])} under all keys together"
               for c in payload["controls"]]  # fmt: skip

@@ -12,7 +12,7 @@ from detect.reporting.bare_controls import BareControl, read_bare_controls, refu
 from detect.reporting.exhibits import Exhibit, Figure
 from detect.reporting.fields import Fields
 from detect.reporting.reader import FIRES_AT, DecoysView, read_decoys, read_log10_p
-from detect.reporting.shown import Words, count, say
+from detect.reporting.shown import Words, count, percent, say
 from detect.reporting.sourced import derived
 from detect.reporting.words import VERDICTS
 
@@ -21,8 +21,9 @@ __all__ = ["Grid", "KeyMap", "KeyView", "SpreadView", "read_key_map"]
 _CONCLUSIONS: Final = MappingProxyType(
     {"one_key": "", "several_keys": "", "no_signal": "", "undecided": ""}
 )
-# Lower ends of the colours, as powers of alpha; above 0.01 there is none.
+# Lower ends of the colours, as powers of the level; above 0.01 there is none.
 _QUIET: Final = math.log10(0.01)
+_HALF: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +73,11 @@ class SumView:
 class LeakView:
     """The best key's part against what a leak gives it; shares in [0, 1]."""
 
-    share_at_least: float
+    share_at_least: float | None
     share_allowed: float
     traffic_share: float
     by_traffic: bool
+    n_presumed: int | None
     n_documents: int | None
     chances: tuple[tuple[int, float | None], ...]
 
@@ -97,7 +99,7 @@ class KeyMap:
     best: str
     spread: SpreadView
     controls: tuple[BareControl, ...]
-    alpha: float
+    level: float
     fires_at: float
 
 
@@ -113,8 +115,11 @@ def read_key_map(fields: Fields) -> Exhibit:
     Raises:
         ResultError: a field is missing, malformed or contradicts another.
     """
-    alpha = fields.number("alpha")
-    keys = tuple(_key(key, alpha) for key in fields.objects("cohorts"))
+    # Results of before the level was shared out have none.
+    level = fields.number("level_of_each" if fields.has("level_of_each") else "alpha")
+    if not 0 < level <= fields.number("alpha"):
+        raise fields.refusal("level_of_each", "a number above 0, at most alpha")
+    keys = tuple(_key(key, level) for key in fields.objects("cohorts"))
     if not keys:
         raise fields.refusal("cohorts", "a list with at least one key")
     controls = read_bare_controls(fields)
@@ -126,10 +131,10 @@ def read_key_map(fields: Fields) -> Exhibit:
     n_found = say("{} of {}", count(spread.count("n_significant")), n_keys)
     figures = (
         Figure("Strongest key", best, ""),
-        Figure("Keys with signal", n_found, "each at the level of the whole family"),
+        Figure("Keys with signal", n_found, "all of them paid for"),
     )
     view = KeyMap(
-        _grids(keys), tuple(ranked), best, _spread(spread, best), controls, alpha, FIRES_AT
+        _grids(keys), tuple(ranked), best, _spread(spread, best), controls, level, FIRES_AT
     )
     headline = _headline(fields.choice("conclusion", _CONCLUSIONS), fields, best)
     sentence = fields.text("conclusion_in_words")
@@ -138,7 +143,9 @@ def read_key_map(fields: Fields) -> Exhibit:
 
 def _headline(conclusion: str, fields: Fields, best: str) -> Words:
     if conclusion == "one_key":
-        return say("The suspect’s signal is that of {}.", best)
+        part = fields.inner("spread").inner("concentration").number("share_allowed")
+        share: Words = "half" if part == _HALF else percent(part)
+        return say("More than {} of the suspect’s signal is {}’s.", share, best)
     if conclusion == "several_keys":
         return "The suspect’s signal is spread over several keys."
     if conclusion == "no_signal":
@@ -158,7 +165,7 @@ def _check(fields: Fields, keys: Sequence[KeyView], controls: Sequence[BareContr
     refuse_signal_beside(fields, [*controls, *(c for key in keys for c in key.controls)])
 
 
-def _key(key: Fields, alpha: float) -> KeyView:
+def _key(key: Fields, level: float) -> KeyView:
     own, adjusted = read_log10_p(key, "log10_p"), read_log10_p(key, "log10_p_adjusted")
     if own is None or adjusted is None or adjusted < own - 1e-9:
         raise key.refusal("log10_p_adjusted", "a number, not below the key's own log10_p")
@@ -178,16 +185,16 @@ def _key(key: Fields, alpha: float) -> KeyView:
         verdict=key.choice("verdict", VERDICTS),
         decoys=read_decoys(key),
         controls=read_bare_controls(key),
-        level=_level(adjusted, math.log10(alpha)),
+        level=_level(adjusted, math.log10(level)),
     )
 
 
-def _level(log10_p: float, log10_alpha: float) -> int:
+def _level(log10_p: float, log10_level: float) -> int:
     if log10_p > _QUIET:
         return 1
-    if log10_p > log10_alpha / 2:
+    if log10_p > log10_level / 2:
         return 2
-    return 3 if log10_p > log10_alpha else 4 if log10_p > 2 * log10_alpha else 5
+    return 3 if log10_p > log10_level else 4 if log10_p > 2 * log10_level else 5
 
 
 def _grids(keys: Sequence[KeyView]) -> tuple[Grid, ...]:
@@ -234,10 +241,11 @@ def _leak(alone: Fields) -> LeakView:
         for case in alone.objects("by_documents")
     )
     return LeakView(
-        alone.number("share_at_least"),
+        alone.maybe_number("share_at_least"),
         alone.number("share_allowed"),
         alone.number("traffic_share"),
         alone.raw("by_traffic") is True,
+        alone.maybe_count("presumed_documents"),
         alone.maybe_count("documents_needed"),
         chances,
     )

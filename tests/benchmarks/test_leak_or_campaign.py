@@ -12,7 +12,7 @@ from detect.tracing.models.leaks import Traffic
 def test_a_simulated_student_has_its_effect_under_the_keys_that_taught_it() -> None:
     bench, rng = Bench(), np.random.default_rng(0)
     shares = (0.5, 0.25, 0.25, 0.0)
-    drawn = [bench.scores(Case(12.0, shares), rng) for _ in range(40)]
+    drawn = [bench.student(Case(12.0, shares), rng).scores for _ in range(40)]
     n = drawn[0].shape[1]
     sums = np.array([scores.sum(axis=1) for scores in drawn])
     z = (sums - n * bench.law.mean) / np.sqrt(n * bench.law.variance)
@@ -21,7 +21,8 @@ def test_a_simulated_student_has_its_effect_under_the_keys_that_taught_it() -> N
 
 
 def test_few_documents_are_a_few_keys() -> None:
-    taught = Case(10.0, (0.25,) * 4, documents=1).taught(np.random.default_rng(0))
+    case, rng = Case(10.0, (0.25,) * 4, documents=1), np.random.default_rng(0)
+    taught = case.taught(rng, case.parts(rng))
     assert len(set(taught.tolist())) == 1
 
 

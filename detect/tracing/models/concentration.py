@@ -38,7 +38,8 @@ __all__ = ["Increments", "share_at_least"]
 _MULTIPLES: Final = (0.25, 0.35, 0.5, 0.71, 1.0, 1.41)
 # Of the largest rate at which the bound holds.
 _MOST: Final = 0.95
-_BISECTIONS: Final = 12
+# The parts that are tried, in steps of 1 / 100.
+_STEPS: Final = 100
 
 
 @final
@@ -131,17 +132,18 @@ def share_at_least(increments: Increments, level: float) -> float:
         level: the chance that the bound is above the truth.
 
     Returns:
-        The largest part x, to 1 / 4096, for which "at most x" is rejected at `level` together with
-        everything below it; 0 if none is.
+        The largest part x, in whole hundredths, for which "at most x" is rejected at `level`
+        together with every part below it; 0 if none is. Rejection need not be monotone in x: beyond
+        the first part that is not rejected nothing is looked at, and to be above the truth the
+        bound must reject the one true hypothesis next to it.
     """
-    low, high = 0.0, 1.0
-    if increments.log10_p(0.0, level) > math.log10(level):
-        return 0.0
-    for _ in range(_BISECTIONS):
-        middle = (low + high) / 2
-        rejected = increments.log10_p(middle / (1 - middle), level) <= math.log10(level)
-        low, high = (middle, high) if rejected else (low, middle)
-    return low
+    last = 0.0
+    for step in range(_STEPS):
+        odds = step / (_STEPS - step)
+        if increments.log10_p(odds, level) > math.log10(level):
+            break
+        last = step / _STEPS
+    return last
 
 
 def _psi(rate: float, reach: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -13,7 +13,8 @@ from detect.finding import Finding
 from detect.multiplicity import bonferroni, holm
 from detect.results import CONTROL_FIRES_AT, Tail, Verdict, decide, json_p
 from detect.suspect.probe import ProbeResult
-from detect.tracing.models.leaks import Leak
+from detect.tracing.models.concentration import Increments
+from detect.tracing.models.leaks import Leak, Traffic
 from detect.tracing.models.under_keys import Sum
 from detect.tracing.named_keys import NamedKey
 
@@ -117,14 +118,36 @@ class Concentrated:
         n_keys: keys among which the best was chosen.
         leak: what a leak gives it.
         z: own sum less the others' times the odds, in null standard deviations.
-        share_at_least: lower bound of its part, right in 95 of 100 cases, the choice paid for.
+        share_at_least: lower bound of its part, right in 95 of 100 cases, the choice paid for;
+            None where none is given.
     """
 
     log10_p: float
     n_keys: int
     leak: Leak
     z: float
-    share_at_least: float
+    share_at_least: float | None = None
+
+    @classmethod
+    def of(cls, increments: Increments, name: str, traffic: Traffic, alpha: float) -> Concentrated:
+        """Test whether more of the signal is the best key's than a leak would give it.
+
+        Args:
+            increments: of the best key.
+            name: the key's name.
+            traffic: what was served under the keys.
+            alpha: level of the test, the choice of the key paid for.
+
+        Returns:
+            The test, without a bound of the share.
+        """
+        n = 1 + len(increments.others)
+        # Half of the level is the test's, half is what chance may do to a leak; each key has its
+        # part.
+        level = alpha / (2 * n)
+        leak = traffic.leak(name, n, level)
+        z = increments.difference(leak.odds) if leak.share < 1 else 0.0
+        return cls(increments.log10_p(leak.odds, level), n, leak, z)
 
     @property
     def by_traffic(self) -> bool:
@@ -145,7 +168,7 @@ class Concentrated:
             "log10_p_adjusted": self.log10_p_adjusted,
             "method": "e-value",
             "z": round(self.z, 4),
-            "share_at_least": round(self.share_at_least, 4),
+            "share_at_least": self.share_at_least,
             "by_traffic": self.by_traffic,
             **self.leak.to_dict(alpha),
         }

@@ -1,10 +1,16 @@
 """What a leak would look like: parts of the signal by traffic, and how far chance takes them.
 
 Marked text that stands in public was written for accounts of every cohort, in proportion to what
-each was served. A model that read it learned from M documents, each of cohort b with probability
-pi_b. The part that is b's then exceeds x > pi_b with probability at most exp(-M KL(x || pi_b))
-(Chernoff's bound of the binomial). Few documents are concentrated by chance; no test of the model
-can tell them from a campaign, and M is not known. It is assumed, and said.
+each was served. A model that read it learned from documents j, each of cohort b with probability
+pi_b, independent of each other and of the part w_j of the trace that the document left. Long
+documents and repeated ones leave more. With B_j = 1 where document j is of cohort b, the part that
+is b's is sum w_j B_j, and exceeds x > pi_b with probability at most exp(-2 M (x - pi_b)^2),
+M = 1 / sum w_j^2 (Hoeffding's bound of weighted sums, JASA 58, 1963, theorem 2).
+
+M is the effective number of documents: their number where all leave the same trace, fewer
+otherwise. Chernoff's bound of counts would be sharper, and is false of unequal traces. Few
+documents are concentrated by chance; no test of the model can tell them from a campaign, and M is
+not known. It is presumed, and said.
 """
 
 from __future__ import annotations
@@ -23,7 +29,6 @@ __all__ = ["Leak", "Traffic", "chance_log10", "documents_needed", "read_served"]
 # What is tabulated for a reader who knows better than we do how much leaked.
 _DOCUMENTS: Final = (10, 30, 100, 300, 1000)
 _HALF: Final = 0.5
-_BISECTIONS: Final = 60
 
 
 @final
@@ -36,11 +41,13 @@ class Leak:
         share: part of the signal that a leak gives it at most; beyond is a campaign.
         log10_chance: log10 probability that a leak exceeds it all the same, where that is paid
             for; -inf where `share` is meant as it is.
+        documents: the effective number of documents that was presumed; None where none was.
     """
 
     traffic: float
     share: float
     log10_chance: float
+    documents: int | None = None
 
     @property
     def odds(self) -> float:
@@ -52,6 +59,7 @@ class Leak:
         return {
             "traffic_share": self.traffic,
             "share_allowed": self.share,
+            "presumed_documents": self.documents,
             "documents_needed": documents_needed(self.traffic, self.share, alpha),
             "by_documents": [
                 {"documents": m, "log10_p": chance_log10(m, self.traffic, self.share)}
@@ -67,8 +75,8 @@ class Traffic:
 
     Attributes:
         served: exchanges by the keys' names; None if nothing is known.
-        documents: a leak that leaves a signal is taken to hold at least so many independent
-            documents; used only with counters.
+        documents: M, the effective number of independent documents that a leak is presumed to
+            hold at least; used only with counters.
     """
 
     served: Mapping[str, int] | None = None
@@ -91,50 +99,36 @@ class Traffic:
         if self.served is None:
             return Leak(1 / n_keys, _HALF, -math.inf)
         traffic = self.served[name] / sum(self.served.values())
-        return Leak(traffic, self._share(traffic, level), math.log10(level))
+        return Leak(traffic, self._share(traffic, level), math.log10(level), self.documents)
 
     def _share(self, traffic: float, level: float) -> float:
-        """Find the least x at which Chernoff's bound is `level`; 1 if there is none."""
-        if chance_log10(self.documents, traffic, 1.0) > math.log10(level):
-            return 1.0
-        low, high = traffic, 1.0
-        for _ in range(_BISECTIONS):
-            middle = (low + high) / 2
-            above = chance_log10(self.documents, traffic, middle) > math.log10(level)
-            low, high = (middle, high) if above else (low, middle)
-        return high
+        """Find the least x at which Hoeffding's bound is `level`; 1 if there is none below."""
+        return min(traffic + math.sqrt(math.log(1 / level) / (2 * self.documents)), 1.0)
 
 
-def chance_log10(documents: int, traffic: float, share: float) -> float:
-    """Bound the probability that a key's part of so many documents is `share` or more.
+def chance_log10(documents: float, traffic: float, share: float) -> float:
+    """Bound the probability that a key's part of the documents' trace is `share` or more.
 
     Args:
-        documents: M, independent of each other.
+        documents: M = 1 / sum w^2, the effective number of independent documents.
         traffic: pi, in (0, 1].
         share: x.
 
     Returns:
-        log10 of Chernoff's bound, 0 for x <= pi.
+        log10 of Hoeffding's bound, 0 for x <= pi.
     """
-    return -documents * _divergence(share, traffic) / math.log(10)
+    return -2 * documents * max(share - traffic, 0.0) ** 2 / math.log(10)
 
 
 def documents_needed(traffic: float, share: float, alpha: float) -> int | None:
     """Count the documents from which on chance gives a key `share` with probability `alpha`.
 
     Returns:
-        The number; None if chance always may.
+        The effective number; None if chance always may.
     """
-    divergence = _divergence(share, traffic)
-    return math.ceil(math.log(1 / alpha) / divergence) if divergence > 0 else None
-
-
-def _divergence(share: float, traffic: float) -> float:
-    """KL(share || traffic) in nats; 0 for a share that traffic explains."""
-    if share <= traffic:
-        return 0.0
-    rest = 0.0 if share == 1 else (1 - share) * math.log((1 - share) / (1 - traffic))
-    return share * math.log(share / traffic) + rest
+    return (
+        None if share <= traffic else math.ceil(math.log(1 / alpha) / (2 * (share - traffic) ** 2))
+    )
 
 
 def read_served(path: str | Path, names: Sequence[str]) -> dict[str, int]:

@@ -13,11 +13,12 @@ from detect.planning.power import first_order
 from watermark.config import WatermarkConfig
 from watermark.errors import ConfigError
 
-__all__ = ["MOST_KEYS", "least_share", "pairs_for_key_of", "refuse_many"]
+__all__ = ["ACCOUNTS", "MOST_KEYS", "least_share", "pairs_for_key_of", "refuse_many"]
 
+# Keys of accounts for which the arithmetic is written down.
+ACCOUNTS: Final = 25_000
 MOST_KEYS: Final = 16
 _POWER: Final = 0.9
-_ACCOUNTS: Final = 25_000
 # Pairs of an answer: those of benchmarks/results/inheritance.json, "real", 250 answers.
 _PAIRS_OF_ANSWER: Final = 61
 

@@ -1,6 +1,7 @@
 """Which keys a suspect depends on, and whether its signal is one key's or spread over several.
 
-Four tests, each with its own null hypothesis:
+Four tests, each with its own null hypothesis; `level_of_each` says what each of the first two may
+spend of the level that they share:
 
 - of each key: the suspect is independent of it. Exact; Holm over the keys.
 - of all keys together, and of all but the best: it is independent of these. Exact; the second pays
@@ -12,8 +13,10 @@ Four tests, each with its own null hypothesis:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, final
+
+from scipy.stats import norm
 
 from detect.multiplicity import bonferroni
 from detect.results import Verdict, json_p
@@ -24,12 +27,21 @@ from detect.tracing.models.under_keys import Sum
 from detect.tracing.models.words import limits_of, sentence_of
 from detect.tracing.revoked import revoked_words
 
-__all__ = ["Conclusion", "ModelTrace"]
+__all__ = ["Conclusion", "ModelTrace", "level_of_each"]
 
 Conclusion = Literal["one_key", "several_keys", "no_signal", "undecided"]
 _QUIET_ABOVE: Final = math.log10(0.01)
 # As one control in a thousand: keys that a model avoids would make another look alone.
-_AVOIDED_BELOW: Final = -3.09
+_AVOIDED_AT: Final = 1e-3
+
+
+def level_of_each(alpha: float) -> float:
+    """Share the level of the whole trace between its two ways to find a signal.
+
+    The keys one by one (Holm), and all of them together: where no key was used, either finds one
+    with a probability of at most half of alpha, and both with at most alpha.
+    """
+    return alpha / 2
 
 
 @final
@@ -40,7 +52,7 @@ class ModelTrace:
     Attributes:
         suspect: its name.
         access: what was asked of it.
-        alpha: family-wise level.
+        alpha: level of any finding where no key was used.
         traced: the keys, in the order given.
         pooled: all keys together.
         others: all keys but the best.
@@ -77,8 +89,9 @@ class ModelTrace:
 
     @property
     def significant(self) -> list[TracedKey]:
-        """Keys with a signal at the family's level."""
-        return [key for key in self.traced if key.verdict(self.alpha) is Verdict.SIGNAL]
+        """Keys with a signal at the level of the keys."""
+        level = level_of_each(self.alpha)
+        return [key for key in self.traced if key.verdict(level) is Verdict.SIGNAL]
 
     @property
     def holds_back(self) -> list[str]:
@@ -87,13 +100,22 @@ class ModelTrace:
             f"The control {name} fires under {', '.join(where)}: the claim is stopped."
             for name, where in self._firing().items()
         ]
-        if self.others.z <= _AVOIDED_BELOW:
+        if avoided := self._avoided():
             reasons.append(
-                f"The suspect avoids the other keys (z = {self.others.z:.1f} over all of them): "
-                "their marks may have been neutralised, and the best key's part would look larger "
-                "than it was."
+                f"The suspect avoids other keys ({avoided}): their marks may have been "
+                "neutralised, and the best key's part would look larger than it was."
             )
         return reasons
+
+    def _avoided(self) -> str:
+        """Name the keys whose words a suspect takes too rarely, each and all of them together."""
+        others = [key for key in self.traced if key is not self.best]
+        # Some may be avoided and others followed: their sum alone would show neither.
+        least = norm.ppf(_AVOIDED_AT / len(others))
+        found = [f"{key.named.name}: z = {key.z:.1f}" for key in others if key.z <= least]
+        if self.others.z <= norm.ppf(_AVOIDED_AT):
+            found.append(f"all but {self.best.named.name} together: z = {self.others.z:.1f}")
+        return ", ".join(found)
 
     def _firing(self) -> dict[str, list[str]]:
         """List the controls that look guilty, and under what."""
@@ -110,7 +132,7 @@ class ModelTrace:
     @property
     def conclusion(self) -> Conclusion:
         """Say what the four tests come to; with `holds_back`, nothing."""
-        level = math.log10(self.alpha)
+        level = math.log10(level_of_each(self.alpha))
         found = self.significant
         if self.holds_back:
             return "undecided"
@@ -119,7 +141,7 @@ class ModelTrace:
         if not found:
             return self._without_any(level)
         alone = self.concentrated
-        is_alone = alone is not None and alone.log10_p_adjusted <= level
+        is_alone = alone is not None and alone.log10_p_adjusted <= math.log10(self.alpha)
         return "one_key" if is_alone and self.others_are_quiet else "undecided"
 
     @property
@@ -131,7 +153,8 @@ class ModelTrace:
         """No single key: a signal spread thinly shows in all of them together."""
         if self.pooled.tail.log10_p_ceiling <= level:
             return "several_keys"
-        silent = all(key.verdict(self.alpha) is Verdict.NO_SIGNAL for key in self.traced)
+        each = level_of_each(self.alpha)
+        silent = all(key.verdict(each) is Verdict.NO_SIGNAL for key in self.traced)
         quiet = self.pooled.tail.log10_p > _QUIET_ABOVE
         return "no_signal" if silent and quiet else "undecided"
 
@@ -160,10 +183,11 @@ class ModelTrace:
             "log10_p_ceiling": bonferroni(payload["log10_p_ceiling"], n),
             "verdict": self.verdict.value,
             "alpha": self.alpha,
+            "level_of_each": level_of_each(self.alpha),
             "conclusion": self.conclusion,
             "conclusion_in_words": sentence_of(self),
             "best": best.named.name,
-            "cohorts": [key.to_dict(self.alpha) for key in self.traced],
+            "cohorts": [key.to_dict(level_of_each(self.alpha)) for key in self.traced],
             "spread": self._spread(),
             "controls": [control.to_dict() for control in self.controls],
             "n_tokens": tested.n_tokens,
@@ -177,6 +201,9 @@ class ModelTrace:
 
     def _spread(self) -> dict[str, Any]:
         alone = self.concentrated
+        if alone is not None and self.holds_back:
+            # A bound of a part presumes what held the conclusion back.
+            alone = replace(alone, share_at_least=None)
         return {
             "n_significant": len(self.significant),
             "pooled": _sum(self.pooled, self.pooled.tail.log10_p),

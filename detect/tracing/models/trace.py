@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -19,14 +20,13 @@ from detect.tracing.models.findings import (
 )
 from detect.tracing.models.hearing import Hearing, Progress, hear
 from detect.tracing.models.leaks import Traffic
-from detect.tracing.models.many_keys import arithmetic, least_share
-from detect.tracing.models.result import ModelTrace
+from detect.tracing.models.many_keys import ACCOUNTS, arithmetic, least_share
+from detect.tracing.models.result import ModelTrace, level_of_each
 from detect.tracing.models.under_keys import Scored
 from detect.tracing.named_keys import NamedKey, checked
 
 __all__ = ["run_trace", "trace_hearing"]
 
-_ACCOUNTS = 25_000
 _SHARE_LEVEL = 0.05
 
 
@@ -82,14 +82,15 @@ def trace_hearing(
 ) -> ModelTrace:
     """Test what was heard under every key; see `run_trace`."""
     secret, n = [named.key for named in keys], len(keys)
+    level = level_of_each(request.alpha)
     suspect = heard.suspect.heard.under(secret)
     controls = [(each, each.heard.under(secret)) for each in heard.controls]
     probed = [
         conclude(
             heard.suspect.name,
             request.access,
-            suspect.outcome(i),
-            [Control(c.name, "control", s.outcome(i), c.note) for c, s in controls],
+            suspect.outcome(i, level),
+            [Control(c.name, "control", s.outcome(i, level), c.note) for c, s in controls],
             heard.n_answers,
         )
         for i in range(n)
@@ -113,8 +114,8 @@ def trace_hearing(
         controls=tuple(PooledControl(c.name, s.pooled(range(n))) for c, s in controls),
         concentrated=_concentrated(request, suspect, keys[best].name, best, traffic),
         n_answers=heard.n_answers,
-        least_share=least_share(effect, n, suspect.heard.n_telling, request.alpha),
-        arithmetic=arithmetic(request.config, planned, _ACCOUNTS, request.alpha),
+        least_share=least_share(effect, n, suspect.heard.n_telling, level),
+        arithmetic=arithmetic(request.config, planned, ACCOUNTS, request.alpha),
         used=used,
     )
 
@@ -122,17 +123,9 @@ def trace_hearing(
 def _concentrated(
     request: ProbeRequest, suspect: Scored, name: str, best: int, traffic: Traffic
 ) -> Concentrated | None:
-    n = len(suspect.keys)
     if not suspect.heard.is_independent:
         return None
     increments = Increments.of(suspect.weighted, suspect.laws, best)
-    # Half of the level is the test's, half is what chance may do to a leak; each key has its part.
-    level = request.alpha / (2 * n)
-    leak = traffic.leak(name, n, level)
-    return Concentrated(
-        log10_p=increments.log10_p(leak.odds, level),
-        n_keys=n,
-        leak=leak,
-        z=increments.difference(leak.odds) if leak.share < 1 else 0.0,
-        share_at_least=share_at_least(increments, _SHARE_LEVEL / n),
-    )
+    found = Concentrated.of(increments, name, traffic, request.alpha)
+    share = share_at_least(increments, _SHARE_LEVEL / len(suspect.keys))
+    return replace(found, share_at_least=share)

@@ -157,14 +157,22 @@ class Scored:
         weights = self.heard.weights
         return self.scores if weights is None else self.scores * weights
 
-    def outcome(self, index: int) -> Outcome:
-        """Test one key, as a probe does; the plan's level is that of the family, shared out."""
+    def outcome(self, index: int, level: float) -> Outcome:
+        """Test one key, as a probe does.
+
+        Args:
+            index: row of `keys`.
+            level: of all keys together; this one has its part.
+
+        Returns:
+            The test.
+        """
         heard = self.heard
         plan = replace(
             heard.plan,
             key=self.keys[index],
             scorer=heard.scorer,
-            alpha=heard.plan.alpha / len(self.keys),
+            alpha=level / len(self.keys),
         )
         finding = self._by_text(plan, index) if heard.reading is None else self._read(plan, index)
         return Outcome(finding, heard.n_tokens, heard.reasons, heard.reading)

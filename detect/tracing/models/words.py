@@ -50,7 +50,14 @@ def _no_leak(alone: Concentrated) -> str:
         return "not what a leak would leave in which this key had at most half of the documents."
     return (
         "not what a leak by traffic would leave, of which this key served "
-        f"{alone.leak.traffic:.1%}."
+        f"{alone.leak.traffic:.1%}, if it held {_presumed(alone)}."
+    )
+
+
+def _presumed(alone: Concentrated) -> str:
+    return (
+        f"at least {alone.leak.documents:,} independent documents of equal trace, or as many by "
+        "effective number"
     )
 
 
@@ -74,8 +81,8 @@ def _undecided(trace: ModelTrace) -> str:
         return " ".join(reasons)
     if not trace.significant:
         return (
-            f"No key reaches the level {trace.alpha:g}, and too little was scored, or too much "
-            "shows, to say that there is nothing."
+            f"No key reaches its level (half of {trace.alpha:g}), nor do all keys together, and "
+            "too little was scored, or too much shows, to say that there is nothing."
         )
     name, alone = trace.best.named.name, trace.concentrated
     depends = (
@@ -89,9 +96,11 @@ def _undecided(trace: ModelTrace) -> str:
         )
     if alone is None:
         return f"{depends}: no bound is known for this mark, whose words depend on each other."
+    of = f" of {_presumed(alone)}" if alone.by_traffic else ""
     return (
-        f"{depends}: that a leak gives it up to {alone.leak.share:.0%} of the signal is not ruled "
-        f"out (p = {format_p(alone.log10_p_adjusted)}). More answers or reading texts decide it."
+        f"{depends}: that a leak{of} gives it up to {alone.leak.share:.0%} of the signal is not "
+        f"ruled out (p = {format_p(alone.log10_p_adjusted)}). More answers or reading texts decide "
+        "it."
     )
 
 
@@ -122,8 +131,10 @@ def _of_chance(trace: ModelTrace) -> list[str]:
     return [
         f"A leak of few documents is concentrated by chance. If {trace.best.named.name} {traffic}, "
         f"chance gives it {alone.leak.share:.0%} of {needed} or more independent documents with a "
-        f"probability of at most {trace.alpha:g}. A leak of fewer, for example of one account of "
-        "that cohort, cannot be told from a campaign."
+        f"probability of at most {trace.alpha:g}. They are counted by effective number, 1 / sum "
+        "w^2 with w a document's part of the trace: a few long or often repeated ones among many "
+        "count as few. A leak of fewer, for example of one account of that cohort, cannot be told "
+        "from a campaign."
     ]
 
 

@@ -10,7 +10,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from detect.commands.trace import trace
+from detect.commands.trace_model import _summary
 from tests.conftest import PARAGRAPH
+from tests.detect.reporting.payloads import make_result
 from tests.detect.synthetic import marked_ids
 from watermark.config import preset
 from watermark.errors import ConfigError, ResultError
@@ -196,3 +198,17 @@ def test_options_that_do_not_go_together(options: list[str], message: str) -> No
     result = _run("smollm2", *options)
     assert result.exit_code == 2
     assert message in " ".join(result.output.split())
+
+
+def test_the_lines_say_what_was_presumed_and_give_no_part_that_was_held_back() -> None:
+    payload = make_result("trace_model")
+    payload["n_tokens"] = 20_000
+    shown = _summary(payload)
+    assert "alpha 1e-06, keys and pooled 5e-07 each" in shown
+    assert "a leak presumed to hold 100 documents: p = " in shown
+    assert "(at least 71%, 95 of 100 times)" in shown
+    alone = payload["spread"]["concentration"]
+    alone |= {"share_at_least": None, "presumed_documents": None}
+    shown = _summary(payload)
+    assert "presumed" not in shown
+    assert "at least" not in shown

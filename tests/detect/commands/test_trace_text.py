@@ -285,4 +285,5 @@ def test_a_revoked_key_is_said_by_registry_and_by_export(
         assert rows["m/e/a3"]["revoked_at"] == revoked_at
         assert payload["named_revoked"] == ["m/e/a3"]
         assert payload["documents"][0]["verdict"] == "inconclusive"
+    assert [row.pop("family") for row in found] == ["registry", "accounts"]
     assert found[0] == found[1]

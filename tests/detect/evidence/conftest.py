@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +11,6 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from detect.evidence.signing_keys import save_signing_key
-from detect.reporting import environment
 from tests.detect.evidence.acts import bundled
 from tests.detect.synthetic import marked_ids
 from watermark.config import preset
@@ -32,14 +29,6 @@ def _text(n: int, seed: int, *, marked: bool = True) -> str:
 
 def _lines(path: Path, rows: list[dict[str, str]]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-
-@pytest.fixture(scope="session", autouse=True)
-def templates() -> Iterator[None]:
-    """Compile the report's templates once, not for each of two hundred pages."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(environment, "_environment", cache(environment._environment))
-        yield
 
 
 @pytest.fixture(scope="session")

@@ -111,7 +111,7 @@ def test_keys_without_labels_have_a_row_each() -> None:
 @pytest.mark.parametrize(
     ("conclusion", "verdict", "sentence"),
     [
-        ("one_key", "signal", "The suspect’s signal is that of m/2026-11/c2."),
+        ("one_key", "signal", "More than 41.3% of the suspect’s signal is m/2026-11/c2’s."),
         ("several_keys", "signal", "spread over several keys"),
         ("several_keys", "inconclusive", "spread over several keys"),
         ("undecided", "signal", "whether on it alone is not decided"),
@@ -124,6 +124,32 @@ def test_the_headline_is_the_conclusion(conclusion: str, verdict: str, sentence:
     shown = words(result)
     assert sentence in shown[: shown.index("What was tested")]
     assert result["conclusion_in_words"] in shown
+
+
+def test_the_headline_of_one_key_says_no_more_than_was_tested() -> None:
+    result = make_result("trace_model")
+    alone = result["spread"]["concentration"]
+    result["spread"]["concentration"] = alone | {"share_allowed": 0.5, "presumed_documents": None}
+    shown = words(result)
+    assert "More than half of the suspect’s signal is m/2026-11/c2’s." in shown
+    assert "Documents presumed leaked" not in shown
+
+
+def test_the_page_says_what_was_presumed_of_a_leak_and_the_level() -> None:
+    result = make_result("trace_model")
+    shown = words(result)
+    at = shown.index("Documents presumed leaked")
+    assert "at least 100" in shown[at : at + 50]
+    assert "by effective number" in shown[at:]
+    assert "at the level, 5.0\u202f×\u202f10−7" in shown
+    with pytest.raises(ResultError, match="level_of_each"):
+        render_report(result | {"level_of_each": 0.4, "alpha": 0.3})
+
+
+def test_a_part_that_is_not_given_is_said_not_to_be() -> None:
+    result = make_result("trace_model") | {"conclusion": "undecided"}
+    result["spread"]["concentration"]["share_at_least"] = None
+    assert "not given" in words(result)
 
 
 def test_accounts_of_logs_are_listed_with_their_correction() -> None:

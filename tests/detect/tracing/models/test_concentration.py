@@ -106,6 +106,21 @@ def test_the_part_of_a_key_is_bounded_from_below() -> None:
     assert share_at_least(Increments.of(quiet.weighted, quiet.laws, 0), 1e-3) == 0
 
 
+def test_the_part_of_a_key_ends_where_rejection_first_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Rejected up to 20 %, and once more from 40 % to 70 %.
+    def log10_p(self: Increments, odds: float, level: float) -> float:
+        share = odds / (1 + odds)
+        return -3.0 if share < 0.205 or 0.4 < share < 0.7 else -1.0
+
+    monkeypatch.setattr(Increments, "log10_p", log10_p)
+    scores, laws = _border(0, 100)
+    assert share_at_least(Increments.of(scores, laws, 0), 0.01) == 0.2
+    monkeypatch.setattr(Increments, "log10_p", lambda self, odds, level: -3.0)
+    assert share_at_least(Increments.of(scores, laws, 0), 0.01) == 0.99
+
+
 def test_more_than_everything_is_never_exceeded() -> None:
     scores, laws = _border(0)
     assert Increments.of(scores, laws, 0).log10_p(math.inf, 0.05) == 0.0

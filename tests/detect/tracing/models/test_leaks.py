@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pytest
 from scipy.stats import binom
 
@@ -13,20 +15,32 @@ from detect.tracing.models.leaks import Traffic, chance_log10, documents_needed,
 from watermark.errors import ConfigError
 
 
-def test_chance_is_bounded_and_not_wildly() -> None:
+def test_chance_is_bounded() -> None:
     for documents, traffic, share in ((40, 0.125, 0.5), (100, 0.3, 0.45), (10, 0.5, 1.0)):
         exact = math.log10(binom.sf(math.ceil(documents * share) - 1, documents, traffic))
-        bound = chance_log10(documents, traffic, share)
-        assert exact <= bound + 1e-12
-        assert bound < exact + 1.3
-    assert chance_log10(10, 0.5, 1.0) == pytest.approx(10 * math.log10(0.5))
+        assert exact <= chance_log10(documents, traffic, share) + 1e-12
+    # exp(-2 M (x - pi)^2).
+    assert chance_log10(10, 0.5, 1.0) == pytest.approx(-5 / math.log(10))
+    assert chance_log10(100, 0.3, 0.45) == pytest.approx(-4.5 / math.log(10))
     assert chance_log10(1000, 0.5, 0.5) == 0
 
 
+@pytest.mark.parametrize("large", [0.2, 0.5, 0.8])
+def test_documents_of_unequal_trace_are_bounded_by_their_effective_number(large: float) -> None:
+    # One document leaves a large part of the trace, 1,000 share the rest.
+    effective = 1 / (large**2 + (1 - large) ** 2 / 1000)
+    for traffic, share in product((0.01, 0.125, 0.4), np.linspace(0.02, 1, 50)):
+        # Exact: the large one is the key's or it is not.
+        rest = [(share - part) / (1 - large) * 1000 for part in (large, 0.0)]
+        tails = [float(binom.sf(math.ceil(count - 1e-9) - 1, 1000, traffic)) for count in rest]
+        exact = traffic * tails[0] + (1 - traffic) * tails[1]
+        assert exact <= 10 ** chance_log10(effective, traffic, float(share)) + 1e-12
+
+
 def test_so_many_documents_are_needed() -> None:
-    # KL(1/2 || 1/8) = ln(1/2 / sqrt(1/8 * 7/8)) = 0.4134 nats; ln(10^6) / 0.4134 = 33.4.
-    assert documents_needed(1 / 8, 0.5, 1e-6) == 34
-    assert chance_log10(34, 1 / 8, 0.5) <= -6 < chance_log10(33, 1 / 8, 0.5)
+    # ln(10^6) / (2 (3/8)^2) = 49.1.
+    assert documents_needed(1 / 8, 0.5, 1e-6) == 50
+    assert chance_log10(50, 1 / 8, 0.5) <= -6 < chance_log10(49, 1 / 8, 0.5)
     assert documents_needed(0.6, 0.5, 1e-6) is None
 
 
@@ -34,6 +48,7 @@ def test_without_counters_half_is_allowed() -> None:
     leak = Traffic().leak("c1", 8, 1e-7)
     assert (leak.share, leak.odds, leak.traffic) == (0.5, 1.0, 1 / 8)
     assert leak.log10_chance == -math.inf
+    assert leak.to_dict(1e-6)["presumed_documents"] is None
 
 
 def test_with_counters_as_much_as_chance_gives() -> None:

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.stats import kstest
+from scipy.stats import kstest, norm
 
 from detect.finding import Plan
+from detect.multiplicity import holm
+from detect.results import Tail
 from detect.suspect.distributions import assess_pairs
 from detect.suspect.inheritance import assess_pool
 from detect.suspect.probing import ProbeRequest
@@ -19,8 +21,9 @@ from detect.suspect.reading import PairWeights
 from detect.tracing.models.hearing import HeardModel, Hearing
 from detect.tracing.models.leaks import Traffic
 from detect.tracing.models.many_keys import least_share, pairs_for_key_of, refuse_many
+from detect.tracing.models.result import ModelTrace
 from detect.tracing.models.trace import trace_hearing
-from detect.tracing.models.under_keys import Heard, heard_of_pairs
+from detect.tracing.models.under_keys import Heard, Sum, heard_of_pairs
 from detect.tracing.named_keys import NamedKey
 from tests.detect.tracing.models.taught import CONFIG, heard, keys_of, taught_pairs
 from watermark.config import WatermarkConfig, preset
@@ -32,17 +35,18 @@ from watermark.schemes.red_green import RedGreen
 _N = 8000
 
 
-def _trace(
+def _traced(
     suspect: Heard,
     keys: list[SecretKey],
     *,
     controls: tuple[Heard, ...] = (),
     traffic: Traffic = Traffic(),  # noqa: B008 - frozen
     revoked: tuple[int, ...] = (),
-) -> dict[str, Any]:
+    alpha: float = 1e-6,
+) -> ModelTrace:
     request = ProbeRequest(
         suspect="s", access="text", controls=(), reference=None, config=CONFIG, key=keys[0],
-        tokenizer="", alpha=1e-6, n_decoys=0, seed=0, score=None, max_new_tokens=1,
+        tokenizer="", alpha=alpha, n_decoys=0, seed=0, score=None, max_new_tokens=1,
         temperature=1.0, top_k=0,
     )  # fmt: skip
     gone = Revocation("2026-11-20T10:00:00Z", "stolen")
@@ -51,7 +55,11 @@ def _trace(
     )
     models = tuple(HeardModel(f"control {i}", c) for i, c in enumerate(controls))
     hearing = Hearing(HeardModel("s", suspect), models, 10, ())
-    found = trace_hearing(request, hearing, named, traffic, {}).to_dict()
+    return trace_hearing(request, hearing, named, traffic, {})
+
+
+def _trace(suspect: Heard, keys: list[SecretKey], **options: Any) -> dict[str, Any]:
+    found = _traced(suspect, keys, **options).to_dict()
     # What a file or a page would hold.
     return dict(json.loads(json.dumps(found, allow_nan=False)))
 
@@ -87,10 +95,11 @@ def test_a_student_of_one_cohort() -> None:
     assert alone["log10_p_adjusted"] <= -6
     assert alone["log10_p_adjusted"] == pytest.approx(alone["log10_p"] + math.log10(8))
     assert alone["share_at_least"] > 0.5
-    assert alone["documents_needed"] == 34
+    assert alone["documents_needed"] == 50
+    assert alone["presumed_documents"] is None
     assert "more than 50% of the signal" in found["conclusion_in_words"]
     assert any("25,000" in limit for limit in found["limits"])
-    assert any("34 or more independent documents" in limit for limit in found["limits"])
+    assert any("50 or more independent documents" in limit for limit in found["limits"])
 
 
 def test_a_leak_of_all_cohorts() -> None:
@@ -177,7 +186,92 @@ def test_marks_that_were_taken_out_do_not_leave_another_alone() -> None:
     found = _trace(heard(both), keys)
     assert found["spread"]["concentration"]["log10_p_adjusted"] < -6
     assert found["conclusion"] == "undecided"
-    assert "avoids the other keys" in found["conclusion_in_words"]
+    assert "avoids other keys (all but c5 together" in found["conclusion_in_words"]
+    assert found["spread"]["concentration"]["share_at_least"] is None
+
+
+def test_a_key_that_is_avoided_alone_is_seen_beside_others_that_are_not() -> None:
+    keys = keys_of(8)
+    one = taught_pairs(keys, np.full(_N, 5), follows=0.8, seed=0)
+    # Key 2 is avoided, six others are followed a little: their sum shows neither.
+    turn = np.arange(2 * _N) % 8
+    least = np.where(turn < 4, 2, -1)
+    avoided = taught_pairs(keys, least, follows=0.6, seed=1, avoided=True)
+    others = np.array([0, 1, 3, 4, 6, 7])[np.arange(2 * _N) % 6]
+    followed = taught_pairs(keys, np.where(turn < 4, -1, others), follows=0.4, seed=2)
+    parts = (one, avoided, followed)
+    mixed = replace(
+        one,
+        contexts=np.concatenate([part.contexts for part in parts]),
+        tokens=np.concatenate([part.tokens for part in parts]),
+        places=np.arange(5 * _N),
+        n_tokens=5 * _N,
+    )
+    found = _trace(heard(mixed), keys)
+    assert found["spread"]["others"]["z"] > -3.09
+    assert found["conclusion"] == "undecided"
+    assert "avoids other keys (c2: z = -" in found["conclusion_in_words"]
+    assert "all but" not in found["conclusion_in_words"]
+    # Of 7 others, one below -3.09 is no wonder: the choice is paid for.
+    base = _traced(_innocent(0, 300), keys)
+    for z, n_reasons in ((-3.2, 0), (-3.7, 1)):
+        rows = tuple(replace(key, z=z if i == 2 else 0.1 * i) for i, key in enumerate(base.traced))
+        assert len(replace(base, traced=rows).holds_back) == n_reasons
+
+
+def test_a_finding_where_no_key_was_used_has_the_level_of_the_whole() -> None:
+    alpha, trials, keys = 0.05, 1500, 8
+    base = _traced(_innocent(0, 300), keys_of(keys), alpha=alpha)
+    assert base.to_dict()["level_of_each"] == alpha / 2
+    zs = np.random.default_rng(0).normal(size=(trials, keys))
+    found = 0
+    for z in zs:
+        logs = holm(norm.logsf(z) / math.log(10))
+        traced = tuple(
+            replace(key, z=float(x), log10_p_adjusted=p, ceiling_adjusted=p)
+            for key, x, p in zip(base.traced, z, logs.tolist(), strict=True)
+        )
+        trace = replace(base, traced=traced, pooled=_sum(z), others=_sum(np.sort(z)[:-1]))
+        named = trace.conclusion in ("one_key", "several_keys")
+        found += named or trace.verdict.value == "signal"
+    # 1,500 chances of 0.05: more than 101 have a probability of 1 in 1,000; 0.09 would be 135.
+    assert 50 < found < 101
+
+
+def _sum(z: np.ndarray) -> Sum:
+    whole = float(z.sum() / math.sqrt(len(z)))
+    log10_p = float(norm.logsf(whole) / math.log(10))
+    return Sum(Tail(log10_p, log10_p, "exact"), whole)
+
+
+def test_one_key_has_no_second_chance_between_half_the_level_and_all_of_it() -> None:
+    base = _traced(_innocent(0, 300), keys_of(2), alpha=0.01)
+    for p, verdict in ((0.008, "inconclusive"), (0.004, "signal")):
+        best = replace(
+            base.best, log10_p_adjusted=math.log10(p), ceiling_adjusted=math.log10(p), z=9.0
+        )
+        rows = tuple(best if key is base.best else key for key in base.traced)
+        assert replace(base, traced=rows).verdict.value == verdict
+
+
+def test_what_was_presumed_of_a_leak_is_said() -> None:
+    even = {f"c{i}": 1000 for i in range(8)}
+    student = _student(np.full(_N, 5), 1.0)
+    for m in (100, 3000):
+        found = _trace(student, keys_of(8), traffic=Traffic(even, m))
+        alone = found["spread"]["concentration"]
+        assert alone["presumed_documents"] == m
+        # pi + sqrt(ln(2 * 8 / alpha) / 2 M).
+        assert alone["share_allowed"] == pytest.approx(
+            1 / 8 + math.sqrt(math.log(16e6) / (2 * m)), rel=1e-9
+        )
+        assert (
+            f"at least {m:,} independent documents of equal trace" in found["conclusion_in_words"]
+        )
+        assert "effective number" in found["conclusion_in_words"]
+    faint = _trace(_student(np.full(_N, 5), 0.25), keys_of(8), traffic=Traffic(even, 100))
+    assert faint["conclusion"] == "undecided"
+    assert "a leak of at least 100 independent documents" in faint["conclusion_in_words"]
 
 
 def test_counters_move_the_border() -> None:
@@ -204,7 +298,7 @@ def test_each_key_is_tested_as_by_a_probe() -> None:
     keys, pairs = keys_of(3), taught_pairs(keys_of(3), np.zeros(500, np.int64), follows=1, seed=0)
     scored = heard(pairs, n_decoys=499).under(keys)
     for index, key in enumerate(keys):
-        mine = scored.outcome(index).finding
+        mine = scored.outcome(index, 1e-6).finding
         plan = replace(mine.plan, alpha=1e-6, n_decoys=499)
         theirs = assess_pool(plan, pairs)
         assert mine.plan.key == key
@@ -228,7 +322,7 @@ def test_weights_are_tested_as_by_a_probe(config: WatermarkConfig) -> None:
     scored = heard_of_pairs(plan, pairs, 400).under(keys)
     for index, key in enumerate(keys):
         theirs = assess_pairs(replace(plan, key=key), pairs)
-        mine = scored.outcome(index).finding
+        mine = scored.outcome(index, 1e-6).finding
         assert mine.tail.log10_p == pytest.approx(theirs.tail.log10_p, abs=1e-9)
         assert mine.statistic == pytest.approx(theirs.statistic)
         assert mine.decoys == theirs.decoys
