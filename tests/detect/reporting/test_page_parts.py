@@ -62,7 +62,7 @@ def test_the_pattern_of_a_search_says_where_its_keys_came_from() -> None:
     assert "--labels LABELS.jsonl --reading TEXTS.jsonl --served SERVED.json" in model
     assert "--leaked-documents 50" in model
     with pytest.raises(ResultError, match="family"):
-        line(kind="trace_text", family="/home/somebody/keys")
+        line(kind="trace_text", family="/srv/keys")
 
 
 def test_a_shell_reads_a_recorded_command_as_it_was_given() -> None:
