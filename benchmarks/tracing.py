@@ -4,6 +4,7 @@
 - right: leaked documents of the real model, each searched among 25,000 accounts.
 - null: unmarked text, each time searched by `trace_text` among 25,000 fresh keys, alone or with a
   second document and their pool, on all cores, as many searches as the time allows.
+- deep: p-values of a pool of two unmarked pieces under some hundred million keys, to 1e-7.
 - shares: corpora of 50 accounts and unmarked text; are true shares inside their intervals?
 - collusion: documents of 2 to 5 accounts, pieces in turn, a fifth of the tokens replaced.
 """
@@ -22,7 +23,7 @@ from typing import Any
 import click
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
+from scipy.stats import binomtest, poisson
 
 from benchmarks.marked_texts import MarkedText, marked_texts
 from benchmarks.record import write_result
@@ -33,7 +34,8 @@ from detect.results import Verdict
 from detect.scanning.results import LeftOut
 from detect.scoring.scorers import choose_scorer
 from detect.scoring.scores import score_pairs, select_pairs
-from detect.tails.nulls import tail
+from detect.scoring.units import score_step
+from detect.tails.nulls import log_tails, tail
 from detect.tracing.texts.families import Account, KeyFamily
 from detect.tracing.texts.plans import TracePlan
 from detect.tracing.texts.reading import TokenizedDocument
@@ -248,6 +250,42 @@ def _null(n_keys: int, n_searches: int, minutes: float, length: int, seed: int) 
     }
 
 
+def _deep(minutes: float, length: int, seed: int) -> dict[str, Any]:
+    """Count keys whose p-value of a pool of two pieces reaches levels as deep as a name needs."""
+    config = preset("gumbel")
+    scorer = choose_scorer(None, config.scheme, "direct")
+    pieces, step, hits, n_keys = _unmarked(length), score_step(scorer), np.zeros(5, np.int64), 0
+    end = time.monotonic() + 60 * minutes
+    while time.monotonic() < end:
+        rng = np.random.default_rng([seed, 5, n_keys])
+        chosen = [pieces[j] for j in rng.choice(len(pieces), 2, replace=False)]
+        selected = [
+            select_pairs(ids, config.context_width, drop_repeated_contexts=True) for ids in chosen
+        ]
+        rows = np.unique(
+            np.concatenate([np.column_stack([s.contexts, s.tokens]) for s in selected]), axis=0
+        )
+        pool = whole(Pairs(np.ascontiguousarray(rows[:, :-1]), rows[:, -1]))
+        keys = rng.integers(0, 1 << 64, (2_000_000, 2), np.uint64)
+        sums, counts = np.unique(key_units(scorer, keys, pool)[0], return_counts=True)
+        logs = log_tails(scorer.law, sums * step, np.full(len(sums), len(rows))) / np.log(10)
+        hits += [int(counts[logs <= -depth].sum()) for depth in range(3, 8)]
+        n_keys += len(keys)
+    return {
+        "n_keys": n_keys,
+        "tokens": length,
+        "levels": [
+            {
+                "p": 10.0**-depth,
+                "hits": int(n),
+                "expected": n_keys * 10.0**-depth,
+                "p_more_than_expected": float(poisson.sf(n - 1, n_keys * 10.0**-depth)),
+            }
+            for depth, n in zip(range(3, 8), hits, strict=True)
+        ],
+    }
+
+
 def _level(
     adjusted: NDArray[np.float64], alpha: float, n_keys: int, n_documents: int
 ) -> dict[str, Any]:
@@ -413,13 +451,13 @@ def _mixed(
 
 
 @click.command()
-@click.argument("part", type=click.Choice(["keys", "right", "null", "shares", "collusion"]))
+@click.argument("part", type=click.Choice(["keys", "right", "null", "deep", "shares", "collusion"]))
 @click.option("--keys", "n_keys", default=25_000, show_default=True)
 @click.option("--runs", "n_runs", default=9, show_default=True, help="Of keys: alternating runs.")
 @click.option("--texts", "n_texts", default=N_TEXTS, show_default=True, help="Of right.")
-@click.option("--searches", "n_searches", default=100_000, show_default=True, help="Of null.")
-@click.option("--minutes", default=20.0, show_default=True, help="Of null, at most.")
-@click.option("--piece-tokens", default=40, show_default=True, help="Of null.")
+@click.option("--searches", "n_searches", default=100_000, show_default=True, help="Of null, deep.")
+@click.option("--minutes", default=20.0, show_default=True, help="Of null and deep, at most.")
+@click.option("--piece-tokens", default=40, show_default=True, help="Of null, deep.")
 @click.option("--corpora", "n_corpora", default=40, show_default=True, help="Of shares.")
 @click.option("--documents", "n_documents", default=25, show_default=True, help="Of collusion.")
 @click.option("--seed", default=0, show_default=True)
@@ -441,6 +479,7 @@ def main(
         "keys": lambda: _keys(n_keys, n_runs, seed),
         "right": lambda: _right(n_keys, n_texts, seed),
         "null": lambda: _null(n_keys, n_searches, minutes, piece_tokens, seed),
+        "deep": lambda: _deep(minutes, piece_tokens, seed),
         "shares": lambda: _shares(n_corpora, seed),
         "collusion": lambda: _collusion(n_keys, n_documents, seed),
     }
