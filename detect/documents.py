@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple, cast, final
 
-from watermark.errors import DocumentError, MissingExtraError
+from watermark.errors import DocumentError
+from watermark.extras import import_extra
 from watermark.files import read_text_file
 
 __all__ = [
@@ -24,7 +25,6 @@ __all__ = [
     "Document",
     "check_columns",
     "document_of",
-    "import_extra",
     "open_stream",
     "parse_line",
     "read_documents",
@@ -311,23 +311,3 @@ def check_columns(present: set[str], columns: Columns, source: str) -> None:
             f"{', '.join(sorted(present)) or 'none'}. Name the field with --text-field",
             reason="no_text_and_no_ids",
         )
-
-
-def import_extra(name: str) -> Any:
-    """Import a module of the extra "corpus".
-
-    Args:
-        name: its full name.
-
-    Returns:
-        The module.
-
-    Raises:
-        MissingExtraError: it is not installed.
-    """
-    from importlib import import_module
-
-    try:
-        return import_module(name)
-    except ImportError:
-        raise MissingExtraError(name.partition(".")[0], "corpus") from None

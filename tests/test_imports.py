@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ORDER = [
-    "errors", "version", "discovery", "canonical", "keys", "labels", "listed_keys",
+    "errors", "extras", "version", "discovery", "canonical", "keys", "labels", "listed_keys",
     "private_files", "key_files",
     "secret_stores", "prf_reference", "kernels", "schemes", "word_sources", "prf", "contexts",
     "interop", "channels", "config", "engine_settings", "files", "gguf_weights",

@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from detect.commands.options import PATH, assessment_options, show
-from detect.commands.suspect_options import asking_options
-from watermark.cli import FiniteRange, chosen_config, progress
+from detect.commands.suspect_options import asking_options, heard_options, sampling_options
+from watermark.cli import chosen_config, progress
 from watermark.secret_stores import read_key
 
 __all__ = ["probe"]
@@ -16,30 +16,7 @@ __all__ = ["probe"]
 
 @click.command()
 @click.argument("suspect")
-@click.option(
-    "--access",
-    type=click.Choice(["text", "logprobs", "weights"]),
-    default="text",
-    show_default=True,
-    help="What is scored: answers, an endpoint's reported candidates, or open weights.",
-)
-@click.option("--control", "controls", multiple=True, help="A clean model; may be repeated.")
-@click.option(
-    "--reference",
-    help="A public model, often the suspect's base, that reads the same texts or the answers.",
-)
-@click.option(
-    "--own-texts",
-    type=PATH,
-    help='With text: own texts that the key did not shape, JSONL with "text"; contexts that they '
-    "reach often weigh more.",
-)
-@click.option("--prompts", "prompts_path", help="With text: prompts for the suspect, one a line.")
-@click.option(
-    "--reading",
-    "reading_path",
-    help='With weights: unmarked texts, JSONL with "prompt" and "text".',
-)
+@heard_options
 @click.option(
     "--marked-reading",
     type=PATH,
@@ -47,9 +24,7 @@ __all__ = ["probe"]
     '"token_ids" as heirmark generate writes them.',
 )
 @assessment_options
-@click.option("--max-new-tokens", default=96, show_default=True, type=click.IntRange(1))
-@click.option("--temperature", default=1.0, show_default=True, type=FiniteRange(0, min_open=True))
-@click.option("--top-k", default=0, show_default=True, type=click.IntRange(0), help="0 keeps all.")
+@sampling_options
 @asking_options
 def probe(suspect: str, **options: Any) -> None:
     """Test a model for inherited signal.

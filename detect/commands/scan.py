@@ -116,11 +116,11 @@ def _order(
     skip_bad: bool,
     table: Path | None,
 ) -> ScanOrder:
-    from detect.documents import import_extra
     from detect.finding import Plan
     from detect.scanning.plans import ScanPlan, sample_size
     from detect.scanning.running import ScanOrder
     from detect.text import DIRECT_EFFECT
+    from watermark.extras import import_extra
 
     if table is not None:
         # Before hours of work, not after them.

@@ -1,8 +1,9 @@
-"""The options of asking suspects: endpoints, their keys and costs, and the record of answers."""
+"""The options of hearing suspects: what is read or asked, drawing of answers, endpoints, costs."""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
@@ -13,7 +14,7 @@ from detect.commands.options import PATH, Command
 from detect.suspect.endpoint_options import EndpointOptions
 from watermark.cli import FiniteRange
 
-__all__ = ["asking_options"]
+__all__ = ["asking_options", "heard_options", "sampling_options"]
 
 _DEFAULT: Final = EndpointOptions()
 _OPTIONS: Final = (
@@ -70,7 +71,60 @@ _OPTIONS: Final = (
         help="Ask nothing if it may cost more, at --price.",
     ),
 )
+_HEARD: Final = (
+    click.option(
+        "--access",
+        type=click.Choice(["text", "logprobs", "weights"]),
+        default="text",
+        show_default=True,
+        help="What is scored: answers, an endpoint's reported candidates, or open weights.",
+    ),
+    click.option("--control", "controls", multiple=True, help="A clean model; may be repeated."),
+    click.option(
+        "--reference",
+        help="A public model, often the suspect's base, that reads the same texts or the answers.",
+    ),
+    click.option(
+        "--own-texts",
+        type=PATH,
+        help='With text: own texts that no key under test shaped, JSONL with "text"; contexts that '
+        "they reach often weigh more.",
+    ),
+    click.option(
+        "--prompts", "prompts_path", help="With text: prompts for the suspect, one a line."
+    ),
+    click.option(
+        "--reading",
+        "reading_path",
+        help='With weights: unmarked texts, JSONL with "prompt" and "text".',
+    ),
+)
+_SAMPLING: Final = (
+    click.option("--max-new-tokens", default=96, show_default=True, type=click.IntRange(1)),
+    click.option(
+        "--temperature", default=1.0, show_default=True, type=FiniteRange(0, min_open=True)
+    ),
+    click.option(
+        "--top-k", default=0, show_default=True, type=click.IntRange(0), help="0 keeps all."
+    ),
+)
 _ENDPOINT: Final = tuple(field.name for field in fields(EndpointOptions))
+
+
+def _with(command: Command, options: Sequence[Callable[[Command], Command]]) -> Command:
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def heard_options(command: Command) -> Command:
+    """Add what is read of a suspect, and what stands beside it."""
+    return _with(command, _HEARD)
+
+
+def sampling_options(command: Command) -> Command:
+    """Add how answers are drawn."""
+    return _with(command, _SAMPLING)
 
 
 def asking_options(command: Command) -> Command:
@@ -90,6 +144,4 @@ def asking_options(command: Command) -> Command:
         asking = AskingOptions(endpoints, transcript, known_price, max_cost)
         command(*args, asking=asking, **options)
 
-    for option in reversed(_OPTIONS):
-        with_asking = option(with_asking)
-    return with_asking
+    return _with(with_asking, _OPTIONS)

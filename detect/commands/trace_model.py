@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from detect.commands.options import PATH, assessment_options, show
-from detect.commands.suspect_options import asking_options
+from detect.commands.suspect_options import asking_options, heard_options, sampling_options
 from detect.results import format_p
-from watermark.cli import FiniteRange, chosen_config, progress
+from watermark.cli import chosen_config, progress
 
 if TYPE_CHECKING:
     from detect.tracing.named_keys import NamedKey
@@ -22,13 +22,6 @@ __all__ = ["model"]
 
 @click.command("model")
 @click.argument("suspect")
-@click.option(
-    "--access",
-    type=click.Choice(["text", "logprobs", "weights"]),
-    default="text",
-    show_default=True,
-    help="What is scored: answers, an endpoint's reported candidates, or open weights.",
-)
 @click.option("--keys", "folder", type=PATH, help="Folder of *.key.json; files give the names.")
 @click.option("--master", type=PATH, help="Key file (or env:VARIABLE) that the keys derive from.")
 @click.option(
@@ -49,27 +42,9 @@ __all__ = ["model"]
     help="With --served: independent documents that a leak is presumed to hold at least, by their "
     "effective number: 1 / sum w^2 of documents that leave parts w of the trace.",
 )
-@click.option("--control", "controls", multiple=True, help="A clean model; may be repeated.")
-@click.option(
-    "--reference",
-    help="A public model, often the suspect's base, that reads the same texts or the answers.",
-)
-@click.option(
-    "--own-texts",
-    type=PATH,
-    help='With text: own texts that no key shaped, JSONL with "text"; contexts that they reach '
-    "often weigh more.",
-)
-@click.option("--prompts", "prompts_path", help="With text: prompts for the suspect, one a line.")
-@click.option(
-    "--reading",
-    "reading_path",
-    help='With weights: unmarked texts, JSONL with "prompt" and "text".',
-)
+@heard_options
 @partial(assessment_options, with_key=False)
-@click.option("--max-new-tokens", default=96, show_default=True, type=click.IntRange(1))
-@click.option("--temperature", default=1.0, show_default=True, type=FiniteRange(0, min_open=True))
-@click.option("--top-k", default=0, show_default=True, type=click.IntRange(0), help="0 keeps all.")
+@sampling_options
 @asking_options
 def model(suspect: str, **options: Any) -> None:
     """Name the cohort or epoch that a model learned from, or find a leak of all of them.

@@ -7,8 +7,9 @@ import zlib
 from pathlib import Path
 from typing import Any, Final
 
-from detect.documents import COMPRESSED, import_extra
+from detect.documents import COMPRESSED
 from watermark.errors import EvidenceError
+from watermark.extras import import_extra
 
 __all__ = ["refuse_bomb"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from detect.evidence.canonical import canonical_json, parse_canonical
-from detect.evidence.extras import import_evidence
 from watermark.errors import EvidenceError
+from watermark.extras import import_extra
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import (
@@ -42,7 +42,7 @@ def seal(payload: bytes, key: Ed25519PrivateKey) -> bytes:
     Returns:
         The envelope's bytes.
     """
-    dsse, signer = import_evidence("securesystemslib.dsse"), _signer()
+    dsse, signer = import_extra("securesystemslib.dsse", "evidence"), _signer()
     envelope = dsse.Envelope(payload, PAYLOAD_TYPE, {})
     envelope.sign(signer.CryptoSigner(key))
     return canonical_json(envelope.to_dict())
@@ -60,7 +60,7 @@ def open_envelope(content: bytes) -> Opened:
     Raises:
         EvidenceError: not one of ours to the byte.
     """
-    dsse = import_evidence("securesystemslib.dsse")
+    dsse = import_extra("securesystemslib.dsse", "evidence")
     parsed = parse_canonical(content, ENVELOPE_NAME)
     try:
         envelope = dsse.Envelope.from_dict(parsed)
@@ -87,7 +87,7 @@ def check_signature(opened: Opened, public: Ed25519PublicKey) -> None:
     Raises:
         EvidenceError: it is not.
     """
-    exceptions, signer = import_evidence("securesystemslib.exceptions"), _signer()
+    exceptions, signer = import_extra("securesystemslib.exceptions", "evidence"), _signer()
     try:
         opened.envelope.verify([signer.SSlibKey.from_crypto(public)], 1)
     except (exceptions.VerificationError, ValueError):
@@ -97,4 +97,4 @@ def check_signature(opened: Opened, public: Ed25519PublicKey) -> None:
 
 
 def _signer() -> Any:
-    return import_evidence("securesystemslib.signer")
+    return import_extra("securesystemslib.signer", "evidence")

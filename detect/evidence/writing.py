@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from detect.evidence.envelope import ENVELOPE_NAME, seal
 from detect.evidence.environment import environment
-from detect.evidence.extras import import_evidence
 from detect.evidence.folder import block_bytes, digest_file, list_files, open_inside
 from detect.evidence.inputs import (
     RECORDING,
@@ -43,6 +42,7 @@ from detect.evidence.signing_keys import raw_public
 from detect.evidence.statement import Statement
 from watermark.cli import chosen_config
 from watermark.errors import EvidenceError, MissingExtraError
+from watermark.extras import import_extra
 from watermark.files import dump_json
 from watermark.private_files import sync_folder
 from watermark.secret_stores import read_key
@@ -129,7 +129,7 @@ def write_bundle(request: BundleRequest) -> Manifest:
 def _check_packages() -> None:
     """Say what is missing before hours of work."""
     for package in ("securesystemslib.dsse", "jsonschema"):
-        import_evidence(package)
+        import_extra(package, "evidence")
     if find_spec("jinja2") is None:
         raise MissingExtraError("jinja2", "evidence")
 

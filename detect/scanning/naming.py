@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final
 
-from detect.documents import import_extra
 from detect.scanning.pieces import Piece
 from detect.scanning.reading import where
 from detect.scanning.stores import open_binary
+from watermark.extras import import_extra
 
 __all__ = ["first_lines", "place_in_file", "with_place"]
 

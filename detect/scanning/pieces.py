@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
-from detect.documents import COMPRESSED, DATASETS, JSONL, Columns, check_columns, import_extra
+from detect.documents import COMPRESSED, DATASETS, JSONL, Columns, check_columns
 from detect.scanning.stores import (
     StoredFile,
     changed,
@@ -20,6 +20,7 @@ from detect.scanning.stores import (
     stat_file,
 )
 from watermark.errors import DocumentError, WatermarkError
+from watermark.extras import import_extra
 
 __all__ = [
     "SHARD_BYTES",

@@ -15,7 +15,6 @@ from detect.documents import (
     Document,
     check_columns,
     document_of,
-    import_extra,
     open_stream,
     parse_line,
 )
@@ -23,6 +22,7 @@ from detect.scanning.parts import DAMAGED
 from detect.scanning.pieces import Piece, load_dataset
 from detect.scanning.stores import changed, open_binary
 from watermark.errors import DocumentError, WatermarkError
+from watermark.extras import import_extra
 
 __all__ = ["Failure", "Mark", "Record", "read_piece", "where"]
 

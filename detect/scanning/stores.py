@@ -8,8 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple, cast
 
-from detect.documents import import_extra
 from watermark.errors import DocumentError
+from watermark.extras import import_extra
 
 __all__ = ["StoredFile", "changed", "is_url", "list_files", "open_binary", "stat_file"]
 

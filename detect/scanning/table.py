@@ -8,9 +8,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from detect.documents import import_extra
 from detect.scanning.results import DocumentResult
 from watermark.errors import DocumentError
+from watermark.extras import import_extra
 from watermark.files import atomic_binary_writer
 
 __all__ = ["written_to"]

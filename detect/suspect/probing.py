@@ -37,7 +37,7 @@ from watermark.keys import Key
 from watermark.sampling import Sampling
 from watermark.tokens import TextTokenizer, load_tokenizer
 
-__all__ = ["ProbeRequest", "run_probe"]
+__all__ = ["ProbeRequest", "beforehand_of", "planned_asking", "run_probe"]
 
 Progress = Callable[[int | None, str, str], AbstractContextManager[Any]]
 
@@ -64,6 +64,16 @@ class ProbeRequest:
     asking: AskingOptions = field(default_factory=AskingOptions)
     own_texts: Path | None = None
     marked_reading: Path | None = None
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """How answers are drawn: arguments of `Sampling`."""
+        return {
+            "max_new_tokens": self.max_new_tokens,
+            "temperature": self.temperature,
+            "top_k": self.top_k,
+            "seed": self.seed,
+        }
 
     @property
     def plan(self) -> Plan:
@@ -120,13 +130,7 @@ def _check(request: ProbeRequest) -> None:
 
 def _used(request: ProbeRequest, prompts: Sequence[str] | None) -> dict[str, Any]:
     files = {"own_texts": request.own_texts, "marked_reading": request.marked_reading}
-    sampling = {
-        "max_new_tokens": request.max_new_tokens,
-        "temperature": request.temperature,
-        "top_k": request.top_k,
-        "seed": request.seed,
-    }
-    return what_was_used(request.reference, files, prompts, sampling)
+    return what_was_used(request.reference, files, prompts, request.sampling)
 
 
 def _by_text(
@@ -137,16 +141,7 @@ def _by_text(
 ) -> ProbeResult:
     tokenizer = load_tokenizer(request.tokenizer)
     beforehand = beforehand_of(request, tokenizer)
-    sampling = Sampling(
-        max_new_tokens=request.max_new_tokens,
-        temperature=request.temperature,
-        top_k=request.top_k,
-        seed=request.seed,
-    )
-    planned = plan_asking(request.suspect, request.controls, prompts, sampling, request.asking)
-    if estimate := spending(planned, request.asking.price):
-        announce(f"endpoints: {estimate}")
-        estimate.check(request.asking.max_cost)
+    planned = planned_asking(request, prompts, announce)
 
     def tested(asked: Asked) -> Outcome:
         with progress(len(prompts), f"asking {asked.registration.suspect}", "answer") as bar:
@@ -179,6 +174,19 @@ def _by_reports(
         reading=beforehand.reading(tokenizer, prompts, answers),
     )
     return assess_reports(plan, pairs, sum(len(tokenizer.encode(a.text)) for a in answers))
+
+
+def planned_asking(
+    request: ProbeRequest, prompts: Sequence[str], announce: Callable[[str], object]
+) -> list[Asked]:
+    """Say who is asked what, and announce what it may cost; refuse what costs too much."""
+    planned = plan_asking(
+        request.suspect, request.controls, prompts, Sampling(**request.sampling), request.asking
+    )
+    if estimate := spending(planned, request.asking.price):
+        announce(f"endpoints: {estimate}")
+        estimate.check(request.asking.max_cost)
+    return planned
 
 
 def beforehand_of(request: ProbeRequest, tokenizer: TextTokenizer) -> Beforehand:

@@ -7,8 +7,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Final
 
-from detect.evidence.extras import import_evidence
 from watermark.errors import EvidenceError
+from watermark.extras import import_extra
 
 __all__ = ["SCHEMAS", "schema", "validate"]
 
@@ -32,7 +32,7 @@ def schema(name: str) -> Any:
 
 @cache
 def _validator(name: str) -> Any:
-    return import_evidence("jsonschema").Draft202012Validator(schema(name))
+    return import_extra("jsonschema", "evidence").Draft202012Validator(schema(name))
 
 
 def validate(payload: Any, name: str, what: str) -> None:
@@ -48,7 +48,7 @@ def validate(payload: Any, name: str, what: str) -> None:
     """
     error = min(_validator(name).iter_errors(payload), key=_rank, default=None)
     if error is not None:
-        deepest = import_evidence("jsonschema.exceptions").best_match([error])
+        deepest = import_extra("jsonschema.exceptions", "evidence").best_match([error])
         place = "/".join(map(str, deepest.absolute_path)) or "its whole"
         message = str(deepest.message)
         shown = message if len(message) <= _MOST_SHOWN else message[:_MOST_SHOWN] + " ..."

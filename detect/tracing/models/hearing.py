@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, final
 
 from detect.suspect.answer_pairs import pool_answers
-from detect.suspect.asking import Asked, ask, plan_asking, spending
+from detect.suspect.asking import Asked, ask
 from detect.suspect.beforehand import count_own_texts, refuse_weak_hash
 from detect.suspect.distributions import refuse_marked, refuse_without_context
 from detect.suspect.exchanges import ReadingText, SuspectAnswer
@@ -17,7 +17,7 @@ from detect.suspect.foreign_reading import foreign_pairs
 from detect.suspect.inheritance import pool_scorer
 from detect.suspect.open_weights import TransformersSuspect
 from detect.suspect.opening import is_replay, open_weights
-from detect.suspect.probing import ProbeRequest, beforehand_of
+from detect.suspect.probing import ProbeRequest, beforehand_of, planned_asking
 from detect.suspect.reading import PairWeights, read_pairs
 from detect.suspect.reading_plan import ReadingPlan
 from detect.suspect.replay import ReplaySuspect
@@ -26,7 +26,6 @@ from detect.suspect.used import refuse_own_reference
 from detect.tracing.models.under_keys import Heard, heard_of_answers, heard_of_pairs
 from watermark.files import read_prompts
 from watermark.keys import Key
-from watermark.sampling import Sampling
 from watermark.tokens import check_fingerprint, load_tokenizer
 
 __all__ = ["HeardModel", "Hearing", "hear"]
@@ -111,16 +110,7 @@ def _ask(
         # They must be free of every key's mark, whose contexts they would else weigh up.
         for key in keys:
             count_own_texts(request.own_texts, tokenizer, replace(request.plan, key=key))
-    sampling = Sampling(
-        max_new_tokens=request.max_new_tokens,
-        temperature=request.temperature,
-        top_k=request.top_k,
-        seed=request.seed,
-    )
-    planned = plan_asking(request.suspect, request.controls, prompts, sampling, request.asking)
-    if estimate := spending(planned, request.asking.price):
-        announce(f"endpoints: {estimate}")
-        estimate.check(request.asking.max_cost)
+    planned = planned_asking(request, prompts, announce)
     plan, h = request.plan, request.config.context_width
 
     def of(answers: Sequence[SuspectAnswer]) -> Heard:

@@ -59,15 +59,9 @@ def run_trace(
     keys = checked(keys)
     secret = [named.key for named in keys]
     heard = hear(request, secret, prompts_path, reading_path, progress, announce)
-    sampling = {
-        "max_new_tokens": request.max_new_tokens,
-        "temperature": request.temperature,
-        "top_k": request.top_k,
-        "seed": request.seed,
-    }
     reading = None if reading_path in (None, "-") else Path(str(reading_path))
     files = {"own_texts": request.own_texts, "reading": reading}
-    used = what_was_used(request.reference, files, heard.prompts, sampling)
+    used = what_was_used(request.reference, files, heard.prompts, request.sampling)
     if traffic.served is not None:
         used["served"] = dict(traffic.served)
     return trace_hearing(request, heard, keys, traffic, used)

@@ -1,4 +1,4 @@
-"""The packages of the extra "evidence", imported where they are used."""
+"""Optional packages, imported where they are used."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from typing import Any
 
 from watermark.errors import MissingExtraError
 
-__all__ = ["import_evidence"]
+__all__ = ["import_extra"]
 
 
-def import_evidence(name: str) -> Any:
-    """Import a module of the extra "evidence".
+def import_extra(name: str, extra: str = "corpus") -> Any:
+    """Import a module of an optional package.
 
     Args:
         name: its full name.
+        extra: the extra of ours that installs it.
 
     Returns:
         The module.
@@ -25,4 +26,4 @@ def import_evidence(name: str) -> Any:
     try:
         return import_module(name)
     except ImportError:
-        raise MissingExtraError(name.partition(".")[0], "evidence") from None
+        raise MissingExtraError(name.partition(".")[0], extra) from None
