@@ -68,8 +68,7 @@ def scan_corpus(
         FingerprintError: the config is bound to another tokenizer.
     """
     check_fingerprint(tokenizer, config.tokenizer)
-    if config.reasoning is not None:
-        config.reasoning.check_vocabulary(tokenizer.vocab_size)
+    config.check_vocabulary(tokenizer.vocab_size)
     key_integers = config.source.key_of(key)
     scan = ScanPlan(config, key_integers, score, seed, sample_size(config, n_decoys))
     plan = Plan(config, key, alpha, DIRECT_EFFECT, n_decoys, seed, scan.scorer)

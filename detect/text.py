@@ -215,8 +215,7 @@ def assess_tokens(
         FingerprintError: the config is bound to another tokenizer.
     """
     check_fingerprint(tokenizer, config.tokenizer)
-    if config.reasoning is not None:
-        config.reasoning.check_vocabulary(tokenizer.vocab_size)
+    config.check_vocabulary(tokenizer.vocab_size)
     if len(token_ids) and int(np.max(token_ids)) >= tokenizer.vocab_size:
         raise DocumentError(
             f"token id {int(np.max(token_ids))} is not in the tokenizer, which has "

@@ -14,7 +14,7 @@ ORDER = [
     "errors", "extras", "version", "discovery", "canonical", "keys", "labels", "listed_keys",
     "private_files", "key_files",
     "secret_stores", "prf_reference", "kernels", "schemes", "word_sources", "prf", "contexts",
-    "interop", "channels", "config", "engine_settings", "files", "gguf_weights",
+    "interop", "channels", "markable", "config", "engine_settings", "files", "gguf_weights",
     "gguf_conversion", "models", "tokens", "borders", "due_rows", "row_kernels", "marking",
     "processor", "speculative_sampling", "speculative", "sampling", "generation", "answering",
     "serving", "profiles", "committed_plans", "commitments", "commitment_log",

@@ -69,8 +69,7 @@ def answer_prompts(
     if config is not None and key is not None:
         check_fingerprint(tokens, config.tokenizer)
         config = config.bound_to(tokens.fingerprint)
-        if config.reasoning is not None:
-            config.reasoning.check_vocabulary(tokens.vocab_size)
+        config.check_vocabulary(tokens.vocab_size)
         marker = Marker(config, key)
     chat = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     drawn_as = Sampling(**sampling)

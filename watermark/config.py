@@ -92,6 +92,11 @@ class WatermarkConfig:
         """Return the same config bound to one tokenizer."""
         return replace(self, tokenizer=tokenizer_fingerprint)
 
+    def check_vocabulary(self, n_tokens: int) -> None:
+        """Refuse borders that a model can never write; see `ReasoningChannel.check_vocabulary`."""
+        if self.reasoning is not None:
+            self.reasoning.check_vocabulary(n_tokens)
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values that `from_dict` reads back."""
         payload = {

@@ -1,8 +1,9 @@
-"""Which rows of a step may be marked: those with a context of their own, in a marked channel."""
+"""Which rows of a step may be marked: `watermark.markable`, of the next token of many responses."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,31 +11,59 @@ from torch import Tensor
 from watermark.channels import ReasoningChannel
 from watermark.config import WatermarkConfig
 
-__all__ = ["channel_starts", "due_rows", "markable_rows"]
+__all__ = ["DueRows", "channel_starts", "due_rows"]
 
 
-def due_rows(config: WatermarkConfig, response_ids: Tensor) -> Tensor:
-    """Tell which rows the next token of may be marked, by the ids alone.
+class DueRows(NamedTuple):
+    """Rows of a step.
+
+    Attributes:
+        is_due: bool, shape (B,): the next token may be marked, by the ids alone.
+        contexts: int64, shape (B, h), oldest first; where there is none, whatever ids.
+    """
+
+    is_due: Tensor
+    contexts: Tensor
+
+
+def due_rows(
+    config: WatermarkConfig, response_ids: Tensor, lengths: Tensor | None = None
+) -> DueRows:
+    """Tell which rows the next token of may be marked, by the ids alone, and after what.
 
     Args:
         config: the deployment.
-        response_ids: int64, shape (B, t), the responses so far, without prompt and padding.
+        response_ids: int64, shape (B, L), the responses so far, without prompt and padding.
+        lengths: int64, shape (B,): tokens behind them are not looked at; None is L for all.
 
     Returns:
-        bool, shape (B,).
+        The rows.
     """
-    n_rows, length = response_ids.shape
-    starts = is_left = None
-    if config.reasoning is not None:
-        lengths = response_ids.new_full((n_rows,), length)
-        starts, is_left = channel_starts(response_ids, lengths, config.reasoning)
-    if not config.source.marks_repeats:
-        due = markable_rows(response_ids, config.context_width, starts)
-    elif starts is None:
-        due = response_ids.new_full((n_rows,), length >= config.context_width, dtype=torch.bool)
+    (n_rows, width), h = response_ids.shape, config.context_width
+    if width < h:
+        nothing = response_ids.new_zeros((n_rows, h))
+        return DueRows(nothing.new_zeros(n_rows, dtype=torch.bool), nothing)
+    if lengths is None:
+        lengths = response_ids.new_full((n_rows,), width)
+    starts = None
+    if config.reasoning is None:
+        is_due = lengths >= h
     else:
-        due = length - starts >= config.context_width
-    return due if is_left is None else due & ~is_left
+        starts, is_left = channel_starts(response_ids, lengths, config.reasoning)
+        is_due = (lengths - starts >= h) & ~is_left
+    if h == 0:
+        return DueRows(is_due, response_ids[:, :0])
+    last = lengths[:, None] - h + torch.arange(h, device=response_ids.device)
+    # An engine's idle rows may say that they are longer than all that is shown.
+    contexts = response_ids.gather(1, last.clamp(0, width - 1))
+    if width > h and not config.source.marks_repeats:
+        earlier = response_ids[:, :-1].unfold(1, h, 1)
+        places = torch.arange(width - h, device=response_ids.device)
+        is_met = (earlier == contexts[:, None]).all(dim=2) & (places < (lengths - h)[:, None])
+        if starts is not None:
+            is_met &= places >= starts[:, None]
+        is_due &= ~is_met.any(dim=1)
+    return DueRows(is_due, contexts)
 
 
 def channel_starts(
@@ -74,32 +103,3 @@ def _last_ends(token_ids: Tensor, lengths: Tensor, border: Sequence[int]) -> Ten
         found = found & (token_ids[:, i : i + n_places] == border[i])
     ends = torch.arange(width, width + n_places, device=token_ids.device)
     return (ends * (found & (ends <= lengths[:, None]))).amax(dim=1)
-
-
-def markable_rows(response_ids: Tensor, context_width: int, starts: Tensor | None = None) -> Tensor:
-    """Tell which rows have a context that was not met before in the same response.
-
-    Args:
-        response_ids: int64, shape (B, t).
-        context_width: h.
-        starts: int64, shape (B,), where each row's channel starts: no context reaches beyond, and
-            what was met before it does not count. None is the start of the response.
-
-    Returns:
-        bool, shape (B,). With h = 0 always True.
-    """
-    n_rows, length = response_ids.shape
-    h = context_width
-    if h == 0 or length < h:
-        return response_ids.new_full((n_rows,), h == 0, dtype=torch.bool)
-    past = (
-        response_ids[:, :-1].unfold(1, h, 1)
-        if length > h
-        else response_ids.new_empty((n_rows, 0, h))
-    )
-    is_met = (past == response_ids[:, None, length - h :]).all(dim=2)
-    if starts is None:
-        return ~is_met.any(dim=1)
-    places = torch.arange(past.shape[1], device=starts.device)
-    is_met = is_met & (places >= starts[:, None])
-    return ~is_met.any(dim=1) & (length - starts >= h)

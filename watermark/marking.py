@@ -77,8 +77,8 @@ class Marker:
                 among the keys.
         """
         _check_logits(logits)
-        if self.config.reasoning is not None and token_ids is None:
-            self.config.reasoning.check_vocabulary(logits.shape[1])
+        if token_ids is None:
+            self.config.check_vocabulary(logits.shape[1])
         n_rows = len(logits)
         if n_rows % len(self._keys):
             raise GenerationError(
@@ -86,19 +86,19 @@ class Marker:
                 "give one key, or one key for each prompt"
             )
         coins = torch.rand(n_rows, generator=generator, dtype=torch.float64)
-        rows = due_rows(self.config, response_ids).nonzero().squeeze(1)
+        is_due, contexts = due_rows(self.config, response_ids)
+        rows = is_due.nonzero().squeeze(1)
         if self.config.min_entropy and len(rows):
             due = logits if len(rows) == n_rows else logits[rows]
             rows = rows[has_entropy(due, self.config.min_entropy)]
         if not len(rows):
             return logits
-        start = response_ids.shape[1] - self.config.context_width
         # generate() repeats each prompt in place for several answers; so do the keys.
         keys_of_rows = np.repeat(self._keys, n_rows // len(self._keys), axis=0)
         step = MarkedStep(
             self.config,
             torch.from_numpy(keys_of_rows.view(np.int64))[rows.cpu()],
-            response_ids[rows, start:],
+            contexts[rows],
             self.config.scheme.route(coins[rows.cpu()]),
         )
         if token_ids is None and step.marks_rows(logits):

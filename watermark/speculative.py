@@ -100,8 +100,8 @@ def speculate(
     if stops.max_length is None:
         raise GenerationError("the stopping criteria hold no MaxLengthCriteria; add one")
     _check_models(target, draft)
-    if marker is not None and marker.config.reasoning is not None:
-        marker.config.reasoning.check_vocabulary(target.config.get_text_config().vocab_size)
+    if marker is not None:
+        marker.config.check_vocabulary(target.config.get_text_config().vocab_size)
     run = _Run(_Reader(target), _Reader(draft), marker, processors, stops, n_drafts, generator)
     return run.finish(prompt_ids, on_round)
 

@@ -150,11 +150,10 @@ class SpeculativeMarker:
         Returns:
             The place; without a context of its own it is `PLAIN`.
         """
-        rows = response_ids[None]
-        if not bool(due_rows(self.config, rows)):
+        is_due, contexts = due_rows(self.config, response_ids[None])
+        if not bool(is_due):
             return PLAIN
-        context = rows[:, len(response_ids) - self.config.context_width :]
-        return SpeculativeStep(MarkedStep(self.config, self._key, context, torch.tensor([DRAFT])))
+        return SpeculativeStep(MarkedStep(self.config, self._key, contexts, torch.tensor([DRAFT])))
 
     def __repr__(self) -> str:
         return f"SpeculativeMarker({self.config.scheme.name}, key {self.key_id})"

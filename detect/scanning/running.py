@@ -179,8 +179,7 @@ def run_scan(
         FingerprintError: the config is bound to another tokenizer.
     """
     check_fingerprint(order.tokenizer, order.plan.config.tokenizer)
-    if order.plan.config.reasoning is not None:
-        order.plan.config.reasoning.check_vocabulary(order.tokenizer.vocab_size)
+    order.plan.config.check_vocabulary(order.tokenizer.vocab_size)
     corpus = cut_corpus(order.source, order.columns, order.shard_bytes)
     with working_in(folder):
         parts_folder = PartFolder(folder)

@@ -20,6 +20,7 @@ from watermark.channels import ReasoningChannel
 from watermark.config import WatermarkConfig
 from watermark.contexts import first_occurrences, group_rows, windows
 from watermark.errors import ConfigError, DocumentError
+from watermark.markable import stand
 from watermark.prf import NATIVE
 from watermark.word_sources import KeyedWords, Pairs, WordSource
 
@@ -123,17 +124,16 @@ def select_pairs(
     contexts, tokens = windows(token_ids, h), token_ids[h:]
     special = np.fromiter(special_ids, np.int64)
     reasons = np.zeros(len(token_ids), np.int8)
-    starts = np.zeros(len(tokens), np.int64)
-    if reasoning is not None:
-        places = reasoning.as_read(token_ids).place(token_ids)
-        starts = places.starts[h:-1]
-        _drop(reasons, places.on_border, Reason.BORDER)
-        if not reasoning.is_marked:
-            _drop(reasons, places.in_reasoning[:-1], Reason.UNMARKED_CHANNEL)
-    _drop(reasons[:h], np.True_, Reason.NO_CONTEXT)
+    standing = stand(
+        token_ids,
+        h,
+        None if reasoning is None else reasoning.as_read(token_ids),
+        marks_repeats=not drop_repeated_contexts or source.marks_repeats,
+    )
+    _drop(reasons, standing.on_border, Reason.BORDER)
+    _drop(reasons, standing.in_unmarked_channel, Reason.UNMARKED_CHANNEL)
+    _drop(reasons, standing.without_context, Reason.NO_CONTEXT)
     scored = reasons[h:]
-    in_one_piece = starts <= np.arange(len(tokens))
-    _drop(scored, ~in_one_piece, Reason.NO_CONTEXT)
     _drop(scored, np.isin(tokens, special), Reason.SPECIAL_TOKEN)
     unusable = np.append(special, list(source.unkeyed_ids)).astype(np.int64)
     in_context: NDArray[np.bool_] = np.any(np.isin(contexts, unusable), axis=1)
@@ -143,14 +143,8 @@ def select_pairs(
         prompt = _checked(prompt_ids)
         seen = _occurs_in(contexts if h else tokens[:, None], prompt)
         _drop(scored, seen | _is_shown(contexts, tokens, prompt, source), Reason.CONTEXT_IN_PROMPT)
-    if drop_repeated_contexts and h and not source.marks_repeats:
-        # A context counts as met even where its own token was not scored: it was marked there.
-        rows = contexts
-        if reasoning is not None:
-            # What spans a border was no context: of each place with one, a row of its own.
-            alone = np.where(in_one_piece, -1, np.arange(len(tokens)))
-            rows = np.column_stack([starts, alone, contexts])
-        _drop(scored, ~first_occurrences(rows), Reason.REPEATED_CONTEXT)
+    # A context counts as met even where its own token was not scored: it was marked there.
+    _drop(reasons, standing.repeats_context, Reason.REPEATED_CONTEXT)
     if low_entropy is not None:
         _drop(scored, low_entropy[h:], Reason.LOW_ENTROPY)
     kept = np.flatnonzero(scored == Reason.SCORED)
@@ -202,7 +196,7 @@ def score_pairs(
     return scorer.score(words)
 
 
-def _drop(reasons: NDArray[np.int8], mask: NDArray[np.bool_] | np.bool_, reason: Reason) -> None:
+def _drop(reasons: NDArray[np.int8], mask: NDArray[np.bool_], reason: Reason) -> None:
     reasons[mask & (reasons == Reason.SCORED)] = reason
 
 

@@ -5,11 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from watermark.config import PRESETS, WatermarkConfig, preset
-from watermark.due_rows import markable_rows
 from watermark.errors import ConfigError, GenerationError
 from watermark.keys import SecretKey
 from watermark.marking import MarkedStep, Marker
@@ -22,20 +19,6 @@ OTHER = SecretKey(bytes(range(1, 33)))
 
 def _logits(rows: int, vocabulary: int = 40, seed: int = 0) -> torch.Tensor:
     return torch.randn(rows, vocabulary, generator=torch.Generator().manual_seed(seed))
-
-
-@given(
-    ids=st.lists(st.integers(0, 2), max_size=12),
-    context_width=st.integers(0, 4),
-)
-@settings(max_examples=200, deadline=None)
-def test_a_row_is_marked_exactly_when_its_context_is_new(
-    ids: list[int], context_width: int
-) -> None:
-    h, t = context_width, len(ids)
-    earlier = [tuple(ids[i - h : i]) for i in range(h, t)]
-    expected = h == 0 or (t >= h and tuple(ids[t - h :]) not in earlier)
-    assert markable_rows(torch.tensor([ids], dtype=torch.int64), h).tolist() == [expected]
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -57,8 +57,7 @@ class CandidateMarker:
             config.source, NativePrf
         )
         self.tally = Tally()
-        if config.reasoning is not None:
-            config.reasoning.check_vocabulary(vocabulary)
+        config.check_vocabulary(vocabulary)
         if self._has_kernel:
             warm_up(config, vocabulary)
 
@@ -72,11 +71,8 @@ class CandidateMarker:
         Returns:
             The row.
         """
-        source = self._config.source
-        bits = torch.from_numpy(source.key_of(key).view(np.int64))[None]
-        config = self._config
-        met = MetContexts(config.context_width, source.marks_repeats, config.reasoning)
-        return CandidateRow(bits, coin_seed, met)
+        bits = torch.from_numpy(self._config.source.key_of(key).view(np.int64))[None]
+        return CandidateRow(bits, coin_seed, MetContexts(self._config))
 
     def mark(
         self,

@@ -8,7 +8,7 @@ from typing import Final, final
 
 import numpy as np
 
-from watermark.channels import ReasoningChannel
+from watermark.config import WatermarkConfig
 
 __all__ = ["MetContexts", "Tally"]
 
@@ -24,25 +24,18 @@ class MetContexts:
     anew: what was seen is a shortcut, never a state.
 
     Args:
-        context_width: h.
-        marks_repeats: True if a context is marked again when it comes back.
-        reasoning: the borders at which contexts begin anew; None has none.
+        config: the deployment.
     """
 
     __slots__ = ("_h", "_in_reasoning", "_marks_repeats", "_met", "_read", "_reasoning", "_start")
 
-    def __init__(
-        self,
-        context_width: int,
-        marks_repeats: bool,
-        reasoning: ReasoningChannel | None = None,
-    ) -> None:
-        self._h, self._marks_repeats = context_width, marks_repeats or context_width == 0
-        self._reasoning = reasoning
+    def __init__(self, config: WatermarkConfig) -> None:
+        self._h, self._reasoning = config.context_width, config.reasoning
+        self._marks_repeats = config.source.marks_repeats or self._h == 0
         self._begin_anew([])
 
     def is_new(self, response: list[int]) -> bool:
-        """Tell whether the token after a response may be marked.
+        """Tell whether the token after a response may be marked: `watermark.markable`.
 
         Args:
             response: the response so far.

@@ -7,6 +7,7 @@ scheme that tilts adds to the logits.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple, final
 
 import torch
@@ -41,6 +42,23 @@ class Rows(NamedTuple):
     contexts: Tensor
     coin_seeds: Tensor
     positions: Tensor
+
+    @classmethod
+    def gather(
+        cls,
+        keys: Sequence[Tensor],
+        responses: Sequence[list[int]],
+        coin_seeds: Sequence[int],
+        context_width: int,
+    ) -> Rows:
+        """Stack the rows of responses that are due, each of at least h tokens."""
+        contexts = [response[len(response) - context_width :] for response in responses]
+        return cls(
+            torch.stack(list(keys)),
+            torch.tensor(contexts, dtype=torch.int64),
+            torch.tensor(coin_seeds, dtype=torch.int64),
+            torch.tensor([len(response) for response in responses], dtype=torch.int64),
+        )
 
     def coins(self, stream: int) -> Tensor:
         """Flip a coin for each row, the same again for the same seed and position.

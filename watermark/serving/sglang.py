@@ -111,8 +111,7 @@ def mark_rows(policy: Policy, logits: Tensor, requests: Sequence[Any]) -> Tensor
     """
     logits = _without_unknown(logits.float(), requests)
     try:
-        if policy.config.reasoning is not None:
-            policy.config.reasoning.check_vocabulary(logits.shape[1])
+        policy.config.check_vocabulary(logits.shape[1])
     except ConfigError as error:
         for request in requests:
             _refuse(request, str(error))
@@ -131,13 +130,12 @@ def mark_rows(policy: Policy, logits: Tensor, requests: Sequence[Any]) -> Tensor
 def _marked(
     policy: Policy, logits: Tensor, index: Tensor, due: Sequence[tuple[int, Any, _Request]]
 ) -> Tensor:
-    config, h = policy.config, policy.config.context_width
-    responses = [list(request.output_ids) for _, request, _ in due]
-    rows = Rows(
-        torch.stack([state.key for _, _, state in due]),
-        torch.tensor([r[len(r) - h :] for r in responses], dtype=torch.int64).reshape(-1, h),
-        torch.tensor([state.coin_seed for _, _, state in due]),
-        torch.tensor([len(r) for r in responses]),
+    config = policy.config
+    rows = Rows.gather(
+        [state.key for _, _, state in due],
+        [list(request.output_ids) for _, request, _ in due],
+        [state.coin_seed for _, _, state in due],
+        config.context_width,
     )
     params = [request.sampling_params for _, request, _ in due]
     temperatures = torch.tensor([p.temperature for p in params], device=logits.device)
@@ -186,11 +184,10 @@ def _state(policy: Policy, request: Any) -> _Request | None:
         return None
     count_request(ruling.status)
     if ruling.key is not None:
-        source = policy.config.source
         state = _Request(
-            torch.from_numpy(source.key_of(ruling.key).view(np.int64)),
+            torch.from_numpy(policy.config.source.key_of(ruling.key).view(np.int64)),
             _coin_seed(request),
-            MetContexts(policy.config.context_width, source.marks_repeats, policy.config.reasoning),
+            MetContexts(policy.config),
         )
     setattr(request, _STATE, state)
     return state

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from watermark.errors import RequestError
 from watermark.kernels.torch_entropy import has_entropy
+from watermark.keys import Key
 from watermark.serving.policy import Policy, RequestTerms
 from watermark.serving.requests import MetContexts, Tally
 from watermark.serving.rows import (
@@ -27,7 +28,7 @@ from watermark.serving.rows import (
 )
 from watermark.serving.truncation import Truncation, cutoffs, stack_truncations
 
-__all__ = ["RunnerV1", "request_terms"]
+__all__ = ["RunnerV1", "admitted_key", "coin_seed", "request_terms"]
 
 _SEEDS = 1 << 63
 
@@ -63,6 +64,30 @@ def request_terms(sampling_params: Any, unmarkable: str = "") -> RequestTerms:
         unmarkable,
         sampling_params.max_tokens,
     )
+
+
+def admitted_key(policy: Policy, sampling_params: Any, tally: Tally) -> Key | None:
+    """Ask the policy again which key marks a request that was admitted at the front.
+
+    Args:
+        policy: who is marked with which key.
+        sampling_params: vLLM's.
+        tally: counts a refusal, which only a policy that changed meanwhile can give.
+
+    Returns:
+        The key; None leaves the request unmarked.
+    """
+    try:
+        return policy.rule(request_terms(sampling_params)).key
+    except RequestError as error:
+        tally.add("refused late", f"a request in the batch stays unmarked: {error}")
+        return None
+
+
+def coin_seed(sampling_params: Any, rng: np.random.Generator) -> int:
+    """Take a request's own seed for its coins, or a random one."""
+    seed = sampling_params.seed
+    return int(rng.integers(_SEEDS)) if seed is None else int(seed) % _SEEDS
 
 
 @final
@@ -117,7 +142,12 @@ class RunnerV1:
         if not due:
             return logits
         requests = [request for _, request in due]
-        rows = self._gather(requests)
+        rows = Rows.gather(
+            [r.key for r in requests],
+            [r.response for r in requests],
+            [r.coin_seed for r in requests],
+            self._config.context_width,
+        )
         index = torch.tensor([i for i, _ in due], device=logits.device)
         if not self._draws:
             temperatures = torch.tensor([r.temperature or 1.0 for r in requests])
@@ -137,27 +167,17 @@ class RunnerV1:
         return logits
 
     def _request(self, sampling_params: Any, response: list[int]) -> _Request | None:
-        try:
-            key = self._policy.rule(request_terms(sampling_params)).key
-        except RequestError as error:
-            # It was admitted at the front: only a policy that changed meanwhile comes here.
-            self.tally.add("refused late", f"a request in the batch stays unmarked: {error}")
-            key = None
+        key = admitted_key(self._policy, sampling_params, self.tally)
         if key is None:
             return None
-        seed = sampling_params.seed
         return _Request(
             torch.from_numpy(self._config.source.key_of(key).view(np.int64)),
-            int(self._rng.integers(_SEEDS)) if seed is None else seed % _SEEDS,
+            coin_seed(sampling_params, self._rng),
             # The engine has applied min-p before us.
             Truncation(sampling_params.top_k, sampling_params.top_p),
             0.0 if sampling_params.temperature < 1e-5 else sampling_params.temperature,
             response,
-            MetContexts(
-                self._config.context_width,
-                self._config.source.marks_repeats,
-                self._config.reasoning,
-            ),
+            MetContexts(self._config),
         )
 
     def _put(self, index: int, request: _Request | None) -> None:
@@ -165,16 +185,6 @@ class RunnerV1:
             self._rows.pop(index, None)
         else:
             self._rows[index] = request
-
-    def _gather(self, requests: Iterable[_Request]) -> Rows:
-        h = self._config.context_width
-        rows = [(r.coin_seed, len(r.response), r.response[len(r.response) - h :]) for r in requests]
-        return Rows(
-            torch.stack([r.key for r in requests]),
-            torch.tensor([context for _, _, context in rows], dtype=torch.int64),
-            torch.tensor([seed for seed, _, _ in rows], dtype=torch.int64),
-            torch.tensor([position for _, position, _ in rows], dtype=torch.int64),
-        )
 
     @staticmethod
     def _cut(requests: Iterable[_Request], logits: Tensor) -> Tensor:

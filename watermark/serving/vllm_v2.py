@@ -14,18 +14,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from watermark.due_rows import channel_starts
-from watermark.errors import RequestError
+from watermark.due_rows import due_rows
 from watermark.kernels.torch_entropy import has_entropy
 from watermark.serving.policy import Policy
 from watermark.serving.requests import Tally
 from watermark.serving.rows import Rows, draw_tokens, tilt_logits
 from watermark.serving.truncation import Truncation, cutoffs, stack_truncations
-from watermark.serving.vllm_v1 import request_terms
+from watermark.serving.vllm_v1 import admitted_key, coin_seed
 
 __all__ = ["RunnerV2"]
-
-_SEEDS = 1 << 63
 
 
 @final
@@ -63,20 +60,14 @@ class RunnerV2:
         Returns:
             True if it is marked.
         """
-        try:
-            key = self._policy.rule(request_terms(sampling_params)).key
-        except RequestError as error:
-            # It was admitted at the front: only a policy that changed meanwhile comes here.
-            self.tally.add("refused late", f"a request in the batch stays unmarked: {error}")
-            key = None
+        key = admitted_key(self._policy, sampling_params, self.tally)
         self._is_changed = True
         self._is_marked[slot] = key is not None
         self._slots[slot] = 0
         if key is None:
             return False
-        seed = sampling_params.seed
         self._slots[slot, :-1] = self._config.source.key_of(key).view(np.int64)
-        self._slots[slot, -1] = self._rng.integers(_SEEDS) if seed is None else seed % _SEEDS
+        self._slots[slot, -1] = coin_seed(sampling_params, self._rng)
         cut = Truncation(sampling_params.top_k, sampling_params.top_p, sampling_params.min_p)
         self._sampling[slot, :3] = stack_truncations([cut], self._states.vocab_size)[0].numpy()
         greedy = sampling_params.temperature < 1e-5
@@ -139,21 +130,8 @@ class RunnerV2:
 
     def _due(self, context: Any, slots: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Find the rows with a context of their own, their contexts and positions."""
-        h, reasoning = self._config.context_width, self._config.reasoning
         history, n = self._history(context, slots)
-        channel = None if reasoning is None else channel_starts(history, n, reasoning)
-        is_due = n >= h if channel is None else (n - channel[0] >= h) & ~channel[1]
-        if h == 0:
-            return is_due, history[:, :0], n
-        last = (n[:, None] - h + torch.arange(h, device=n.device)).clamp(min=0)
-        contexts = history.gather(1, last.clamp(max=history.shape[1] - 1))
-        if history.shape[1] > h and not self._config.source.marks_repeats:
-            earlier = history[:, :-1].unfold(1, h, 1)
-            starts = torch.arange(earlier.shape[1], device=n.device)
-            is_met = (earlier == contexts[:, None]).all(dim=2) & (starts < (n - h)[:, None])
-            if channel is not None:
-                is_met &= starts >= channel[0][:, None]
-            is_due &= ~is_met.any(dim=1)
+        is_due, contexts = due_rows(self._config, history, n)
         # What is not due is hashed as well, and must be ids.
         return is_due, contexts.clamp(min=0), n
 

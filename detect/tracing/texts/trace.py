@@ -122,8 +122,7 @@ def trace_text(
     config, progress = plan.config, progress or _Silent()
     check_fingerprint(tokenizer, config.tokenizer)
     refuse_dependent_words(config.source)
-    if config.reasoning is not None:
-        config.reasoning.check_vocabulary(tokenizer.vocab_size)
+    config.check_vocabulary(tokenizer.vocab_size)
     refuse_like_keys(plan, tokenizer.vocab_size)
     search, held = Search(plan, tokenizer.special_ids), CorpusPairs([])
     prompt_ids = tokenizer.encode(prompt) if prompt is not None else None

@@ -10,10 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.watermark.test_channels import CHANNELS
+from tests.watermark.test_markable import config_of, is_markable
 from watermark.channels import ReasoningChannel
-from watermark.config import WatermarkConfig
-from watermark.due_rows import due_rows, markable_rows
-from watermark.schemes.red_green import RedGreen
 from watermark.serving.requests import MetContexts, Tally
 
 
@@ -30,12 +28,12 @@ def test_growing_lists_are_read_as_the_marker_reads_them(
 ) -> None:
     """Tokens are taken back and appended in any number between two looks."""
     response: list[int] = []
-    met = MetContexts(context_width, marks_repeats=False)
+    config = config_of(context_width, None, False)
+    met = MetContexts(config)
     for n_back, new in steps:
         del response[max(len(response) - n_back, 0) :]
         response.extend(new)
-        ids = torch.tensor([response], dtype=torch.int64)
-        assert met.is_new(response) == bool(markable_rows(ids, context_width)[0])
+        assert met.is_new(response) == is_markable(config, response)
 
 
 @pytest.mark.parametrize("channel", CHANNELS)
@@ -55,52 +53,37 @@ def test_borders_are_crossed_as_the_marker_crosses_them(
     context_width: int,
 ) -> None:
     """Also where a border is taken back, or comes in pieces."""
-    config = WatermarkConfig(RedGreen(), context_width, reasoning=channel)
+    config = config_of(context_width, channel, marks_repeats)
     response: list[int] = []
-    met = MetContexts(context_width, marks_repeats, channel)
+    met = MetContexts(config)
     for n_back, new in steps:
         del response[max(len(response) - n_back, 0) :]
         response.extend(new)
-        ids = torch.tensor([response], dtype=torch.int64)
-        expected = bool(due_rows(config, ids)[0])
-        if marks_repeats and not expected:
-            # Then only a missing context or an unmarked channel speaks against it.
-            places = channel.place(ids[0].numpy())
-            has_context = len(response) - places.starts[-1] >= context_width
-            expected = has_context and (channel.is_marked or not places.in_reasoning[-1])
-        assert met.is_new(response) == expected
+        assert met.is_new(response) == is_markable(config, response)
 
 
-@pytest.mark.parametrize("channel", CHANNELS)
+@pytest.mark.parametrize("channel", [None, *CHANNELS])
 @pytest.mark.parametrize("context_width", [0, 1, 2])
 def test_borders_are_crossed_one_token_at_a_time(
-    channel: ReasoningChannel, context_width: int
+    channel: ReasoningChannel | None, context_width: int
 ) -> None:
     """Nothing is read anew here: what was met before a border must be forgotten on the way."""
-    config = WatermarkConfig(RedGreen(), context_width, reasoning=channel)
-    ids = torch.randint(0, 4, (150,), generator=torch.Generator().manual_seed(1))
-    met, found = MetContexts(context_width, False, channel), []
+    config = config_of(context_width, channel, False)
+    ids = torch.randint(0, 4, (150,), generator=torch.Generator().manual_seed(1)).tolist()
+    met, found = MetContexts(config), []
     for n in range(len(ids)):
-        found.append(met.is_new(ids[:n].tolist()))
-        assert found[-1] == bool(due_rows(config, ids[None, :n])[0])
+        found.append(met.is_new(ids[:n]))
+        assert found[-1] == is_markable(config, ids[:n])
     assert any(found)
 
 
-def test_one_token_at_a_time_is_read_as_the_marker_reads_it() -> None:
-    ids = torch.randint(0, 3, (200,), generator=torch.Generator().manual_seed(0)).tolist()
-    met = MetContexts(2, marks_repeats=False)
-    for n in range(len(ids)):
-        expected = bool(markable_rows(torch.tensor([ids[:n]], dtype=torch.int64), 2)[0])
-        assert met.is_new(ids[:n]) == expected
-
-
 def test_a_source_that_marks_repeats_needs_only_a_context() -> None:
-    met = MetContexts(2, marks_repeats=True)
+    met = MetContexts(config_of(2, None, True))
     assert [met.is_new([1] * n) for n in range(5)] == [False, False, True, True, True]
 
 
 def test_tokens_that_are_not_known_yet_are_no_context() -> None:
-    met = MetContexts(2, marks_repeats=False)
+    met = MetContexts(config_of(2, None, False))
     assert not met.is_new([4, 5, -1])
     assert met.is_new([4, 5, 6])
 
