@@ -1,21 +1,18 @@
-"""Readers of corpora: JSONL, Parquet, text files, folders of them, and `datasets`.
+"""What a document of a corpus is, and what lines and records must hold to be one.
 
-A document is read when it is asked for; nothing is held. An error names file and line.
+`detect.scanning.in_order` reads a corpus; `detect.scanning` tests one of any size.
 """
 
 from __future__ import annotations
 
 import gzip
 import json
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Any, Final, NamedTuple, cast, final
 
 from watermark.errors import DocumentError
 from watermark.extras import import_extra
-from watermark.files import read_text_file
 
 __all__ = [
     "COMPRESSED",
@@ -27,7 +24,6 @@ __all__ = [
     "document_of",
     "open_stream",
     "parse_line",
-    "read_documents",
 ]
 
 JSONL: Final = (
@@ -61,62 +57,6 @@ class Columns(NamedTuple):
     text: str = "text"
     token_ids: str = "token_ids"  # noqa: S105
     id: str = "id"
-
-
-def read_documents(source: str | Path, columns: Columns = Columns()) -> Iterator[Document]:  # noqa: B008
-    """Read a corpus.
-
-    Args:
-        source: a .jsonl (also .gz, .zst), .parquet or .txt file, a folder of them, or
-            "datasets:NAME[:split]" with a name or folder that the `datasets` library knows.
-        columns: names of the fields.
-
-    Yields:
-        The documents, in order.
-
-    Raises:
-        DocumentError: missing or damaged; names file and line, row or byte.
-        MissingExtraError: Parquet or `datasets` without the extra "corpus".
-    """
-    if str(source).startswith(DATASETS):
-        yield from _from_datasets(str(source).removeprefix(DATASETS), columns)
-        return
-    path = Path(source)
-    if not path.exists():
-        raise DocumentError(f"there is no file or folder {path}")
-    files = sorted(p for p in path.rglob("*") if _is_corpus(p)) if path.is_dir() else [path]
-    if not files:
-        raise DocumentError(f"the folder {path} holds no .jsonl, .parquet or .txt file")
-    for file in files:
-        yield from _from_file(file, columns)
-
-
-def _is_corpus(path: Path) -> bool:
-    return path.is_file() and path.name.endswith((*JSONL, ".parquet", ".txt"))
-
-
-def _from_file(path: Path, columns: Columns) -> Iterator[Document]:
-    if path.name.endswith(JSONL):
-        return _from_jsonl(path, columns)
-    if path.suffix == ".parquet":
-        return _from_parquet(path, columns)
-    if path.suffix == ".txt":
-        return iter([Document(path.name, str(path), read_text_file(path))])
-    raise DocumentError(f"{path}: expected .jsonl, .jsonl.gz, .jsonl.zst, .parquet or .txt")
-
-
-def _from_jsonl(path: Path, columns: Columns) -> Iterator[Document]:
-    number = 0
-    try:
-        with open_stream(path.open("rb"), path.name) as file:
-            for raw in file:
-                number += 1
-                if raw.strip():
-                    source = f"{path}, line {number}"
-                    yield document_of(parse_line(raw, source), columns, source)
-    except (EOFError, zlib.error, OSError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise DocumentError(f"{path}, after line {number}: cannot be read: {reason}") from None
 
 
 def open_stream(file: IO[bytes], name: str) -> IO[bytes]:
@@ -204,46 +144,6 @@ def parse_line(raw: bytes, source: str) -> dict[str, Any]:
             f"{source}: expected a JSON object, got {type(record).__name__}", reason="not_an_object"
         )
     return record
-
-
-def _from_parquet(path: Path, columns: Columns) -> Iterator[Document]:
-    pyarrow, parquet = import_extra("pyarrow"), import_extra("pyarrow.parquet")
-    row = 0
-    try:
-        with parquet.ParquetFile(path) as file:
-            wanted = [c for c in columns if c in file.schema_arrow.names]
-            check_columns(set(file.schema_arrow.names), columns, str(path))
-            for batch in file.iter_batches(batch_size=1024, columns=wanted):
-                for record in batch.to_pylist():
-                    row += 1
-                    yield document_of(record, columns, f"{path}, row {row}")
-    except DocumentError:
-        raise
-    except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
-        # Damage inside a column comes out as Python's own errors (invalid UTF-8, wrong years).
-        first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DocumentError(f"{path}, after row {row}: damaged Parquet: {first_line}") from None
-
-
-def _from_datasets(name: str, columns: Columns) -> Iterator[Document]:
-    datasets = import_extra("datasets")
-    name, _, split = name.partition(":")
-    load = datasets.load_from_disk if (Path(name) / "state.json").exists() else None
-    try:
-        rows = (
-            load(name)
-            if load
-            else datasets.load_dataset(name, split=split or "train", streaming=True)
-        )
-        for number, record in enumerate(rows):
-            yield document_of(record, columns, f"datasets:{name}, row {number}")
-    except DocumentError:
-        raise
-    except Exception as error:
-        # datasets raises what its many back ends raise.
-        raise DocumentError(
-            f"datasets:{name} cannot be read: {type(error).__name__}: {error}"
-        ) from None
 
 
 def document_of(record: dict[str, Any], columns: Columns, source: str) -> Document:

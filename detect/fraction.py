@@ -28,6 +28,7 @@ from detect.fraction_interval import (
 )
 from detect.higher_criticism import HigherCriticism, higher_criticism
 from detect.results import ALPHA, CONTROL_FIRES_AT, format_p
+from detect.scanning.in_order import ids_of
 from detect.scoring.scorers import choose_scorer
 from detect.scoring.scores import refuse_dependent_words, score_pairs, select_pairs
 from detect.tails.nulls import log_tails, tail
@@ -214,17 +215,7 @@ def _tokenised(
             if document.text is not None:
                 yield document, next(encoded)
             else:
-                yield document, _logged_ids(document, tokenizer)
-
-
-def _logged_ids(document: Document, tokenizer: TextTokenizer) -> NDArray[np.int64]:
-    ids = np.array(document.token_ids, np.int64)
-    if ids.size and ids.max() >= tokenizer.vocab_size:
-        raise DocumentError(
-            f"{document.source}: token id {ids.max()} is not in the tokenizer, which has "
-            f"{tokenizer.vocab_size} tokens"
-        )
-    return ids
+                yield document, ids_of(document, tokenizer)
 
 
 def _gather(

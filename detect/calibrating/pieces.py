@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detect.documents import Document
+from detect.scanning.in_order import ids_of
 from detect.scoring.scores import Selection, select_pairs
 from watermark.channels import ReasoningChannel
 from watermark.contexts import first_occurrences
@@ -97,7 +98,7 @@ def cut_corpus(
         raise DocumentError(f"pieces need at least {_SHORTEST} tokens, got {length}")
     cut: list[NDArray[np.int64]] = []
     for document in documents:
-        ids = _ids(document, tokenizer)
+        ids = ids_of(document, tokenizer)
         cut += [ids[start : start + length] for start in range(0, len(ids), length)]
         on_tokens(len(ids))
     kept = [ids for ids in cut if len(ids) >= _SHORTEST]
@@ -123,18 +124,6 @@ def cut_corpus(
         )
     dropped = {"too_short": len(cut) - len(kept), "nothing_scored": len(kept) - len(pieces)}
     return pieces, {reason: n for reason, n in dropped.items() if n}
-
-
-def _ids(document: Document, tokenizer: TextTokenizer) -> NDArray[np.int64]:
-    if document.text is not None:
-        return tokenizer.encode(document.text)
-    ids = np.array(document.token_ids, np.int64)
-    if ids.size and ids.max() >= tokenizer.vocab_size:
-        raise DocumentError(
-            f"{document.source}: token id {ids.max()} is not in the tokenizer, which has "
-            f"{tokenizer.vocab_size} tokens"
-        )
-    return ids
 
 
 def _strata(pieces: list[NDArray[np.int64]]) -> list[Stratum]:

@@ -47,7 +47,7 @@ __all__ = ["calibrate"]
 def calibrate(corpus: str, columns: Columns, **options: Any) -> None:
     """Measure false positives on clean text of your own (CORPUS: as in scan)."""
     from detect.calibrating.calibration import calibrate as run
-    from detect.documents import read_documents
+    from detect.scanning.in_order import read_documents
     from watermark.tokens import load_tokenizer
 
     with progress(None, "testing", "piece") as bar:

@@ -36,8 +36,8 @@ __all__ = ["fraction"]
 @corpus_options
 def fraction(corpus: str, reference: str, columns: Columns, **options: Any) -> None:
     """Estimate the marked share of a corpus (CORPUS: as in scan), with an interval."""
-    from detect.documents import read_documents
     from detect.fraction import assess_fraction
+    from detect.scanning.in_order import read_documents
     from watermark.tokens import load_tokenizer
 
     with progress(None, "scoring", "tok") as bar:

@@ -117,7 +117,7 @@ def _pilot(options: dict[str, Any], config: WatermarkConfig) -> TextPilot | Effe
         if options["score"]:
             raise click.UsageError("a JSON result has its own score; leave out --score")
         return pilot_of_result(read_json(path), config)
-    from detect.documents import read_documents
+    from detect.scanning.in_order import read_documents
     from detect.scoring.scorers import choose_scorer
     from watermark.secret_stores import read_key
     from watermark.tokens import check_fingerprint, load_tokenizer

@@ -124,7 +124,7 @@ def text(
 def _measured(
     reference: str, key: Path, columns: Columns, tokenizer: TextTokenizer, plan: TracePlan
 ) -> Reference:
-    from detect.documents import read_documents
+    from detect.scanning.in_order import read_documents
     from detect.tracing.texts.shares import measure_reference
 
     return measure_reference(read_documents(reference, columns), load_key(key), tokenizer, plan)

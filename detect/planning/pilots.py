@@ -19,6 +19,7 @@ from scipy.special import ndtri_exp
 from detect.documents import Document
 from detect.planning.power import lattice_step
 from detect.planning.tilting import Alternative, Diluted, tilt_to
+from detect.scanning.in_order import ids_of
 from detect.scoring.score_tables import Scorer
 from detect.scoring.scorers import SCORES
 from detect.scoring.scores import Reason, score_pairs, select_pairs
@@ -209,18 +210,14 @@ def score_documents(
         The pilot.
 
     Raises:
+        DocumentError: an id that the tokenizer does not have.
         ResultError: fewer than 20 scored tokens.
     """
     prf = config.source.under(key)
     scores, scored = [], []
     for document in documents:
-        ids = (
-            tokenizer.encode(document.text)
-            if document.text is not None
-            else np.array(document.token_ids, np.int64)
-        )
         selection = select_pairs(
-            ids,
+            ids_of(document, tokenizer),
             config.context_width,
             special_ids=tokenizer.special_ids,
             drop_repeated_contexts=True,

@@ -8,9 +8,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from watermark.errors import DocumentError
 from watermark.tokens import TextTokenizer
 
-__all__ = ["encode_texts"]
+__all__ = ["encode_documents", "encode_texts", "fault_of"]
 
 _LONGEST: Final = 1 << 20  # characters
 
@@ -34,6 +35,37 @@ def encode_texts(tokenizer: TextTokenizer, texts: Sequence[str]) -> list[NDArray
     return [
         next(encoded) if len(text) <= _LONGEST else _encode_long(tokenizer, text) for text in texts
     ]
+
+
+def encode_documents(
+    tokenizer: TextTokenizer, documents: Sequence[tuple[str | None, NDArray[np.int64] | None]]
+) -> Iterator[NDArray[np.int64]]:
+    """Give the ids of documents: those of their texts, or where there is none the logged ones.
+
+    Args:
+        tokenizer: the provider's.
+        documents: text and ids, one of them None.
+
+    Yields:
+        Ids, int64, shape (T,).
+    """
+    encoded = iter(encode_texts(tokenizer, [text for text, _ in documents if text is not None]))
+    for text, logged in documents:
+        ids = logged if text is None else next(encoded)
+        assert ids is not None
+        yield ids
+
+
+def fault_of(ids: NDArray[np.int64], tokenizer: TextTokenizer) -> DocumentError | None:
+    """Tell what is wrong with ids, if anything; "{document}" stands for the document's place."""
+    if not ids.size or (ids.min() >= 0 and ids.max() < tokenizer.vocab_size):
+        return None
+    wrong = int(ids.min() if ids.min() < 0 else ids.max())
+    return DocumentError(
+        f"{{document}}: token id {wrong} is not in the tokenizer, which has "
+        f"{tokenizer.vocab_size} tokens; give the tokenizer that made the ids",
+        reason="id_out_of_vocabulary",
+    )
 
 
 def _encode_long(tokenizer: TextTokenizer, text: str) -> NDArray[np.int64]:

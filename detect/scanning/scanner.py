@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detect.scanning.batches import ScoredBatch, score_batch
-from detect.scanning.encoding import encode_texts
+from detect.scanning.encoding import encode_documents, fault_of
 from detect.scanning.parts import (
     Bad,
     DocumentColumns,
@@ -32,7 +32,6 @@ from detect.scanning.parts import (
 )
 from detect.scanning.plans import ScanPlan
 from detect.tails.layers import layers_tail
-from watermark.errors import DocumentError
 from watermark.schemes.laws import LayeredBits
 from watermark.tokens import TextTokenizer
 
@@ -83,32 +82,18 @@ class Scanner:
         Returns:
             Their part.
         """
-        written = [d.text for d in documents if d.text is not None]
-        encoded = iter(encode_texts(self.tokenizer, written))
+        encoded = encode_documents(self.tokenizer, [(d.text, d.ids) for d in documents])
         texts: list[NDArray[np.int64]] = []
         kept: list[Located] = []
         bad: list[Bad] = []
-        for document in documents:
-            ids = next(encoded) if document.text is not None else document.ids
-            assert ids is not None
-            if fault := self.fault_of(ids):
+        for document, ids in zip(documents, encoded, strict=True):
+            if fault := fault_of(ids, self.tokenizer):
                 bad.append(Bad(document.piece, document.place, fault.reason, str(fault)))
                 continue
             texts.append(ids)
             kept.append(document)
         batch = score_batch(texts, self.plan, self.tokenizer.special_ids, self.tokenizer.vocab_size)
         return self._part(kept, batch, bad)
-
-    def fault_of(self, ids: NDArray[np.int64]) -> DocumentError | None:
-        """Tell what is wrong with ids, if anything."""
-        if not ids.size or (ids.min() >= 0 and ids.max() < self.tokenizer.vocab_size):
-            return None
-        wrong = int(ids.min() if ids.min() < 0 else ids.max())
-        return DocumentError(
-            f"{{document}}: token id {wrong} is not in the tokenizer, which has "
-            f"{self.tokenizer.vocab_size} tokens; give the tokenizer that made the ids",
-            reason="id_out_of_vocabulary",
-        )
 
     def _part(self, documents: Sequence[Located], batch: ScoredBatch, bad: list[Bad]) -> Part:
         columns = DocumentColumns(

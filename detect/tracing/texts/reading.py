@@ -7,7 +7,7 @@ than the reading that more processes would gain nothing.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple, final
@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detect.documents import DATASETS, JSONL, Columns
-from detect.scanning.encoding import encode_texts
+from detect.scanning.encoding import encode_documents, encode_texts, fault_of
+from detect.scanning.in_order import name_of, place_error, read_in_order
 from detect.scanning.parts import DAMAGED, MAX_EXAMPLES
 from detect.scanning.pieces import Corpus, Piece, check_unchanged, cut_corpus
-from detect.scanning.reading import Failure, Record, read_piece, where
+from detect.scanning.reading import Failure, Record
 from detect.scanning.results import LeftOut
 from detect.scanning.stores import is_url
 from watermark.errors import DocumentError
@@ -39,13 +40,6 @@ class TokenizedDocument(NamedTuple):
     id: str
     source: str
     token_ids: NDArray[np.int64]
-
-
-class _Read(NamedTuple):
-    id: str
-    source: str
-    text: str | None
-    ids: NDArray[np.int64] | None
 
 
 def is_corpus(source: str) -> bool:
@@ -143,42 +137,35 @@ class CorpusReader:
             DocumentError: a document that cannot be read, unless these are counted; the corpus has
                 changed meanwhile.
         """
-        held: list[_Read] = []
-        n_characters = n_bytes = before = 0
-        for piece, following in zip(
-            self._corpus.pieces, (*self._corpus.pieces[1:], None), strict=True
-        ):
-            place = 0
-            for item in read_piece(piece, self._columns):
-                place = item.place
-                if isinstance(item, Record):
-                    held.append(_named(item, piece, before))
-                    n_characters += len(item.text or "")
-                elif isinstance(item, Failure):
-                    self._fail(item, where(piece, before + place))
-                if len(held) >= _BATCH or n_characters >= _BATCH_CHARACTERS:
-                    yield self._tokenized(held, tokenizer), n_bytes
-                    held, n_characters, n_bytes = [], 0, 0
-            before = before + place if following and following.source == piece.source else 0
-            n_bytes += piece.size
-        yield self._tokenized(held, tokenizer), n_bytes
+        held: list[tuple[Record, str]] = []
+        n_characters = told = 0
+        pieces = self._corpus.pieces
+        for item, source, number in read_in_order(pieces, self._columns):
+            if isinstance(item, Failure):
+                self._fail(item, source)
+                continue
+            held.append((item, source))
+            n_characters += len(item.text or "")
+            if len(held) >= _BATCH or n_characters >= _BATCH_CHARACTERS:
+                yield self._tokenized(held, tokenizer), _size(pieces[told:number])
+                held, n_characters, told = [], 0, number
+        yield self._tokenized(held, tokenizer), _size(pieces[told:])
         check_unchanged(self._source, self._corpus)
 
-    def _tokenized(self, held: list[_Read], tokenizer: TextTokenizer) -> list[TokenizedDocument]:
-        written = [document.text for document in held if document.text is not None]
-        encoded = iter(encode_texts(tokenizer, written))
+    def _tokenized(
+        self, held: list[tuple[Record, str]], tokenizer: TextTokenizer
+    ) -> list[TokenizedDocument]:
         found = []
-        for document in held:
-            ids = next(encoded) if document.text is not None else document.ids
-            assert ids is not None
-            if fault := _fault_of(ids, tokenizer):
-                self._fail(Failure(0, fault), document.source)
+        encoded = encode_documents(tokenizer, [(r.text, r.ids) for r, _ in held])
+        for (record, source), ids in zip(held, encoded, strict=True):
+            if fault := fault_of(ids, tokenizer):
+                self._fail(Failure(0, fault), source)
                 continue
-            found.append(TokenizedDocument(document.id, document.source, ids))
+            found.append(TokenizedDocument(name_of(record, source), source, ids))
         return found
 
     def _fail(self, failure: Failure, source: str) -> None:
-        message = str(failure.error).replace("{document}", source, 1)
+        message = place_error(failure.error, source)
         if not self._skips_bad:
             raise DocumentError(
                 f"{message}\nMend it; or count such documents and go on without them: --skip-bad",
@@ -193,18 +180,5 @@ class CorpusReader:
         del self._examples[MAX_EXAMPLES:]
 
 
-def _named(record: Record, piece: Piece, before: int) -> _Read:
-    source = where(piece, before + record.place)
-    name = source.rpartition("/")[2] if record.name is None else record.name
-    return _Read(name, source, record.text, record.ids)
-
-
-def _fault_of(ids: NDArray[np.int64], tokenizer: TextTokenizer) -> DocumentError | None:
-    if not ids.size or (ids.min() >= 0 and ids.max() < tokenizer.vocab_size):
-        return None
-    wrong = int(ids.min() if ids.min() < 0 else ids.max())
-    return DocumentError(
-        f"{{document}}: token id {wrong} is not in the tokenizer, which has "
-        f"{tokenizer.vocab_size} tokens; give the tokenizer that made the ids",
-        reason="id_out_of_vocabulary",
-    )
+def _size(pieces: Sequence[Piece]) -> int:
+    return sum(piece.size for piece in pieces)

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from detect.documents import Columns, read_documents
+from detect.documents import Columns
+from detect.scanning.in_order import read_documents
 from watermark.errors import DocumentError
 
 ROWS: list[dict[str, Any]] = [{"id": f"d{i}", "text": f"text number {i} é"} for i in range(5)]
@@ -52,7 +53,17 @@ def test_a_folder_is_read_file_by_file(tmp_path: Path) -> None:
     _write(tmp_path / "b.txt", b"plain text")
     _write(tmp_path / "a.jsonl", LINES)
     _write(tmp_path / "notes.md", b"not read")
-    assert len(list(read_documents(tmp_path))) == 6
+    _write(tmp_path / "c.JSONL", LINES)
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "to").symlink_to(_beside(tmp_path))
+    assert len(list(read_documents(tmp_path))) == 16
+
+
+def _beside(folder: Path) -> Path:
+    beside = folder.with_name(f"{folder.name} beside")
+    beside.mkdir()
+    _write(beside / "d.jsonl", LINES)
+    return beside
 
 
 def test_ids_are_read_where_there_is_no_text(tmp_path: Path) -> None:
@@ -112,7 +123,7 @@ def test_damaged_text_inside_a_parquet_is_named(tmp_path: Path) -> None:
         pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\2\0\0\0"), pa.py_buffer(b"\xff\xfe")]
     )
     pq.write_table(pa.table({"text": bad}), path)
-    with pytest.raises(DocumentError, match=r"a\.parquet, after row 0: damaged"):
+    with pytest.raises(DocumentError, match=r"a\.parquet, row 1: damaged"):
         list(read_documents(path))
 
 
