@@ -58,7 +58,12 @@ def entropy_at(temperature: float) -> float:
 
 
 def pilot_of_entropy(
-    scheme: Scheme, entropy: float, *, scorer: Scorer | None = None, seed: int = 0
+    scheme: Scheme,
+    entropy: float,
+    *,
+    scorer: Scorer | None = None,
+    min_entropy: float = 0.0,
+    seed: int = 0,
 ) -> TextPilot:
     """Make up a pilot of 48 marked texts.
 
@@ -67,6 +72,7 @@ def pilot_of_entropy(
         entropy: mean entropy of the distributions that tokens are drawn from, in nats: after
             temperature and truncation.
         scorer: what scores words; None is the scheme itself.
+        min_entropy: of an entropy gate: tokens with less are drawn unmarked, and scored.
         seed: of the made-up texts.
 
     Returns:
@@ -82,8 +88,11 @@ def pilot_of_entropy(
     logits = _logits(rng, _TEXTS * _TOKENS)
     logits *= _scale_for(entropy, logits)
     scorer = scorer or scheme
-    scores = list(_marked_scores(scheme, scorer, logits, rng).reshape(_TEXTS, _TOKENS))
+    is_left = _entropies(logits) < min_entropy
+    scores = list(_marked_scores(scheme, scorer, logits, is_left, rng).reshape(_TEXTS, _TOKENS))
     source = f"made-up texts of {entropy:.2f} nats a token"
+    if min_entropy:
+        source += f", {is_left.mean():.0%} of which the gate of {min_entropy:g} nats leaves"
     made_up = pilot_of_scores(scorer, scores, [np.ones(_TOKENS, np.bool_)], source)
     return replace(made_up, coverage=_SCORED_BY_LENGTH)
 
@@ -96,9 +105,13 @@ def _logits(rng: np.random.Generator, n: int) -> NDArray[np.float64]:
     return np.asarray(scale[:, None] * rng.normal(size=(n, _VOCABULARY)), np.float64)
 
 
-def _mean_entropy(logits: NDArray[np.float64]) -> float:
+def _entropies(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     logs = log_softmax(logits, axis=1)
-    return float(-(np.exp(logs) * logs).sum(axis=1).mean())
+    return np.asarray(-(np.exp(logs) * logs).sum(axis=1))
+
+
+def _mean_entropy(logits: NDArray[np.float64]) -> float:
+    return float(_entropies(logits).mean())
 
 
 def _scale_for(entropy: float, logits: NDArray[np.float64]) -> float:
@@ -114,7 +127,11 @@ def _scale_for(entropy: float, logits: NDArray[np.float64]) -> float:
 
 
 def _marked_scores(
-    scheme: Scheme, scorer: Scorer, logits: NDArray[np.float64], rng: np.random.Generator
+    scheme: Scheme,
+    scorer: Scorer,
+    logits: NDArray[np.float64],
+    is_left: NDArray[np.bool_],
+    rng: np.random.Generator,
 ) -> NDArray[np.float64]:
     """Let the scheme mark each distribution under fresh words, draw a token, score it."""
     try:
@@ -126,7 +143,8 @@ def _marked_scores(
     coins = torch.from_numpy(rng.random(n))
     streams = scheme.route(coins).numpy()
     used = torch.from_numpy(words[streams, np.arange(n)].astype(np.int64))
-    marked = scheme.embed(torch.from_numpy(logits), used)
+    plain = torch.from_numpy(logits)
+    marked = torch.where(torch.from_numpy(is_left)[:, None], plain, scheme.embed(plain, used))
     chosen = _draw(marked, torch.from_numpy(rng.random((n, 1))))
     return scorer.score(words[: scorer.n_streams, np.arange(n), chosen])
 

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple, final
 
 import numpy as np
 
+from detect.mark_strength import mark_strength
 from detect.planning.effects import Effect, effect_of_first, inherited_effect
 from detect.planning.entropies import pilot_of_entropy
 from detect.planning.pilots import EffectPilot, TextPilot
@@ -182,18 +183,34 @@ def _signal(request: PowerRequest) -> _Signal:
     if isinstance(pilot, EffectPilot):
         return _Signal(
             pilot.effect, _Coverage.at_share(1.0, 0), None, None,
-            (f"effect from {pilot.source}", _WEIGHTS), True, pilot.standard_error,
+            (f"effect from {pilot.source}", *_gated(request), _WEIGHTS), True,
+            pilot.standard_error,
         )  # fmt: skip
     if pilot is not None:
-        return _from_texts(request, pilot, (f"scores from {pilot.source}",), has_range=True)
+        said = (f"scores from {pilot.source}", *_gated(request))
+        return _from_texts(request, pilot, said, has_range=True)
     if request.access == "direct":
-        made_up = pilot_of_entropy(request.config.scheme, request.entropy, scorer=request.scorer)
+        made_up = pilot_of_entropy(
+            request.config.scheme,
+            request.entropy,
+            scorer=request.scorer,
+            min_entropy=request.config.min_entropy,
+        )
         said = (
             f"scores from {made_up.source}, temperature and truncation included",
             "repeats leave unscored what they do in a small model's prose, h = 2",
         )
         return _from_texts(request, made_up, said, has_range=False)
     return _published(request)
+
+
+def _gated(request: PowerRequest) -> tuple[str, ...]:
+    if not request.config.min_entropy:
+        return ()
+    return (
+        f"the pilot's texts are of the deployment with its entropy gate of "
+        f"{request.config.min_entropy:g} nats: what it leaves unmarked dilutes them already",
+    )
 
 
 _SCORE: Final = "by the score that the effect was measured with; another one needs its own pilot"
@@ -219,18 +236,21 @@ def _from_texts(
 def _published(request: PowerRequest) -> _Signal:
     assert request.access != "direct"
     found = inherited_effect(request.config, request.access, 1.0)
-    law = request.null
+    law, strength = request.null, mark_strength(request.config)
+    size = found.size * strength
+    left = f"times {strength:.2g}: what entropy gate and bias leave of a mark, on the cautious side"
+    weaker = () if strength == 1 else (left,)
     proportional = "the effect is proportional to the marked share, to first order"
     if request.access == "weights":
-        said = (*found.steps, proportional, _WEIGHTS)
-        return _Signal(found.size, _Coverage.at_share(1.0, 0), None, found.basis, said, False)
+        said = (*found.steps, *weaker, proportional, _WEIGHTS)
+        return _Signal(size, _Coverage.at_share(1.0, 0), None, found.basis, said, False)
     share = f"{_ANSWER_SHARE:.0%} of an answer's tokens are distinct pairs (narrow prompts: fewer)"
     return _Signal(
-        found.size,
+        size,
         _Coverage.at_share(_ANSWER_SHARE, _width(request)),
-        lambda n, share, seed: Alternative.shifted(law, share * found.size),
+        lambda n, share, seed: Alternative.shifted(law, share * size),
         found.basis,
-        (*found.steps, proportional, share, _SCORE),
+        (*found.steps, *weaker, proportional, share, _SCORE),
         False,
     )
 

@@ -65,6 +65,49 @@ def test_every_preset_can_be_planned_from_an_entropy(name: str) -> None:
     assert pilot.mean > scheme.law.mean + 0.2 * math.sqrt(scheme.law.variance)
 
 
+@pytest.mark.parametrize("gate", ["0.5", "1", "1.5"])
+def test_a_gate_leaves_of_made_up_texts_what_it_left_of_real_ones(gate: str) -> None:
+    """Prose of some 1.1 nats a token in the benchmark: red-green's effect with and without."""
+    measured = _results("entropy_gate")["prose"][f"gate {gate}"]
+    scheme = preset("red-green").scheme
+    plain, gated = (
+        pilot_of_entropy(scheme, 1.1, min_entropy=least) for least in (0.0, float(gate))
+    )
+    left = (gated.mean - scheme.law.mean) / (plain.mean - scheme.law.mean)
+    assert left == pytest.approx(measured["strength_left"], abs=0.07)
+    share = float(gated.source.partition(", ")[2].partition("%")[0]) / 100
+    assert share == pytest.approx(measured["left_unmarked"], abs=0.07)
+
+
+@pytest.mark.parametrize("access", ["text", "weights"])
+def test_a_gate_asks_for_more_and_a_closed_one_for_more_than_there_is(access: PowerAccess) -> None:
+    """Of a suspect by the factor that a negative verdict presumes: squared in tokens."""
+    plain, gated, closed = (
+        plan_power(_request(access, config=replace(preset("red-green"), min_entropy=least)))
+        for least in (0.0, 0.5, 5.0)
+    )
+    assert plain.tokens.value is not None
+    assert gated.tokens.value is not None
+    assert gated.tokens.value == pytest.approx(math.e * plain.tokens.value, rel=0.01)
+    assert not closed.detectable
+    assert not any("gate" in said for said in plain.assumptions)
+    assert any("gate" in said for said in gated.assumptions)
+
+
+def test_a_pilot_holds_what_the_gate_left_already() -> None:
+    pilot, config = EffectPilot(0.05, 0.01, "a probe"), replace(preset("gumbel"), min_entropy=0.5)
+    gated = plan_power(_request("weights", pilot=pilot, config=config))
+    assert gated.pairs == plan_power(_request("weights", pilot=pilot)).pairs
+    assert any("gate" in said for said in gated.assumptions)
+
+
+def test_text_that_a_gate_leaves_altogether_is_never_found() -> None:
+    config = replace(preset("red-green"), min_entropy=5.0)
+    plan = plan_power(_request("direct", config=config))
+    assert plan.tokens.value is None
+    assert "100% of which the gate" in plan.assumptions[0]
+
+
 def test_temperature_raises_entropy() -> None:
     assert entropy_at(0.5) < entropy_at(1.0) < entropy_at(1.5)
     assert entropy_at(1.0) == pytest.approx(1.8, abs=0.02)
