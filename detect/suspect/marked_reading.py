@@ -16,7 +16,9 @@ Assumptions on the texts, beyond H0:
    cut again (where tokens merge, whether a context shows up depends on what followed it).
 2. Teacher, prompts and the number of texts do not depend on the key. Only earlier marked text
    that a prompt shows, whole, may do so: contexts that any prompt shows are not used.
-3. Every text that was drawn is there, whole and uncut: no choice, no trimming after the fact.
+3. Every text that was drawn is there, whole and uncut: no choice, no trimming after the fact. Of a
+   deployment that marks reasoning, with its reasoning: what the answer shows of it would tell of
+   rows that no position has revealed.
 4. The readers read from left to right: a distribution has not seen the token that follows.
 
 Proof of validity. Let the row R(c) of a context c be the words of every token after it, in every
@@ -47,6 +49,10 @@ scored. A later visit of the same context finds its row revealed, and counts not
 innocent agrees with the texts more than the reference does shows in a_v, before the row; it cannot
 move the factor's mean.
 
+Borders of reasoning (`watermark.markable`) change nothing: which tokens they left unmarked, and
+which contexts were marked again behind them, is a function of the ids before. A context that spans
+one is read with a row that no token was drawn by there, which costs power alone.
+
 What is left to rounding: the models' own arithmetic may differ in the last bits with the lengths
 of the texts that share a batch.
 """
@@ -76,6 +82,7 @@ from detect.suspect.reading import (
     read_together,
     readable_positions,
 )
+from watermark.config import WatermarkConfig
 from watermark.contexts import group_rows, windows
 from watermark.errors import ResultError
 from watermark.schemes.dual_gumbel import DualGumbel
@@ -86,8 +93,8 @@ __all__ = ["MARKED_READING_LIMITS", "assess_marked_reading"]
 
 MARKED_READING_LIMITS: Final = (
     "It holds for marked reading texts that were drawn token by token, given by the ids that were "
-    "drawn, whole, and without leaving any out for what it says; prompts, teacher and reference "
-    "must not depend on the key.",
+    "drawn, whole, with any reasoning that was marked, and without leaving any out for what it "
+    "says; prompts, teacher and reference must not depend on the key.",
 )
 _LN10 = float(np.log(10))
 _ROWS = 1 << 12
@@ -138,7 +145,8 @@ def assess_marked_reading(
 
     Raises:
         FingerprintError: another tokenizer or vocabulary.
-        ResultError: a mark without context (h = 0).
+        ResultError: a mark without context (h = 0), or answers without the reasoning that the
+            deployment marks.
     """
     check_fingerprint(tokenizer, plan.config.tokenizer)
     h = plan.config.context_width
@@ -147,6 +155,7 @@ def assess_marked_reading(
             "a mark without context (h = 0) has a single row of words, which the texts reveal at "
             "once; probe with --access text"
         )
+    _refuse_answers_alone(plan.config, texts)
     texts = sorted(texts, key=lambda text: text.prompt_ids)
     unusable = tokenizer.special_ids | plan.config.source.unkeyed_ids
     read, reasons = _read(suspect, reference, texts, h, unusable, on_positions)
@@ -155,6 +164,20 @@ def assess_marked_reading(
     spread: dict[str, float] = {"n_positions": len(read), "n_contexts": len(rows)}
     n_tokens = sum(len(text.token_ids) for text in texts)
     return Outcome(_finding(plan, log_e, n_telling), n_tokens, dict(reasons), spread)
+
+
+def _refuse_answers_alone(config: WatermarkConfig, texts: Sequence[ReadingText]) -> None:
+    """Refuse texts none of which shows a border, where reasoning was marked: assumption 3."""
+    reasoning = config.reasoning
+    if reasoning is None or not reasoning.is_marked or not texts:
+        return
+    # A model may answer without reasoning now and then, but hardly always.
+    if not any(reasoning.place(np.array(t.token_ids, np.int64)).starts.any() for t in texts):
+        raise ResultError(
+            "the deployment marks reasoning, and no text shows any: of answers alone an innocent "
+            "could be accused of what the reasoning told them. Give whole responses, by the ids "
+            "that were drawn"
+        )
 
 
 def _read(

@@ -18,6 +18,7 @@ from detect.suspect.exchanges import Positions, ReadingText
 from detect.suspect.marked_reading import assess_marked_reading
 from detect.suspect.weighing import Weighed
 from tests.detect.synthetic import ToyReader, marked_ids
+from watermark.channels import ReasoningChannel
 from watermark.config import WatermarkConfig, preset
 from watermark.errors import FingerprintError, ResultError
 from watermark.keys import SecretKey
@@ -27,6 +28,8 @@ from watermark.tokens import TextTokenizer
 KEY = SecretKey(bytes(range(32)))
 CONFIG = preset("default")
 END = 0
+
+REASONING = ReasoningChannel((5,), (7,))
 
 # A model: ids of prompt and response so far, to logits over the vocabulary.
 Model = Callable[[tuple[int, ...]], Tensor]
@@ -154,17 +157,24 @@ def _random_model(seed: int, *, vocabulary: int, end: float) -> Model:
     generator = torch.Generator().manual_seed(seed)
     logits = 1.5 * torch.randn((420, vocabulary), generator=generator)
     logits[:, 1] = -torch.inf
+    logits[:, [*REASONING.begin_ids, *REASONING.end_ids]] += 1.5
     logits[:, END] = logits[:, 2:].logsumexp(1) + np.log(end / (1 - end))
     return lambda ids: logits[ids[-1]]
 
 
-@pytest.mark.parametrize("name", ["default", "red-green", "tournament"])
-def test_innocents_have_valid_p_values(tokenizer: TextTokenizer, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "reasoning"),
+    [("default", None), ("red-green", None), ("tournament", None), ("default", REASONING)],
+)
+def test_innocents_have_valid_p_values(
+    tokenizer: TextTokenizer, name: str, reasoning: ReasoningChannel | None
+) -> None:
     """The teacher itself under 80 keys, 35 contexts that texts come by again and again.
 
-    By Ville P(p <= 0.05) <= 0.05: more than 15 of 80 have probability 1e-6.
+    By Ville P(p <= 0.05) <= 0.05: more than 15 of 80 have probability 1e-6. With borders, which
+    the readers do not know, contexts are marked again behind each.
     """
-    config = replace(preset(name), context_width=1)
+    config = replace(preset(name), context_width=1, reasoning=reasoning)
     models = tuple(_random_model(seed, vocabulary=40, end=0.1) for seed in (1, 2))
     found = []
     for number in range(80):
@@ -174,6 +184,48 @@ def test_innocents_have_valid_p_values(tokenizer: TextTokenizer, name: str) -> N
     assert sum(f.tail.log10_p <= np.log10(0.05) for f in found) <= 15
     assert np.median([f.n_scored for f in found]) > 10
     assert all(f.tail.log10_p > -5 for f in found)
+
+
+def _copying(again: float) -> Model:
+    """It thinks of one of twenty things, says which, and why: the very step that led it there."""
+    begin, end = REASONING.begin_ids[0], REASONING.end_ids[0]
+
+    def logits(ids: tuple[int, ...]) -> Tensor:
+        row, step = torch.full((60,), -torch.inf), ids[0] - 40
+        said = [i for i in ids[1:] if 40 <= i < 60]
+        if ids[-1] == step and len(ids) > 1:
+            row[40:60] = 0.0
+            if said:
+                row[said[0]] = again
+        elif len(ids) == 1:
+            row[begin] = 0.0
+        elif ids[-1] == begin:
+            row[step] = 0.0
+        elif ids[-1] == end:
+            row[said[0] if said else 40] = 0.0
+        elif ids.count(step) > 1 or end not in ids:
+            row[END if end in ids else end] = 0.0
+        else:
+            row[step] = 0.0
+        return row
+
+    return logits
+
+
+def test_answers_without_their_marked_reasoning_accuse_an_innocent(
+    tokenizer: TextTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer says what a later context's words have chosen; who repeats it looks guilty."""
+    config = replace(preset("gumbel"), context_width=1, reasoning=REASONING)
+    repeating, forgetful = _copying(4.0), _copying(0.0)
+    whole = _draw(config, _key(4), repeating, [(60 + i,) for i in range(20)], 8, 0)
+    cut = [ReadingText(t.prompt_ids, t.token_ids[4:]) for t in whole]
+    models = repeating, forgetful
+    assert _assessed(config, _key(4), tokenizer, models, whole).tail.log10_p > -2
+    with pytest.raises(ResultError, match="no text shows any"):
+        _assessed(config, _key(4), tokenizer, models, cut)
+    monkeypatch.setattr(marked_reading, "_refuse_answers_alone", lambda *arguments: None)
+    assert _assessed(config, _key(4), tokenizer, models, cut).tail.log10_p < -4
 
 
 def _ending(end: float) -> Model:
