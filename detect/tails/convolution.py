@@ -24,9 +24,9 @@ _LN_OUTSIDE = 45.0
 # Frequencies whose amplitude is below e^-50 are left out.
 _LN_DROPPED = 50.0
 _REACH = 4.0  # standard deviations
-# Of the largest probability: far above what a transform of any length loses. Next to the statistic
+# Of the largest probability: above what a transform of any length loses. Next to the statistic
 # probabilities are larger, but in sums of a few scores with gaps between their values.
-_ROUNDING = 16 * 2.0**-52
+_ROUNDING = 2.0**-51
 _FIRST_TILT, _MAX_TILT = 1e-3, 1e3
 _BISECTIONS = 24
 MAX_LENGTH = 1 << 22
