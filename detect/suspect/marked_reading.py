@@ -18,6 +18,8 @@ Assumptions on the texts, beyond H0:
    that a prompt shows, whole, may do so: contexts that any prompt shows are not used.
 3. Every text that was drawn is there, whole and uncut: no choice, no trimming after the fact.
 4. The readers read from left to right: a distribution has not seen the token that follows.
+5. Where an engine's contexts reach into the prompt, the readers' form of it ends as the
+   provider's did, in h - 1 tokens.
 
 Proof of validity. Let the row R(c) of a context c be the words of every token after it, in every
 stream. Under a PRF with a uniform key the rows are uniform and independent of each other, of the
