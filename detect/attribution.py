@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detect.decoys import decoy_statistics
+from detect.key_floor import key_floor, with_floor
 from detect.key_sums import is_fused, key_units, whole
-from detect.multiplicity import bonferroni
 from detect.scoring.score_tables import Scorer
 from detect.scoring.scores import Selection, refuse_dependent_words
 from detect.scoring.units import score_step
@@ -111,13 +111,13 @@ def attribute(
     sums = _sums(selection, scorer, keys, source)
     log10_p = log_tails(law, sums, np.full(len(keys), n)) / math.log(10)
     order = np.argsort(log10_p, kind="stable")
+    # Bonferroni's method; and a writer whose key is not among these may have one like one of them.
+    adjusted = with_floor(log10_p + math.log10(len(keys)), key_floor(source, len(keys)))
 
     def named(index: int) -> FoundKey:
-        p = float(log10_p[index])
-        return FoundKey(index, p, bonferroni(p, len(keys)))
+        return FoundKey(index, float(log10_p[index]), float(adjusted[index]))
 
-    threshold = math.log10(alpha) - math.log10(len(keys))
-    found = [named(int(i)) for i in order[: int((log10_p <= threshold).sum())]]
+    found = [named(int(i)) for i in order[: int((adjusted <= math.log10(alpha)).sum())]]
     return Attribution(tuple(found), named(int(order[0])), len(keys), n, alpha)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detect.decoys import AUTOMATIC, DecoyResult, run_decoys
+from detect.key_floor import with_key_floor
 from detect.mark_strength import mark_strength
 from detect.results import Tail, Verdict, decide, json_p, n_needed
 from detect.scoring.score_tables import Scorer
@@ -232,6 +233,7 @@ def conclude(
     by_decoys = plan.config.source.null == "decoys"
     if by_decoys and decoys:
         null = _ranked(null, decoys)
+    null = with_key_floor(null, plan.config.source)
     verdict, warnings = settle(plan, null, decoys, n, decoys_null)
     if by_decoys and decoys and decoys.is_best and decoys.p_value > plan.alpha:
         warnings += (

@@ -52,6 +52,8 @@ _LIMITS: Final = (
     "half the share at twice the strength looks the same.",
     "Another domain, temperature or model than the reference's shifts the fraction by the ratio "
     "of strengths; editing and paraphrase lower it.",
+    "A reference of few documents, or of documents marked with very different strength, makes the "
+    "interval too narrow; its coverage was measured with a hundred like ones.",
 )
 
 

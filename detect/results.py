@@ -52,7 +52,8 @@ class Tail:
     Attributes:
         log10_p: log10 P(S >= s); -inf only if the null makes the observation impossible.
         log10_p_ceiling: a rigorous upper bound on it; equal to `log10_p` where that is exact, or
-            a bound itself (e-process).
+            a bound itself (e-process). Of an engine with few keys the chance that a stranger's key
+            makes the same words is added (`detect.key_floor`).
         method: how `log10_p` was computed: "exact"; "inversion", numerically and right to about
             1e-9; "saddlepoint",
             approximately; "e-process", a bound at any time; "decoys", the rank among decoy keys;

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detect.finding import Finding, Plan, assess_scores
+from detect.key_floor import like_keys_limit
 from detect.results import ALPHA
 from detect.scoring.reference_scores import ReferenceScorer, levels_of, reference_tables
 from detect.scoring.score_tables import Scorer
@@ -40,6 +41,11 @@ _LIMITS: Final = (
     "what intent, or in breach of what.",
     "A large p-value shows nothing: short, edited, paraphrased or low-entropy text carries "
     "little of the mark.",
+)
+_LIMITS_OF_REFERENCE: Final = (
+    "The reference must not have learned from text under the key, nor have been chosen for the "
+    "result: what it thinks of the tokens decides which of them count, or how they score, and must "
+    "not depend on the key.",
 )
 
 
@@ -240,7 +246,9 @@ def assess_tokens(
     finding = assess_scores(plan, selection.contexts, selection.tokens, scores)
     if pieces is None:
         pieces = tuple(tokenizer.decode([i]) for i in token_ids.tolist())
-    return TextResult(finding, selection, scores, pieces, (*_LIMITS, *binding_limits(config)))
+    has_reference = log_probs is not None or entropies is not None
+    limits = (*_LIMITS, *(_LIMITS_OF_REFERENCE if has_reference else ()), *binding_limits(config))
+    return TextResult(finding, selection, scores, pieces, limits)
 
 
 def _gated(
@@ -274,15 +282,15 @@ def _reference_scorer(
 
 
 def binding_limits(config: WatermarkConfig) -> tuple[str, ...]:
-    """Say so where a config is not bound to a tokenizer, or leaves text unmarked.
+    """Say so where keys are few, a config is not bound to a tokenizer, or leaves text unmarked.
 
     Args:
         config: the deployment.
 
     Returns:
-        At most two sentences.
+        At most three sentences.
     """
-    limits = []
+    limits = [*like_keys_limit(config.source)]
     if config.tokenizer is None:
         limits.append(
             "The config is not bound to a tokenizer: with another one than the provider's the mark "

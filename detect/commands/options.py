@@ -192,7 +192,7 @@ def _summary(payload: dict[str, Any]) -> str:
         f"key       {payload['key_id']}  {payload['scheme']}, context width "
         f"{payload['context_width']}",
     ]
-    if payload["method"] in ("saddlepoint", "inversion"):
+    if payload["log10_p_ceiling"] > payload["log10_p"]:
         lines.insert(2, f"at most   {format_p(payload['log10_p_ceiling'])}  (rigorous bound)")
     if decoys := payload["decoys"]:
         lines.append(

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from detect.finding import Curve, Finding, Plan, Sums, conclude, curve_of, curve_points, decoys_of
 from detect.finding import null_tail as tail_of_pairs
+from detect.key_floor import key_floor, with_floor
 from detect.multiplicity import holm
 from detect.results import Tail, Verdict, decide
 from detect.scanning.parts import Bad, DocumentColumns, Part, Sample, first_bad, sampled
@@ -271,7 +272,7 @@ def _tested(
     tasks = (_Sums(scan, n[chunk], units[chunk]) for chunk in chunks)
     for chunk, found in zip(chunks, spread(_document_tails, tasks), strict=True):
         log10_p[chunk] = found
-    return _Numbers(log10_p, holm(log10_p))
+    return _Numbers(log10_p, with_floor(holm(log10_p), key_floor(scan.config.source)))
 
 
 @final

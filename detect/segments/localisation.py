@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from typing import Any, Final, NamedTuple, Self, final
 
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detect.finding import Plan
+from detect.key_floor import key_floor, with_floor
 from detect.results import ALPHA, Tail, Verdict, decide, json_p, n_needed
 from detect.scoring.scorers import choose_scorer
 from detect.scoring.scores import (
@@ -202,6 +203,8 @@ def locate_text(
     scores = score_pairs(selection, config, config.source.under(key), scorer)
     pairs = place_pairs(selection, scores, config.context_width, config.source)
     table = assess_windows(pairs, selection.n_tokens, scorer.law)
+    corrected = with_floor(table.log10_corrected, key_floor(config.source))
+    table = replace(table, log10_corrected=corrected)
     # Far below 1e-15 the normal quantile would see alpha as nothing.
     n_powered = n_needed(plan.effect, max(alpha / len(table.start), 1e-15))
     tail = Tail(table.log10_global, table.log10_global, "exact")

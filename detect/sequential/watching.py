@@ -20,6 +20,7 @@ from typing import Any, Final, Self, final
 import numpy as np
 from numpy.typing import NDArray
 
+from detect.key_floor import key_floor
 from detect.mark_strength import mark_strength
 from detect.results import Verdict, json_p
 from detect.scoring.scores import Selection, refuse_dependent_words, select_pairs
@@ -92,6 +93,12 @@ class Deployment:
                 f"{self.config.source.name} draws its green lists without replacement, so that "
                 "bets on one token after another are not fair; test the answers together with: "
                 "heirmark scan, or heirmark probe --access text"
+            )
+        if key_floor(self.config.source) > math.log10(self.alpha):
+            raise ConfigError(
+                f"{self.config.source.name} tells at most 2^{self.config.source.distinct_key_bits} "
+                f"keys apart, so that no evidence reaches the level {self.alpha:g}; take a higher "
+                "one (--alpha)"
             )
 
     def to_dict(self) -> dict[str, Any]:

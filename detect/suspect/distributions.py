@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from detect.decoys import run_decoys
 from detect.finding import Curve, Finding, Plan, assess_scores, settle
+from detect.key_floor import with_key_floor
 from detect.multiplicity import holm
 from detect.scoring.scores import Selection, score_pairs, select_pairs
 from detect.suspect.exchanges import ReadingText
@@ -251,7 +252,7 @@ def assess_pairs(plan: Plan, pairs: PairWeights) -> Finding:
     selection = Selection(np.empty(0, np.int64), np.empty(0, np.int8), contexts, tokens)
     scores = score_pairs(selection, plan.config, plan.config.source.under(plan.key), weighed.scorer)
     statistic = weighed.statistic(scores)
-    null = weighed.tail(statistic)
+    null = with_key_floor(weighed.tail(statistic), plan.config.source)
     decoys = None
     if plan.n_decoys and len(scores):
         decoys = run_decoys(

@@ -24,6 +24,9 @@ _LN_OUTSIDE = 45.0
 # Frequencies whose amplitude is below e^-50 are left out.
 _LN_DROPPED = 50.0
 _REACH = 4.0  # standard deviations
+# Of the largest probability: above what a transform of any length loses. Next to the statistic
+# probabilities are larger, but in sums of a few scores with gaps between their values.
+_ROUNDING = 2.0**-51
 _FIRST_TILT, _MAX_TILT = 1e-3, 1e3
 _BISECTIONS = 24
 MAX_LENGTH = 1 << 22
@@ -158,10 +161,9 @@ def _tails(
     t, length = tilted.tilt, tilted.length
     mass, log_moment = _tilted_sum(parts, tilted)
     offsets = np.maximum(statistics - tilted.center, -(length // 2))
-    # From the lowest query to the window's upper end; what rounding makes negative is nothing.
+    # From the lowest query to the window's upper end; what rounding may have hidden is added.
     above = np.arange(int(offsets[0]), length // 2)
-    with np.errstate(divide="ignore"):
-        logs = np.log(np.maximum(mass[above], 0.0)) - t * above
+    logs = np.log(np.maximum(mass[above], 0.0) + _ROUNDING * mass.max()) - t * above
     upwards = np.logaddexp.accumulate(logs[::-1])[::-1]
     values = upwards[offsets - above[0]] + log_moment - t * tilted.center
     certain = statistics < tilted.center - tilted.spread

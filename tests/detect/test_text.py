@@ -73,6 +73,30 @@ def test_another_tokenizer_is_refused_not_guessed(tokenizer: TextTokenizer) -> N
     assert len(assess_text("x", tokenizer=tokenizer, config=right, key=KEY).limits) == 2
 
 
+def test_a_reference_that_learned_the_mark_accuses_the_innocent(tokenizer: TextTokenizer) -> None:
+    """What an entropy gate left must be told by a model that has not seen the key.
+
+    After each context one of four tokens follows, all alike likely. To who has learned the mark the
+    choice is less where colours differ; with three quarters green, what is left is mostly green.
+    """
+    config, rng, n = WatermarkConfig(RedGreen(0.75, 2.0), 2), np.random.default_rng(4), 1500
+    prf, size = config.source.under(KEY), tokenizer.vocab_size
+    ids = rng.integers(0, size, n)
+    candidates = np.column_stack([rng.integers(0, size, (n - 2, 3)), ids[2:]])
+    contexts = np.lib.stride_tricks.sliding_window_view(ids[:-1], 2)
+    words = prf.words(prf.context_hashes(np.ascontiguousarray(contexts)), candidates)
+    tilted = np.exp(2.0 * (words < config.scheme.first_red))  # type: ignore[attr-defined]
+    p = tilted / tilted.sum(axis=1, keepdims=True)
+    learned = np.append([0.0, 0.0], -(p * np.log(p)).sum(axis=1))
+    gated = replace(config, min_entropy=1.38)
+    for entropies, least, most in ((learned, -400, -5), (np.full(n, np.log(4)), -3, 0)):
+        tested = assess_tokens(ids, tokenizer=tokenizer, config=gated, key=KEY, entropies=entropies)
+        assert least < tested.finding.tail.log10_p < most
+        assert any("must not have learned" in limit for limit in tested.limits)
+    plain = assess_tokens(ids, tokenizer=tokenizer, config=config, key=KEY)
+    assert not any("must not have learned" in limit for limit in plain.limits)
+
+
 def test_what_a_deployment_leaves_unmarked_is_said(tokenizer: TextTokenizer) -> None:
     gated = replace(CONFIG, min_entropy=1.0).bound_to(tokenizer.fingerprint)
     limits = assess_text("some text", tokenizer=tokenizer, config=gated, key=KEY).limits

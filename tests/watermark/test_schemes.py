@@ -11,6 +11,7 @@ import torch
 from tests.vectors import regenerate
 from watermark.errors import ConfigError
 from watermark.schemes import SCHEMES, Scheme, make_scheme
+from watermark.schemes.green_list import GreenList
 from watermark.schemes.laws import LayeredBits
 
 RNG_SEED = 7
@@ -185,3 +186,12 @@ def test_parameters_round_trip(scheme: Scheme) -> None:
 def test_bad_parameters_are_refused(name: str, parameters: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
         make_scheme(name, parameters)
+
+
+@pytest.mark.parametrize("n_cells", [3, 7, 50_257, (1 << 31) - 1])
+def test_a_green_list_of_our_own_words_is_no_longer_than_its_law_says(n_cells: int) -> None:
+    """Words are drawn whole: `first_red` of 2^32 are green, up to half more than one cell's."""
+    scheme = GreenList(1, n_cells)
+    assert scheme.score(np.array([[scheme.first_red - 1, scheme.first_red]], np.uint32))[0] == 1
+    assert scheme.law.probability * 2**32 == scheme.first_red
+    assert scheme.law.probability >= scheme.n_green / scheme.n_cells

@@ -165,7 +165,7 @@ class ThreeBricks(WordSource):
         stream: int,
     ) -> NDArray[np.uint32]:
         """Place the token's number or cell; see `WordSource.words`."""
-        columns = token_ids.reshape(len(hashes), -1)
+        columns = token_ids[:, None] if token_ids.ndim == 1 else token_ids
         seeds = np.broadcast_to(hashes[:, :1].astype(np.uint32), columns.shape)
         return self._words(seeds.ravel(), columns.ravel()).reshape(token_ids.shape)
 

@@ -180,12 +180,12 @@ class TransformersKgw(WordSource):
     ) -> NDArray[np.uint32]:
         """Place the token's cell; see `WordSource.words`."""
         self._check_ids(token_ids)
+        columns = token_ids[:, None] if token_ids.ndim == 1 else token_ids
         if self.seeding_scheme == "lefthash":
             seeds = hashes[:, :1].astype(np.uint32)
         else:
             table = _table(int(key[0]) & 0xFFFFFFFF, self.vocab_size)
-            seeds = _self_seeds(key, hashes, table[token_ids].reshape(len(hashes), -1))
-        columns = token_ids.reshape(len(hashes), -1)
+            seeds = _self_seeds(key, hashes, table[columns])
         seeds = np.broadcast_to(seeds, columns.shape).ravel()
         return self._words(seeds, columns.ravel()).reshape(token_ids.shape)
 

@@ -71,7 +71,10 @@ class GreenList(Scheme):
 
     @property
     def law(self) -> Bernoulli:
-        """Bernoulli with the list's exact share.
+        """Bernoulli with the list's share, rounded up to a multiple of 2^-32.
+
+        A list has exactly n_green of n_cells; words that are drawn whole, as our own are, fall
+        below `first_red` a little more often.
 
         Tokens of one context share a list without replacement, so that their number of green
         ones is hypergeometric: itself a sum of independent Bernoulli variables (Vatutin and
@@ -79,7 +82,7 @@ class GreenList(Scheme):
         mean bounds it from one above that mean on (Hoeffding 1956, theorem 5). A sum with weights
         of both signs can have a variance larger by a factor of at most 1 + 1 / (n_cells - 1).
         """
-        return Bernoulli(self.n_green / self.n_cells)
+        return Bernoulli(self.first_red / 2**32)
 
 
 def cell_words(cells: NDArray[np.int64], n_cells: int) -> NDArray[np.uint32]:

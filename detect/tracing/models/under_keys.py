@@ -26,6 +26,7 @@ from detect.decoys import (
 )
 from detect.finding import Finding, Plan, Sums, null_tail, settle
 from detect.finding import conclude as concluded
+from detect.key_floor import with_key_floor
 from detect.results import Tail
 from detect.scoring.score_tables import Scorer
 from detect.scoring.scores import Selection, score_pairs
@@ -217,7 +218,8 @@ class Scored:
         """
         total = float(self.centred[list(which)].sum())
         z = total / (self.deviation * math.sqrt(len(which)) or 1.0)
-        return Sum(self._tail(list(which), total), z)
+        null = self._tail(list(which), total)
+        return Sum(with_key_floor(null, self.heard.plan.config.source, len(which)), z)
 
     def _tail(self, which: list[int], total: float) -> Tail:
         law, weights, m = self.heard.scorer.law, self.heard.weights, len(which)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detect.decoys import AUTOMATIC
+from detect.key_floor import with_floor
 from detect.results import Tail, Verdict, decide, format_p
 from detect.tails.nulls import log_tails, tail
 from detect.tracing.revoked import revoked_words
@@ -22,7 +23,6 @@ __all__ = ["Outcome", "conclude_search"]
 
 # Accounts that are listed anyway.
 _BEST: Final = 10
-_LOG10_2: Final = math.log10(2)
 
 
 @final
@@ -75,18 +75,11 @@ class _Paid(NamedTuple):
 
     def by_pool(self, log10_p: NDArray[np.float64]) -> NDArray[np.float64]:
         """Pay for the pool's tests."""
-        return _added(log10_p + self.pool, self.floor)
+        return with_floor(log10_p + self.pool, self.floor)
 
     def by_documents(self, log10_p: NDArray[np.float64]) -> NDArray[np.float64]:
         """Pay for the documents' tests."""
-        return _added(log10_p + self.documents, self.floor)
-
-
-def _added(log10_p: NDArray[np.float64], floor: float) -> NDArray[np.float64]:
-    """Add a floor to p-values, and cut them at 1."""
-    if floor > -math.inf:
-        log10_p = np.logaddexp2(log10_p / _LOG10_2, floor / _LOG10_2) * _LOG10_2
-    return np.minimum(log10_p, 0.0)
+        return with_floor(log10_p + self.documents, self.floor)
 
 
 def conclude_search(

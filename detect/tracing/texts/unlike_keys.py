@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from detect.key_floor import key_floor
 from detect.tracing.texts.plans import TracePlan
 from watermark.contexts import group_rows
 from watermark.errors import ConfigError
@@ -22,8 +23,6 @@ from watermark.word_sources import Pairs, WordSource
 
 __all__ = ["NEAR_KEYS", "floor_of", "refuse_like_keys"]
 
-# Keys with so many different words are distinct if their integers are, as those of our own PRF.
-_ENOUGH_BITS: Final = 128
 _LEAST_PAIRS, _MOST_PAIRS = 400, 4096
 # Words of our own PRF, which so many pairs may cost; the least number is tried anyway.
 _BUDGET_WORDS: Final = 1_000_000_000
@@ -57,10 +56,7 @@ def floor_of(plan: TracePlan) -> float:
     Returns:
         log10(K 2^-bits); -inf for 128 bits and more.
     """
-    bits = plan.config.source.distinct_key_bits
-    if bits >= _ENOUGH_BITS:
-        return -math.inf
-    return math.log10(len(plan.family)) - bits * math.log10(2)
+    return key_floor(plan.config.source, len(plan.family))
 
 
 def refuse_like_keys(plan: TracePlan, vocab_size: int) -> None:
@@ -74,7 +70,7 @@ def refuse_like_keys(plan: TracePlan, vocab_size: int) -> None:
         ConfigError: names the two accounts.
     """
     family, source = plan.family, plan.config.source
-    if source.distinct_key_bits >= _ENOUGH_BITS or len(family) < 2:
+    if key_floor(source) == -math.inf or len(family) < 2:
         return
     words = _words(plan, _fixed_pairs(source, plan, vocab_size))
     if found := _equal(words) or (_near(words) if len(words) <= NEAR_KEYS else None):

@@ -21,8 +21,12 @@ from tests.detect.synthetic import ToyReader, marked_ids
 from watermark.channels import ReasoningChannel
 from watermark.config import WatermarkConfig, preset
 from watermark.errors import FingerprintError, ResultError
-from watermark.keys import SecretKey
+from watermark.interop.sglang import SglangWords
+from watermark.interop.transformers_kgw import TransformersKgw
+from watermark.keys import EngineKey, SecretKey
 from watermark.marking import Marker
+from watermark.schemes.green_list import GreenList
+from watermark.schemes.gumbel import Gumbel
 from watermark.tokens import TextTokenizer
 
 KEY = SecretKey(bytes(range(32)))
@@ -301,6 +305,46 @@ def test_each_context_counts_once_and_none_that_any_prompt_shows(tokenizer: Text
     assert none.reasons["context_in_another_prompt"] == once.finding.n_scored
 
 
+class Copying:
+    """Goes on after two tokens as the text did before; another model says anything."""
+
+    def __init__(self, weight: float) -> None:
+        self._weight = weight
+
+    def __call__(self, ids: tuple[int, ...]) -> Tensor:
+        row = torch.full((SPOKEN,), (1 - self._weight) / SPOKEN)
+        before = [ids[i + 2] for i in range(len(ids) - 2) if ids[i : i + 2] == ids[-2:]]
+        if before:
+            row[before[-1]] += self._weight
+        return row.log()
+
+
+SPOKEN, COLON = 120, 3
+
+
+def test_a_context_that_spans_prompt_and_response_is_revealed_there(
+    tokenizer: TextTokenizer,
+) -> None:
+    """Engines hash the prompt's end too: what such a row chose first is copied by an innocent.
+
+    Each response says two tokens, the second drawn after (colon, first); later it says colon and
+    its first token again.
+    """
+    config, key = WatermarkConfig(Gumbel(), 2, source=SglangWords()), EngineKey([77])
+    words, tokens = config.source.under(key), np.arange(SPOKEN)[None]
+    texts = []
+    for first in range(20, 100):
+        hashes = words.context_hashes(np.array([[COLON, first]]))
+        second = int(words.words(hashes, tokens)[0].argmax())
+        said = (first, second, 7, COLON, first, 9)
+        texts.append(ReadingText((SPOKEN + first, COLON), said))
+    readers = Causal(Copying(0.9)), Causal(Copying(0.0))
+    plan = Plan(config, key, 1e-6, 0.1, 0, 0)
+    tested = assess_marked_reading(plan, tokenizer, *readers, texts)
+    assert tested.finding.tail.log10_p > -2
+    assert tested.reasons["context_in_another_prompt"] >= len(texts)
+
+
 def test_where_nothing_can_be_bet_on_it_is_inconclusive(tokenizer: TextTokenizer) -> None:
     plan = _plan(CONFIG, KEY)
     for suspect, texts in ((BASE, TEXTS[:2]), (STUDENT, [])):
@@ -313,6 +357,10 @@ def test_where_nothing_can_be_bet_on_it_is_inconclusive(tokenizer: TextTokenizer
 def test_what_it_cannot_test_is_refused(tokenizer: TextTokenizer) -> None:
     with pytest.raises(ResultError, match="h = 0"):
         assess_marked_reading(_plan(preset("unigram"), KEY), tokenizer, STUDENT, BASE, TEXTS)
+    source = TransformersKgw(vocab_size=60)
+    lists = WatermarkConfig(GreenList(source.n_green, 60), 1, source=source)
+    with pytest.raises(ResultError, match="without replacement"):
+        assess_marked_reading(_plan(lists, KEY), tokenizer, STUDENT, BASE, TEXTS)
     bound = _plan(CONFIG.bound_to("sha256:other"), KEY)
     with pytest.raises(FingerprintError):
         assess_marked_reading(bound, tokenizer, STUDENT, BASE, TEXTS)

@@ -140,3 +140,16 @@ def test_sums_too_long_for_the_convolution_get_a_rigorous_ceiling() -> None:
 def test_nothing_scored_is_no_evidence() -> None:
     assert mixed_tail([], 5).method == "none"
     assert mixed_tail([Part(_law([0, 1], [1, 1]), 0)], 5).log10_p == 0.0
+
+
+def test_gaps_between_values_make_no_tail_too_small() -> None:
+    """Next to 0 nothing of the law is above what a transform loses: there is a gap, and then 3."""
+    part = Part(Tabulated(1.0, np.array([-1, 0, 3]), np.array([9e-25, 1.0, 7e-22])), 7)
+    found = convolution_log_tails([part], np.arange(-7, 4))
+    # Seven scores, one of which is 3 and the others 0: alike for 1, 2 and 3.
+    exact = math.log(7 * 7e-22)
+    assert (found[-3:] >= exact - 1e-9).all()
+    for s in (1, 2, 3):
+        (alone,) = convolution_log_tails([part], np.array([s]))
+        # In a gap the bound is not tight.
+        assert exact - 1e-9 <= alone < exact + 0.2

@@ -47,6 +47,16 @@ def test_words_are_pure_and_keep_their_shape(source: WordSource) -> None:
     assert (table.diagonal() == one_each).all()
 
 
+def test_nothing_has_no_words(source: WordSource) -> None:
+    """An empty text, and one that is shorter than its context."""
+    keys, pairs = source.fresh_keys(2, 3), _pairs(0)
+    hashes = source.context_hashes(keys[0], pairs.contexts)
+    assert source.words(keys[0], hashes, pairs.tokens, 0).shape == (0,)
+    assert source.scan_words(keys[0], pairs, 0).shape == (0,)
+    words = source.words_for_keys(keys, pairs.contexts, np.arange(0), pairs.tokens, 1)
+    assert words.shape == (2, 1, 0)
+
+
 def test_words_are_uniform_over_keys(source: WordSource) -> None:
     """One pair under many keys: what every p-value rests on."""
     pairs = _pairs(4)
