@@ -22,7 +22,7 @@ from detect.tracing.models.hearing import Hearing, Progress, hear
 from detect.tracing.models.leaks import Traffic
 from detect.tracing.models.many_keys import ACCOUNTS, arithmetic, least_share
 from detect.tracing.models.result import ModelTrace, level_of_each
-from detect.tracing.models.under_keys import Scored
+from detect.tracing.models.under_keys import Scored, refuse_like
 from detect.tracing.named_keys import NamedKey, checked
 
 __all__ = ["run_trace", "trace_hearing"]
@@ -54,10 +54,11 @@ def run_trace(
         The result.
 
     Raises:
-        ConfigError: two keys of one name, or one key twice.
+        ConfigError: two keys of one name, one key twice, or two that another engine's hash merges.
     """
     keys = checked(keys)
     secret = [named.key for named in keys]
+    refuse_like(secret, request.config, [named.name for named in keys])
     heard = hear(request, secret, prompts_path, reading_path, progress, announce)
     reading = None if reading_path in (None, "-") else Path(str(reading_path))
     files = {"own_texts": request.own_texts, "reading": reading}

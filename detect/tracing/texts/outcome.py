@@ -16,13 +16,12 @@ from detect.tracing.revoked import revoked_words
 from detect.tracing.texts.plans import TracePlan
 from detect.tracing.texts.results import DocumentRow, FamilyControl, RankedAccount
 from detect.tracing.texts.search import Listed, Search, best_tails
-from detect.tracing.texts.unlike_keys import floor_of
+from detect.unlike_keys import with_floor
 
 __all__ = ["Outcome", "conclude_search"]
 
 # Accounts that are listed anyway.
 _BEST: Final = 10
-_LOG10_2: Final = math.log10(2)
 
 
 @final
@@ -75,18 +74,11 @@ class _Paid(NamedTuple):
 
     def by_pool(self, log10_p: NDArray[np.float64]) -> NDArray[np.float64]:
         """Pay for the pool's tests."""
-        return _added(log10_p + self.pool, self.floor)
+        return with_floor(log10_p + self.pool, self.floor)
 
     def by_documents(self, log10_p: NDArray[np.float64]) -> NDArray[np.float64]:
         """Pay for the documents' tests."""
-        return _added(log10_p + self.documents, self.floor)
-
-
-def _added(log10_p: NDArray[np.float64], floor: float) -> NDArray[np.float64]:
-    """Add a floor to p-values, and cut them at 1."""
-    if floor > -math.inf:
-        log10_p = np.logaddexp2(log10_p / _LOG10_2, floor / _LOG10_2) * _LOG10_2
-    return np.minimum(log10_p, 0.0)
+        return with_floor(log10_p + self.documents, self.floor)
 
 
 def conclude_search(
@@ -116,7 +108,7 @@ def conclude_search(
         math.log10(n_searches * n_keys),
         math.log10(n_tests),
         math.log10(plan.alpha),
-        floor_of(plan),
+        plan.floor,
     )
     held_back = (*_contradiction(control), *_too_many_keys(plan, paid))
     by_pool, by_documents = _pool(plan, search, paid), _documents(search, paid)

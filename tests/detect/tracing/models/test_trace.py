@@ -14,6 +14,7 @@ from scipy.stats import kstest, norm
 from detect.finding import Plan
 from detect.multiplicity import holm
 from detect.results import Tail
+from detect.suspect.answer_pairs import AnswerPairs
 from detect.suspect.distributions import assess_pairs
 from detect.suspect.inheritance import assess_pool
 from detect.suspect.probing import ProbeRequest
@@ -22,17 +23,24 @@ from detect.tracing.models.hearing import HeardModel, Hearing
 from detect.tracing.models.leaks import Traffic
 from detect.tracing.models.many_keys import least_share, pairs_for_key_of, refuse_many
 from detect.tracing.models.result import ModelTrace
-from detect.tracing.models.trace import trace_hearing
-from detect.tracing.models.under_keys import Heard, Sum, heard_of_pairs
+from detect.tracing.models.trace import run_trace, trace_hearing
+from detect.tracing.models.under_keys import Heard, Sum, heard_of_answers, heard_of_pairs
 from detect.tracing.named_keys import NamedKey
 from tests.detect.tracing.models.taught import CONFIG, heard, keys_of, taught_pairs
 from watermark.config import WatermarkConfig, preset
 from watermark.errors import ConfigError
-from watermark.keys import SecretKey
+from watermark.interop.sglang import SglangWords
+from watermark.keys import EngineKey, SecretKey
 from watermark.listed_keys import Revocation
+from watermark.schemes.gumbel import Gumbel
 from watermark.schemes.red_green import RedGreen
 
 _N = 8000
+_REQUEST = ProbeRequest(
+    suspect="s", access="text", controls=(), reference=None, config=CONFIG, key=keys_of(1)[0],
+    tokenizer="", alpha=1e-6, n_decoys=0, seed=0, score=None, max_new_tokens=1, temperature=1.0,
+    top_k=0,
+)  # fmt: skip
 
 
 def _traced(
@@ -44,11 +52,7 @@ def _traced(
     revoked: tuple[int, ...] = (),
     alpha: float = 1e-6,
 ) -> ModelTrace:
-    request = ProbeRequest(
-        suspect="s", access="text", controls=(), reference=None, config=CONFIG, key=keys[0],
-        tokenizer="", alpha=alpha, n_decoys=0, seed=0, score=None, max_new_tokens=1,
-        temperature=1.0, top_k=0,
-    )  # fmt: skip
+    request = replace(_REQUEST, key=keys[0], alpha=alpha)
     gone = Revocation("2026-11-20T10:00:00Z", "stolen")
     named = tuple(
         NamedKey(f"c{i}", None, key, gone if i in revoked else None) for i, key in enumerate(keys)
@@ -361,3 +365,18 @@ def test_too_many_keys_are_refused_with_the_numbers() -> None:
         2 * (least_share(0.05, 8, 160_000, 1e-6) or 0)
     )
     assert least_share(0.05, 8, 100, 1e-6) is None
+
+
+def test_keys_that_another_engines_hash_merges_are_refused() -> None:
+    config = WatermarkConfig(Gumbel(), 2, source=SglangWords())
+    keys = [EngineKey([key]) for key in (5, 8_664_825_296_425_194_797, 2_739_639_474_829_393_329)]
+    plan = Plan(config, keys[0], 1e-6, 0.1, 0, 0)
+    pairs = AnswerPairs(np.array([[1, 2]]), np.array([3]), np.array([0]), 1, {})
+    suspect = heard_of_answers(plan, pairs, config.scheme)
+    with pytest.raises(ConfigError, match=f"{keys[2].key_id} makes the same .*{keys[1].key_id}"):
+        suspect.under(keys)
+    request = replace(_REQUEST, config=config, key=keys[0])
+    named = [NamedKey(f"c{i}", None, key) for i, key in enumerate(keys)]
+    with pytest.raises(ConfigError, match="the key c2 makes the same words as the key c1"):
+        # Before anything is asked: there is no such file.
+        run_trace(request, named, Traffic(), "none.txt", None, pytest.fail)
