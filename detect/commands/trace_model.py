@@ -15,7 +15,7 @@ from detect.results import format_p
 from watermark.cli import chosen_config, progress
 
 if TYPE_CHECKING:
-    from detect.tracing.models.registered import Registered
+    from detect.tracing.models.registered import Counted, Registered
     from detect.tracing.named_keys import NamedKey
     from watermark.config import WatermarkConfig
 
@@ -159,8 +159,16 @@ def _registered(options: dict[str, Any], master_key_id: str, config: WatermarkCo
 
     model = options["label_model"] or None
     wanted = Wanted(master_key_id, model, options["epochs"], options["cohorts"])
+    counted: Counted = options["traffic"] or "exchanges"
     with open_registry(options["registry"]) as opened:
-        return registered_keys(opened, wanted, config, options["traffic"] or "exchanges")
+        found = registered_keys(opened, wanted, config, counted)
+    if found.n_unseen:
+        click.echo(
+            f"The registry counts {found.n_unseen:,} {counted} of this model under keys that are "
+            "not under test: what leaked of them is not seen.",
+            err=True,
+        )
+    return found
 
 
 def _check(options: dict[str, Any], replayed: bool) -> None:

@@ -45,10 +45,12 @@ class Registered(NamedTuple):
     Attributes:
         listed: labels and revocations, in the order of issue.
         served: exchanges or tokens by the keys' names, in the same order; None if not asked for.
+        n_unseen: what was counted under other keys of the same master and model.
     """
 
     listed: list[ListedKey]
     served: dict[str, int] | None
+    n_unseen: int = 0
 
 
 def registered_keys(
@@ -92,7 +94,13 @@ def registered_keys(
         and (not wanted.cohorts or key.labels.cohort in wanted.cohorts)
     ]
     _check_config(registry, issued, config)
-    return Registered([_listed(key) for key in issued], _served(issued, counted))
+    served = _served(issued, counted)
+    if served is None:
+        return Registered([_listed(key) for key in issued], None)
+    every = KeyFilter(model=issued[0].labels.model, master_key_id=wanted.master_key_id)
+    tested = {key.key_id for key in issued}
+    n_unseen = sum(_count(key, counted) for key in registry.keys(every) if key.key_id not in tested)
+    return Registered([_listed(key) for key in issued], served, n_unseen)
 
 
 def _names(names: Sequence[str]) -> str:
@@ -157,10 +165,7 @@ def _listed(key: IssuedKey) -> ListedKey:
 def _served(issued: Sequence[IssuedKey], counted: Counted) -> dict[str, int] | None:
     if counted == "none":
         return None
-    served = {
-        key.labels.name: key.served.n_tokens if counted == "tokens" else key.served.n_exchanges
-        for key in issued
-    }
+    served = {key.labels.name: _count(key, counted) for key in issued}
     if nothing := [name for name, n in served.items() if not n]:
         raise RegistryError(
             f"the registry counts no {counted} under {_names(nothing)}. Count what was served "
@@ -168,3 +173,7 @@ def _served(issued: Sequence[IssuedKey], counted: Counted) -> dict[str, int] | N
             "leaked (--epoch, --cohort); or trace without counters: --traffic none"
         )
     return served
+
+
+def _count(key: IssuedKey, counted: Counted) -> int:
+    return key.served.n_tokens if counted == "tokens" else key.served.n_exchanges
