@@ -3,6 +3,8 @@
 H0 of a key: the text is independent of it; its p-value is then exact. With Bonferroni over
 all keys that could have been named, the chance that any wrong key is named is at most alpha,
 however the keys' statistics depend on each other. Keys that were not searched cannot be named.
+Where another engine's hash merges keys, the search is refused among keys that are alike, and the
+adjusted p-values have a floor (`detect.unlike_keys`).
 This is the library's search of one text; `detect.tracing.texts` searches families of accounts.
 """
 
@@ -23,6 +25,7 @@ from detect.scoring.score_tables import Scorer
 from detect.scoring.scores import Selection, refuse_dependent_words
 from detect.scoring.units import score_step
 from detect.tails.nulls import log_tails
+from detect.unlike_keys import refuse_like_keys
 from watermark.errors import ResultError
 from watermark.keys import Key
 from watermark.prf import NATIVE
@@ -39,7 +42,7 @@ class FoundKey:
     Attributes:
         index: which of the keys.
         log10_p: of this key alone.
-        log10_p_adjusted: for the number of keys searched.
+        log10_p_adjusted: for the number of keys searched; not below their floor.
     """
 
     index: int
@@ -101,12 +104,19 @@ def attribute(
         The keys that the text points to.
 
     Raises:
-        ConfigError: a mark whose words are dependent.
+        ConfigError: a mark whose words are dependent; two keys of the same words, or nearly.
         ResultError: no keys.
     """
     refuse_dependent_words(source)
     if not len(keys):
         raise ResultError("no keys to search; give at least one")
+    refuse_like_keys(
+        keys,
+        source,
+        n_streams=scorer.n_streams,
+        context_width=selection.contexts.shape[1],
+        name=lambda row: f"key {row}",
+    )
     n, law = selection.n_scored, scorer.law
     sums = _sums(selection, scorer, keys, source)
     log10_p = log_tails(law, sums, np.full(len(keys), n)) / math.log(10)
@@ -117,7 +127,8 @@ def attribute(
     def named(index: int) -> FoundKey:
         return FoundKey(index, float(log10_p[index]), float(adjusted[index]))
 
-    found = [named(int(i)) for i in order[: int((adjusted <= math.log10(alpha)).sum())]]
+    n_named = int((adjusted <= math.log10(alpha)).sum())
+    found = [named(int(i)) for i in order[:n_named]]
     return Attribution(tuple(found), named(int(order[0])), len(keys), n, alpha)
 
 

@@ -15,7 +15,9 @@ from detect.results import format_p
 from watermark.cli import chosen_config, progress
 
 if TYPE_CHECKING:
+    from detect.tracing.models.registered import Counted, Registered
     from detect.tracing.named_keys import NamedKey
+    from watermark.config import WatermarkConfig
 
 __all__ = ["model"]
 
@@ -30,16 +32,41 @@ __all__ = ["model"]
     type=PATH,
     help="With --master: which keys, JSONL of labels (heirmark registry export).",
 )
-@click.option("--label-model", default="", help="With --master: the label model of all keys.")
-@click.option("--epoch", "epochs", multiple=True, help="With --master: an epoch; may be repeated.")
-@click.option("--cohort", "cohorts", multiple=True, help="With --master: a cohort, in each epoch.")
+@click.option(
+    "--registry",
+    metavar="PLACE",
+    help="With --master: a registry (SQLite file or URL) that says which keys there are, what was "
+    "revoked, and how much was served under each.",
+)
+@click.option(
+    "--traffic",
+    type=click.Choice(["exchanges", "tokens", "none"]),
+    help="With --registry: which of its counters are the traffic.  [default: exchanges]",
+)
+@click.option(
+    "--label-model",
+    default="",
+    help="With --master: the label model of all keys; of a registry that model's alone.",
+)
+@click.option(
+    "--epoch",
+    "epochs",
+    multiple=True,
+    help="With --master: an epoch; may be repeated. Of a registry only these; all by default.",
+)
+@click.option(
+    "--cohort",
+    "cohorts",
+    multiple=True,
+    help="With --master: a cohort, in each epoch. Of a registry only these; all by default.",
+)
 @click.option("--served", type=PATH, help="Exchanges served under each key, JSON: name -> number.")
 @click.option(
     "--leaked-documents",
     default=100,
     show_default=True,
     type=click.IntRange(1, 10**9),
-    help="With --served: independent documents that a leak is presumed to hold at least, by their "
+    help="With counters: independent documents that a leak is presumed to hold at least, by their "
     "effective number: 1 / sum w^2 of documents that leave parts w of the trace.",
 )
 @heard_options
@@ -62,11 +89,12 @@ def model(suspect: str, **options: Any) -> None:
 
     _check(options, is_replay(suspect))
     config = chosen_config(options["preset_name"], options["config_path"])
-    keys = _keys(options)
+    keys, served = _keys(options, config)
     names = [named.name for named in keys]
     refuse_many(len(names), config, options["access"], options["alpha"])
     checked(keys)
-    served = None if options["served"] is None else read_served(options["served"], names)
+    if options["served"] is not None:
+        served = read_served(options["served"], names)
     request = ProbeRequest(
         suspect=suspect,
         access=options["access"],
@@ -102,20 +130,45 @@ def model(suspect: str, **options: Any) -> None:
     show(payload, options["as_json"], options["output"], _summary)
 
 
-def _keys(options: dict[str, Any]) -> list[NamedKey]:
+def _keys(
+    options: dict[str, Any], config: WatermarkConfig
+) -> tuple[list[NamedKey], dict[str, int] | None]:
+    """Read or derive the keys; of a registry's also what was served under each."""
     from detect.tracing.named_keys import derived_keys, keys_of_folder, read_labels
     from watermark.labels import KeyLabels
     from watermark.secret_stores import read_secret
 
     folder: Path | None = options["folder"]
     if folder is not None:
-        return keys_of_folder(folder)
+        return keys_of_folder(folder), None
+    master = read_secret(options["master"])
+    if options["registry"] is not None:
+        found = _registered(options, master.key_id, config)
+        return derived_keys(master, found.listed), found.served
     if options["labels_path"] is not None:
         listed = read_labels(options["labels_path"], KeyLabels())
-        return derived_keys(read_secret(options["master"]), listed)
+        return derived_keys(master, listed), None
     pairs = product(options["epochs"] or ("",), options["cohorts"] or ("",))
     labels = [KeyLabels(options["label_model"], epoch, cohort) for epoch, cohort in pairs]
-    return derived_keys(read_secret(options["master"]), labels)
+    return derived_keys(master, labels), None
+
+
+def _registered(options: dict[str, Any], master_key_id: str, config: WatermarkConfig) -> Registered:
+    from detect.tracing.models.registered import Wanted, registered_keys
+    from watermark.commands.registry import open_registry
+
+    model = options["label_model"] or None
+    wanted = Wanted(master_key_id, model, options["epochs"], options["cohorts"])
+    counted: Counted = options["traffic"] or "exchanges"
+    with open_registry(options["registry"]) as opened:
+        found = registered_keys(opened, wanted, config, counted)
+    if found.n_unseen:
+        click.echo(
+            f"The registry counts {found.n_unseen:,} {counted} of this model under keys that are "
+            "not under test: what leaked of them is not seen.",
+            err=True,
+        )
+    return found
 
 
 def _check(options: dict[str, Any], replayed: bool) -> None:
@@ -124,10 +177,7 @@ def _check(options: dict[str, Any], replayed: bool) -> None:
     if (options["folder"] is None) == (master is None):
         raise click.UsageError("give the keys as --keys FOLDER or as --master FILE, one of them")
     named = bool(options["epochs"] or options["cohorts"])
-    if master is not None and named == (options["labels_path"] is not None):
-        raise click.UsageError("--master needs --labels FILE, or --epoch and --cohort")
-    if master is None and (named or options["labels_path"] or options["label_model"]):
-        raise click.UsageError("--labels, --label-model, --epoch and --cohort need --master FILE")
+    _check_labels(options, named=named)
     if options["labels_path"] and options["label_model"]:
         raise click.UsageError("--label-model goes with --epoch and --cohort, not with --labels")
     if access != "weights" and options["prompts_path"] is None and not replayed:
@@ -141,6 +191,24 @@ def _check(options: dict[str, Any], replayed: bool) -> None:
         raise click.UsageError("--score and --reference are scores both: give one of them")
 
 
+def _check_labels(options: dict[str, Any], *, named: bool) -> None:
+    registry, labels = options["registry"], options["labels_path"] is not None
+    if options["master"] is None:
+        if named or registry or labels or options["label_model"]:
+            raise click.UsageError(
+                "--labels, --registry, --label-model, --epoch and --cohort need --master FILE"
+            )
+    elif registry:
+        if labels or options["served"] is not None:
+            raise click.UsageError("--registry has labels and counters: no --labels, no --served")
+    elif named == labels:
+        raise click.UsageError(
+            "--master needs --labels FILE, or --epoch and --cohort, or --registry PLACE"
+        )
+    if options["traffic"] and not registry:
+        raise click.UsageError("--traffic goes with --registry")
+
+
 def _summary(payload: dict[str, Any]) -> str:
     """Write the lines that a person reads: the conclusion, then every key."""
     width = max(len(row["name"]) for row in payload["cohorts"])
@@ -151,10 +219,14 @@ def _summary(payload: dict[str, Any]) -> str:
         f"           {payload['conclusion_in_words']}",
         f"scored     {payload['n_scored']} pairs of {payload['n_tokens']} tokens",
     ]
+    if payload["named_revoked"]:
+        names = ", ".join(payload["named_revoked"])
+        lines.append(f"revoked    {names}: the key's mark is there, and others may know the key")
     for row in sorted(payload["cohorts"], key=lambda row: row["log10_p_adjusted"]):
         lines.append(
             f"key        {row['name']:{width}}  p = {format_p(row['log10_p']):>10}  adjusted "
             f"{format_p(row['log10_p_adjusted']):>10}  {row['verdict'].replace('_', ' ')}"
+            + ("  (key revoked)" if row["revoked"] else "")
         )
     for name in ("pooled", "others"):
         words = "all keys together" if name == "pooled" else f"all but {payload['best']}"

@@ -59,7 +59,9 @@ class Bundled:
         if "verdict" not in self.result:
             return self.manifest.command
         verdict = self.result["verdict"].replace("_", " ")
-        return f"{verdict}, p = {format_p(self.result['log10_p'])}"
+        revoked = len(self.result.get("named_revoked", ()))
+        found = f", revoked keys found and not named: {revoked}" if revoked else ""
+        return f"{verdict}, p = {format_p(self.result['log10_p'])}{found}"
 
     @property
     def input_hashes(self) -> dict[str, str]:

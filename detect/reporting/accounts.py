@@ -14,7 +14,15 @@ from detect.reporting.shown import Words, count, say
 from detect.reporting.sourced import derived, source_of
 from detect.reporting.words import VERDICTS
 
-__all__ = ["AccountView", "AccountsView", "ShareRow", "SharesView", "WriterView", "read_accounts"]
+__all__ = [
+    "AccountView",
+    "AccountsView",
+    "ShareRow",
+    "SharesView",
+    "WriterView",
+    "read_accounts",
+    "revoked_words",
+]
 
 _REVOKED: Final = (
     "No account is named: the key that the texts depend on was revoked, and others may know it."
@@ -169,11 +177,12 @@ def _account(row: Fields) -> AccountView:
         log10_p_documents=read_log10_p(row, "log10_p_documents"),
         is_named=row.raw("named") is True,
         is_named_revoked=row.raw("named_revoked") is True,
-        revoked=_revoked(row),
+        revoked=revoked_words(row),
     )
 
 
-def _revoked(row: Fields) -> str:
+def revoked_words(row: Fields) -> str:
+    """Say since when others may know a key, and why; "" for a key that nobody revoked."""
     if row.raw("revoked") is not True:
         return ""
     time = f" at {row.text('revoked_at')}" if row.has("revoked_at") else ""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
+from detect.reporting.accounts import revoked_words
 from detect.reporting.bare_controls import BareControl, read_bare_controls, refuse_signal_beside
 from detect.reporting.exhibits import Exhibit, Figure
 from detect.reporting.fields import Fields
@@ -30,7 +31,7 @@ _HALF: Final = 0.5
 class KeyView:
     """One key: where it stands on the map, its own and its corrected p-value, its controls.
 
-    `level`: its colour, 1 (none) to 5.
+    `level`: its colour, 1 (none) to 5. `revoked`: since when others may know it, in words, or "".
     """
 
     name: str
@@ -44,6 +45,8 @@ class KeyView:
     decoys: DecoysView | None
     controls: tuple[BareControl, ...]
     level: int
+    revoked: str
+    is_named_revoked: bool
 
     @property
     def strongest_control(self) -> BareControl | None:
@@ -101,6 +104,7 @@ class KeyMap:
     controls: tuple[BareControl, ...]
     level: float
     fires_at: float
+    has_revoked: bool
 
 
 def read_key_map(fields: Fields) -> Exhibit:
@@ -129,13 +133,19 @@ def read_key_map(fields: Fields) -> Exhibit:
     spread = fields.inner("spread")
     n_keys = count(derived(len(keys), f"len({fields.path('cohorts')})"))
     n_found = say("{} of {}", count(spread.count("n_significant")), n_keys)
-    figures = (
+    figures: tuple[Figure, ...] = (
         Figure("Strongest key", best, ""),
         Figure("Keys with signal", n_found, "all of them paid for"),
     )
-    view = KeyMap(
-        _grids(keys), tuple(ranked), best, _spread(spread, best), controls, level, FIRES_AT
-    )
+    if named := fields.sentences("named_revoked"):
+        n_revoked = count(derived(len(named), f"len({fields.path('named_revoked')})"))
+        figures = (
+            *figures,
+            Figure("Revoked keys found", n_revoked, "others may know them; nothing is concluded"),
+        )
+    has_revoked = any(key.revoked for key in keys)
+    shown = _spread(spread, best, has_revoked=has_revoked)
+    view = KeyMap(_grids(keys), tuple(ranked), best, shown, controls, level, FIRES_AT, has_revoked)
     headline = _headline(fields.choice("conclusion", _CONCLUSIONS), fields, best)
     sentence = fields.text("conclusion_in_words")
     return Exhibit("key_map.html", figures, view, headline, sentence)
@@ -152,6 +162,8 @@ def _headline(conclusion: str, fields: Fields, best: str) -> Words:
         return "No mark was found under any of the keys."
     if fields.raw("verdict") == "signal":
         return say("The suspect depends on {}; whether on it alone is not decided.", best)
+    if fields.sentences("named_revoked"):
+        return "The suspect depends on a revoked key, which others may know: nothing is concluded."
     return "The suspect cannot be judged from this trace."
 
 
@@ -162,6 +174,14 @@ def _check(fields: Fields, keys: Sequence[KeyView], controls: Sequence[BareContr
         raise fields.refusal("conclusion", "another one where the verdict is not signal")
     if (conclusion == "no_signal") != (verdict == "no_signal"):
         raise fields.refusal("conclusion", "no_signal where, and only where, the verdict is that")
+    revoked = {key.name for key in keys if key.revoked}
+    named = [key.name for key in keys if key.is_named_revoked]
+    if sorted(fields.sentences("named_revoked")) != sorted(named) or not revoked >= {*named}:
+        raise fields.refusal("named_revoked", "a list of the revoked keys that show a signal")
+    if fields.text("best") in revoked:
+        raise fields.refusal("best", "a key that was not revoked")
+    if any(key.verdict == "signal" for key in keys if key.revoked):
+        raise fields.refusal("cohorts", "no verdict of signal for keys that were revoked")
     refuse_signal_beside(fields, [*controls, *(c for key in keys for c in key.controls)])
 
 
@@ -186,6 +206,8 @@ def _key(key: Fields, level: float) -> KeyView:
         decoys=read_decoys(key),
         controls=read_bare_controls(key),
         level=_level(adjusted, math.log10(level)),
+        revoked=revoked_words(key),
+        is_named_revoked=key.raw("named_revoked") is True,
     )
 
 
@@ -215,11 +237,12 @@ def _grid(model: str, keys: Sequence[KeyView]) -> Grid:
     return Grid(model, epochs, rows)
 
 
-def _spread(spread: Fields, best: str) -> SpreadView:
+def _spread(spread: Fields, best: str, *, has_revoked: bool) -> SpreadView:
     alone = spread.inner("concentration") if spread.has("concentration") else None
+    left_out = ", revoked ones left out" if has_revoked else ""
     sums = [
-        _sum("All keys together", spread.inner("pooled")),
-        _sum(f"All keys but {best}", spread.inner("others")),
+        _sum("All keys together" + left_out, spread.inner("pooled")),
+        _sum(f"All keys but {best}" + left_out, spread.inner("others")),
     ]
     if alone is None:
         return SpreadView(tuple(sums), None)

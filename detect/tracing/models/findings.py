@@ -43,6 +43,11 @@ class TracedKey:
     z: float
 
     @property
+    def is_revoked(self) -> bool:
+        """True if others may know the key: what shows under it concludes nothing."""
+        return self.named.revocation is not None
+
+    @property
     def finding(self) -> Finding:
         """The test of this key."""
         return self.probed.tested.finding
@@ -66,7 +71,9 @@ class TracedKey:
     def to_dict(self, alpha: float) -> dict[str, Any]:
         """Return JSON values."""
         finding, decoys = self.finding, self.finding.decoys
-        labels = self.named.labels
+        labels, revocation = self.named.labels, self.named.revocation
+        verdict = self.verdict(alpha)
+        is_there = self.is_revoked and verdict is Verdict.SIGNAL
         return {
             "name": self.named.name,
             "labels": None if labels is None else labels.to_dict(),
@@ -78,7 +85,11 @@ class TracedKey:
             "statistic": finding.statistic,
             "z": round(self.z, 4),
             "n_scored": finding.n_scored,
-            "verdict": self.verdict(alpha).value,
+            "verdict": (Verdict.INCONCLUSIVE if is_there else verdict).value,
+            "named_revoked": is_there,
+            "revoked": self.is_revoked,
+            "revoked_at": revocation.at if revocation else None,
+            "revoked_reason": revocation.reason if revocation else None,
             "decoys": decoys.to_dict() if decoys else None,
             "controls": [control.to_dict() for control in self.probed.controls],
         }
@@ -129,7 +140,16 @@ class Concentrated:
     share_at_least: float | None = None
 
     @classmethod
-    def of(cls, increments: Increments, name: str, traffic: Traffic, alpha: float) -> Concentrated:
+    def of(
+        cls,
+        increments: Increments,
+        name: str,
+        traffic: Traffic,
+        alpha: float,
+        *,
+        n_keys: int | None = None,
+        among: Sequence[str] | None = None,
+    ) -> Concentrated:
         """Test whether more of the signal is the best key's than a leak would give it.
 
         Args:
@@ -137,15 +157,17 @@ class Concentrated:
             name: the key's name.
             traffic: what was served under the keys.
             alpha: level of the test, the choice of the key paid for.
+            n_keys: keys that are paid for; None means those of the increments.
+            among: names of the keys of the increments, where others are not compared.
 
         Returns:
             The test, without a bound of the share.
         """
-        n = 1 + len(increments.others)
+        n = n_keys or 1 + len(increments.others)
         # Half of the level is the test's, half is what chance may do to a leak; each key has its
         # part.
         level = alpha / (2 * n)
-        leak = traffic.leak(name, n, level)
+        leak = traffic.leak(name, n, level, among)
         z = increments.difference(leak.odds) if leak.share < 1 else 0.0
         return cls(increments.log10_p(leak.odds, level), n, leak, z)
 

@@ -42,12 +42,14 @@ class Leak:
         log10_chance: log10 probability that a leak exceeds it all the same, where that is paid
             for; -inf where `share` is meant as it is.
         documents: the effective number of documents that was presumed; None where none was.
+        part: of all traffic that of the keys which are compared; the rest is that of revoked keys.
     """
 
     traffic: float
     share: float
     log10_chance: float
     documents: int | None = None
+    part: float = 1.0
 
     @property
     def odds(self) -> float:
@@ -60,9 +62,12 @@ class Leak:
             "traffic_share": self.traffic,
             "share_allowed": self.share,
             "presumed_documents": self.documents,
-            "documents_needed": documents_needed(self.traffic, self.share, alpha),
+            "documents_needed": documents_needed(self.traffic, self.share, alpha, self.part),
             "by_documents": [
-                {"documents": m, "log10_p": chance_log10(m, self.traffic, self.share)}
+                {
+                    "documents": m,
+                    "log10_p": chance_log10(m * self.part**2, self.traffic, self.share),
+                }
                 for m in _DOCUMENTS
             ],
         }
@@ -82,28 +87,40 @@ class Traffic:
     served: Mapping[str, int] | None = None
     documents: int = 100
 
-    def leak(self, name: str, n_keys: int, level: float) -> Leak:
+    def leak(
+        self, name: str, n_keys: int, level: float, among: Sequence[str] | None = None
+    ) -> Leak:
         """Tell what a leak would give a key.
 
         Without counters: at most half of the signal, whatever the traffic. With them: as much as M
         documents drawn by traffic give it with probability 1 - level.
 
+        Where some keys are not compared, having been revoked, the part is one of the others' trace:
+        with T_j = 1 where document j is of a key that is compared, and pi_T its probability, the
+        widths of B_j - x T_j are still 1, and Hoeffding's bound of P(sum w_j B_j > x sum w_j T_j)
+        is exp(-2 M pi_T^2 (x - pi_b / pi_T)^2): M pi_T^2 stands for M.
+
         Args:
             name: the key's name.
-            n_keys: keys among which it was chosen.
+            n_keys: keys that were served.
             level: of the chance that is paid for.
+            among: names of the keys that are compared, its own among them; None means all.
 
         Returns:
             The leak.
         """
         if self.served is None:
-            return Leak(1 / n_keys, _HALF, -math.inf)
-        traffic = self.served[name] / sum(self.served.values())
-        return Leak(traffic, self._share(traffic, level), math.log10(level), self.documents)
+            n_compared = n_keys if among is None else len(among)
+            return Leak(1 / n_compared, _HALF, -math.inf, part=n_compared / n_keys)
+        compared = sum(self.served[one] for one in (self.served if among is None else among))
+        traffic, part = self.served[name] / compared, compared / sum(self.served.values())
+        share = self._share(traffic, level, part)
+        return Leak(traffic, share, math.log10(level), self.documents, part)
 
-    def _share(self, traffic: float, level: float) -> float:
+    def _share(self, traffic: float, level: float, part: float) -> float:
         """Find the least x at which Hoeffding's bound is `level`; 1 if there is none below."""
-        return min(traffic + math.sqrt(math.log(1 / level) / (2 * self.documents)), 1.0)
+        documents = self.documents * part**2
+        return min(traffic + math.sqrt(math.log(1 / level) / (2 * documents)), 1.0)
 
 
 def chance_log10(documents: float, traffic: float, share: float) -> float:
@@ -120,15 +137,21 @@ def chance_log10(documents: float, traffic: float, share: float) -> float:
     return -2 * documents * max(share - traffic, 0.0) ** 2 / math.log(10)
 
 
-def documents_needed(traffic: float, share: float, alpha: float) -> int | None:
+def documents_needed(traffic: float, share: float, alpha: float, part: float = 1.0) -> int | None:
     """Count the documents from which on chance gives a key `share` with probability `alpha`.
+
+    Args:
+        traffic: pi, in (0, 1].
+        share: x.
+        alpha: the probability.
+        part: of all traffic that of the keys that are compared; see `Traffic.leak`.
 
     Returns:
         The effective number; None if chance always may.
     """
-    return (
-        None if share <= traffic else math.ceil(math.log(1 / alpha) / (2 * (share - traffic) ** 2))
-    )
+    if share <= traffic:
+        return None
+    return math.ceil(math.log(1 / alpha) / (2 * (part * (share - traffic)) ** 2))
 
 
 def read_served(path: str | Path, names: Sequence[str]) -> dict[str, int]:

@@ -6,14 +6,23 @@ order, and needs 1 / s^2 times the tokens. All keys searched are paid for.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from detect.planning.effects import Access, inherited_effect
 from detect.planning.power import first_order
+from detect.tracing.named_keys import NamedKey
 from watermark.config import WatermarkConfig
 from watermark.errors import ConfigError
 
-__all__ = ["ACCOUNTS", "MOST_KEYS", "least_share", "pairs_for_key_of", "refuse_many"]
+__all__ = [
+    "ACCOUNTS",
+    "MOST_KEYS",
+    "least_share",
+    "pairs_for_key_of",
+    "refuse_many",
+    "refuse_revoked",
+]
 
 # Keys of accounts for which the arithmetic is written down.
 ACCOUNTS: Final = 25_000
@@ -75,6 +84,29 @@ def refuse_many(n: int, config: WatermarkConfig, access: Access, alpha: float) -
             f"{arithmetic(config, access, n, alpha)} Trace cohorts or epochs instead; an account "
             "is named from its text: heirmark trace text"
         )
+
+
+def refuse_revoked(keys: Sequence[NamedKey]) -> list[int]:
+    """Find the keys that nobody else is known to know; from fewer than two nothing is concluded.
+
+    Args:
+        keys: the keys, revoked ones among them.
+
+    Returns:
+        The numbers of those that were not revoked, ascending.
+
+    Raises:
+        ConfigError: fewer than two.
+    """
+    own = [number for number, named in enumerate(keys) if named.revocation is None]
+    if len(own) < 2:
+        revoked = ", ".join(named.name for named in keys if named.revocation is not None)
+        raise ConfigError(
+            f"tracing a model needs at least two keys that were not revoked, got {len(own)} beside "
+            f"{revoked}: others may know these, and what shows under them concludes nothing. "
+            "Add the keys of other cohorts or epochs; one key is tested by heirmark probe"
+        )
+    return own
 
 
 def arithmetic(config: WatermarkConfig, access: Access, n_keys: int, alpha: float) -> str:

@@ -8,6 +8,9 @@ spend of the level that they share:
   for the choice of the best key.
 - of the best key's part: at most what a leak gives it (`detect.tracing.models.concentration`,
   `detect.tracing.models.leaks`). A rigorous bound; pays for the choice.
+
+Revoked keys are tested and paid for. Others may have published text under them, or text that avoids
+their marks: they are never the best key, and no sum and no part has them in it.
 """
 
 from __future__ import annotations
@@ -54,9 +57,9 @@ class ModelTrace:
         access: what was asked of it.
         alpha: level of any finding where no key was used.
         traced: the keys, in the order given.
-        pooled: all keys together.
-        others: all keys but the best.
-        controls: clean models under all keys together; under each key they stand with it.
+        pooled: all keys together, without revoked ones.
+        others: the same without the best.
+        controls: clean models under the keys of `pooled`; under each key they stand with it.
         concentrated: of the best key; None where no bound is known for the mark's words.
         n_answers: answers or texts looked at.
         least_share: of the suspect's data that a key must have had to be found with 90 % power.
@@ -79,8 +82,18 @@ class ModelTrace:
 
     @property
     def best(self) -> TracedKey:
-        """The key of the largest statistic, which is that of the smallest p-value."""
-        return max(self.traced, key=lambda key: key.z)
+        """Of the keys that were not revoked, that of the largest statistic and smallest p-value."""
+        return max(self.own, key=lambda key: key.z)
+
+    @property
+    def own(self) -> list[TracedKey]:
+        """Keys that were not revoked, at least two."""
+        return [key for key in self.traced if not key.is_revoked]
+
+    @property
+    def revoked(self) -> list[TracedKey]:
+        """Keys that others may know."""
+        return [key for key in self.traced if key.is_revoked]
 
     @property
     def others_adjusted(self) -> float:
@@ -89,9 +102,15 @@ class ModelTrace:
 
     @property
     def significant(self) -> list[TracedKey]:
-        """Keys with a signal at the level of the keys."""
+        """Keys with a signal at the level of the keys, which were not revoked."""
         level = level_of_each(self.alpha)
-        return [key for key in self.traced if key.verdict(level) is Verdict.SIGNAL]
+        return [key for key in self.own if key.verdict(level) is Verdict.SIGNAL]
+
+    @property
+    def significant_revoked(self) -> list[TracedKey]:
+        """Keys with a signal that others may have caused."""
+        level = level_of_each(self.alpha)
+        return [key for key in self.revoked if key.verdict(level) is Verdict.SIGNAL]
 
     @property
     def holds_back(self) -> list[str]:
@@ -109,7 +128,7 @@ class ModelTrace:
 
     def _avoided(self) -> str:
         """Name the keys whose words a suspect takes too rarely, each and all of them together."""
-        others = [key for key in self.traced if key is not self.best]
+        others = [key for key in self.own if key is not self.best]
         # Some may be avoided and others followed: their sum alone would show neither.
         least = norm.ppf(_AVOIDED_AT / len(others))
         found = [f"{key.named.name}: z = {key.z:.1f}" for key in others if key.z <= least]
@@ -154,6 +173,7 @@ class ModelTrace:
         if self.pooled.tail.log10_p_ceiling <= level:
             return "several_keys"
         each = level_of_each(self.alpha)
+        # A revoked key that speaks is no silence.
         silent = all(key.verdict(each) is Verdict.NO_SIGNAL for key in self.traced)
         quiet = self.pooled.tail.log10_p > _QUIET_ABOVE
         return "no_signal" if silent and quiet else "undecided"
@@ -187,6 +207,7 @@ class ModelTrace:
             "conclusion": self.conclusion,
             "conclusion_in_words": sentence_of(self),
             "best": best.named.name,
+            "named_revoked": [key.named.name for key in self.significant_revoked],
             "cohorts": [key.to_dict(level_of_each(self.alpha)) for key in self.traced],
             "spread": self._spread(),
             "controls": [control.to_dict() for control in self.controls],
@@ -219,7 +240,7 @@ class ModelTrace:
         ]
         missing = [w for w in own if "No control model" in w]
         rest = [w for w in own if w not in missing]
-        revoked = revoked_words([key.named for key in self.significant if key.named.revocation])
+        revoked = revoked_words([key.named for key in self.significant_revoked], "model")
         return [*self.holds_back, *revoked, *rest, *(w.partition(": ")[2] for w in missing[:1])]
 
 

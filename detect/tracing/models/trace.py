@@ -20,9 +20,14 @@ from detect.tracing.models.findings import (
 )
 from detect.tracing.models.hearing import Hearing, Progress, hear
 from detect.tracing.models.leaks import Traffic
-from detect.tracing.models.many_keys import ACCOUNTS, arithmetic, least_share
+from detect.tracing.models.many_keys import (
+    ACCOUNTS,
+    arithmetic,
+    least_share,
+    refuse_revoked,
+)
 from detect.tracing.models.result import ModelTrace, level_of_each
-from detect.tracing.models.under_keys import Scored
+from detect.tracing.models.under_keys import Scored, refuse_like
 from detect.tracing.named_keys import NamedKey, checked
 
 __all__ = ["run_trace", "trace_hearing"]
@@ -54,10 +59,13 @@ def run_trace(
         The result.
 
     Raises:
-        ConfigError: two keys of one name, or one key twice.
+        ConfigError: two keys of one name, one key twice, or two that another engine's hash merges;
+            fewer than two keys that were not revoked.
     """
     keys = checked(keys)
+    refuse_revoked(keys)
     secret = [named.key for named in keys]
+    refuse_like(secret, request.config, [named.name for named in keys])
     heard = hear(request, secret, prompts_path, reading_path, progress, announce)
     reading = None if reading_path in (None, "-") else Path(str(reading_path))
     files = {"own_texts": request.own_texts, "reading": reading}
@@ -75,6 +83,7 @@ def trace_hearing(
     used: dict[str, object],
 ) -> ModelTrace:
     """Test what was heard under every key; see `run_trace`."""
+    own = refuse_revoked(keys)
     secret, n = [named.key for named in keys], len(keys)
     level = level_of_each(request.alpha)
     suspect = heard.suspect.heard.under(secret)
@@ -91,7 +100,7 @@ def trace_hearing(
     ]
     logs, ceilings = adjusted_over([each.tested.finding for each in probed])
     zs = suspect.centred / (suspect.deviation or 1.0)
-    best = int(zs.argmax())
+    best = max(own, key=lambda i: float(zs[i]))
     planned: Literal["text", "weights"] = "weights" if request.access == "weights" else "text"
     # Without a reference the plan expects less than a request that does not know yet.
     left = suspect.heard.plan.effect / request.plan.effect
@@ -103,10 +112,12 @@ def trace_hearing(
         traced=tuple(
             TracedKey(keys[i], probed[i], logs[i], ceilings[i], float(zs[i])) for i in range(n)
         ),
-        pooled=suspect.pooled(range(n)),
-        others=suspect.pooled([i for i in range(n) if i != best]),
-        controls=tuple(PooledControl(c.name, s.pooled(range(n))) for c, s in controls),
-        concentrated=_concentrated(request, suspect, keys[best].name, best, traffic),
+        pooled=suspect.pooled(own),
+        others=suspect.pooled([i for i in own if i != best]),
+        controls=tuple(PooledControl(c.name, s.pooled(own)) for c, s in controls),
+        concentrated=_concentrated(
+            request, suspect, [keys[i].name for i in own], own, best, traffic
+        ),
         n_answers=heard.n_answers,
         least_share=least_share(effect, n, suspect.heard.n_telling, level),
         arithmetic=arithmetic(request.config, planned, ACCOUNTS, request.alpha),
@@ -115,11 +126,20 @@ def trace_hearing(
 
 
 def _concentrated(
-    request: ProbeRequest, suspect: Scored, name: str, best: int, traffic: Traffic
+    request: ProbeRequest,
+    suspect: Scored,
+    names: Sequence[str],
+    own: Sequence[int],
+    best: int,
+    traffic: Traffic,
 ) -> Concentrated | None:
     if not suspect.heard.is_independent:
         return None
-    increments = Increments.of(suspect.weighted, suspect.laws, best)
-    found = Concentrated.of(increments, name, traffic, request.alpha)
+    at = own.index(best)
+    increments = Increments.of(suspect.weighted[list(own)], suspect.laws, at)
+    n_keys = len(suspect.keys)
+    found = Concentrated.of(
+        increments, names[at], traffic, request.alpha, n_keys=n_keys, among=names
+    )
     share = share_at_least(increments, _SHARE_LEVEL / len(suspect.keys))
     return replace(found, share_at_least=share)

@@ -40,9 +40,31 @@ from detect.tails.mixed_sums import MixedLaw
 from detect.tails.nulls import tail
 from detect.tails.weighted import weighted_tail
 from detect.tracing.models.pair_laws import PairLaws, pair_laws
+from detect.unlike_keys import refuse_like_keys
+from watermark.config import WatermarkConfig
 from watermark.keys import Key
 
-__all__ = ["Heard", "Scored", "Sum", "heard_of_answers", "heard_of_pairs"]
+__all__ = ["Heard", "Scored", "Sum", "heard_of_answers", "heard_of_pairs", "refuse_like"]
+
+
+def refuse_like(keys: Sequence[Key], config: WatermarkConfig, names: Sequence[str]) -> None:
+    """Refuse keys that another engine's hash merges: one's students would be the other's.
+
+    Args:
+        keys: the keys.
+        config: the deployment.
+        names: what an error calls them.
+
+    Raises:
+        ConfigError: names two keys of the same words, or nearly.
+    """
+    refuse_like_keys(
+        np.stack([config.source.key_of(key) for key in keys]),
+        config.source,
+        n_streams=config.scheme.n_streams,
+        context_width=config.context_width,
+        name=lambda row: f"the key {names[row]}",
+    )
 
 
 @final
@@ -78,8 +100,13 @@ class Heard:
         return self.plan.config.source.null == "independent"
 
     def under(self, keys: Sequence[Key]) -> Scored:
-        """Score the pairs under each key, and under decoys that all keys share."""
+        """Score the pairs under each key, and under decoys that all keys share.
+
+        Raises:
+            ConfigError: two keys of the same words, or nearly.
+        """
         config = self.plan.config
+        refuse_like(keys, config, [key.key_id for key in keys])
         selection = Selection(
             np.empty(0, np.int64), np.empty(0, np.int8), self.contexts, self.tokens
         )

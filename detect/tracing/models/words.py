@@ -25,6 +25,13 @@ _SEVERAL: Final = (
 )
 
 
+_REVOKED: Final = (
+    "Revoked keys ({names}) were tested and paid for, and nothing is concluded from them: they are "
+    "not part of what all keys show together, nor of what the best key's part is measured against. "
+    "Whoever knows such a key can publish text with its mark, or without it, and a model learns it."
+)
+
+
 def sentence_of(trace: ModelTrace) -> str:
     """Say in one or two sentences what was concluded."""
     name, n = trace.best.named.name, len(trace.traced)
@@ -40,9 +47,13 @@ def sentence_of(trace: ModelTrace) -> str:
         case "several_keys":
             return _several(trace)
         case "no_signal":
-            return f"No signal under any of the {n} keys, nor under all of them together."
+            return f"No signal under any of the {n} keys, nor under {_together(trace)}."
         case _:
             return _undecided(trace)
+
+
+def _together(trace: ModelTrace) -> str:
+    return "those together that were not revoked" if trace.revoked else "all of them together"
 
 
 def _no_leak(alone: Concentrated) -> str:
@@ -65,7 +76,7 @@ def _several(trace: ModelTrace) -> str:
     found = trace.significant
     if not found:
         return (
-            "No single key is significant, but all of them together are (p = "
+            f"No single key is significant, but {_together(trace)} are (p = "
             f"{format_p(trace.pooled.tail.log10_p)}): the signal is spread over several keys."
         )
     names = ", ".join(key.named.name for key in found)
@@ -79,6 +90,13 @@ def _several(trace: ModelTrace) -> str:
 def _undecided(trace: ModelTrace) -> str:
     if reasons := trace.holds_back:
         return " ".join(reasons)
+    if not trace.significant and trace.significant_revoked:
+        names = ", ".join(key.named.name for key in trace.significant_revoked)
+        return (
+            f"The suspect depends on {names}, but others may know what was revoked and may have "
+            "published text under it: that says nothing of whose answers it learned from. No other "
+            f"key reaches its level (half of {trace.alpha:g}), nor do the others together."
+        )
     if not trace.significant:
         return (
             f"No key reaches its level (half of {trace.alpha:g}), nor do all keys together, and "
@@ -111,9 +129,15 @@ def limits_of(trace: ModelTrace) -> list[str]:
         f"A key names a cohort or an epoch, not an account. {trace.arithmetic}",
         _PRESUMED,
         *([_SEVERAL] if trace.conclusion == "several_keys" else ()),
+        *_of_revoked(trace),
         *_of_chance(trace),
         *_of_size(trace),
     ]
+
+
+def _of_revoked(trace: ModelTrace) -> list[str]:
+    names = ", ".join(key.named.name for key in trace.revoked)
+    return [_REVOKED.format(names=names)] if names else []
 
 
 def _of_chance(trace: ModelTrace) -> list[str]:

@@ -17,7 +17,6 @@ from detect.tracing.revoked import revoked_words
 from detect.tracing.texts.plans import TracePlan
 from detect.tracing.texts.results import DocumentRow, FamilyControl, RankedAccount
 from detect.tracing.texts.search import Listed, Search, best_tails
-from detect.tracing.texts.unlike_keys import floor_of
 
 __all__ = ["Outcome", "conclude_search"]
 
@@ -109,7 +108,7 @@ def conclude_search(
         math.log10(n_searches * n_keys),
         math.log10(n_tests),
         math.log10(plan.alpha),
-        floor_of(plan),
+        plan.floor,
     )
     held_back = (*_contradiction(control), *_too_many_keys(plan, paid))
     by_pool, by_documents = _pool(plan, search, paid), _documents(search, paid)

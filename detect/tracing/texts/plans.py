@@ -6,13 +6,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import final
 
+from detect.key_floor import key_floor
 from detect.mark_strength import mark_strength
 from detect.results import ALPHA, n_needed
 from detect.scoring.score_tables import Scorer
 from detect.scoring.scorers import choose_scorer
+from detect.scoring.scores import refuse_dependent_words
 from detect.scoring.units import score_step
 from detect.text import DIRECT_EFFECT
 from detect.tracing.texts.families import KeyFamily
+from detect.unlike_keys import refuse_like_keys
 from watermark.config import WatermarkConfig
 
 __all__ = ["TracePlan"]
@@ -33,6 +36,10 @@ class TracePlan:
         seed: of fresh keys, and of the order of documents for shares.
         piece_tokens: documents are cut into pieces of so many tokens, each of which then counts as
             a document; None leaves them whole.
+
+    Raises:
+        ConfigError: words that depend on each other; two keys of the same words, or nearly: no
+            search is planned among them.
     """
 
     config: WatermarkConfig
@@ -48,6 +55,19 @@ class TracePlan:
             raise ValueError(f"pieces need at least one token, got {self.piece_tokens}")
         if not 0 < self.alpha < 1:
             raise ValueError(f"alpha must lie in (0, 1), got {self.alpha}")
+        refuse_dependent_words(self.config.source)
+        refuse_like_keys(
+            self.family.integers,
+            self.config.source,
+            n_streams=self.scorer.n_streams,
+            context_width=self.config.context_width,
+            name=lambda row: f"the key of {self.family.accounts[row].name!r}",
+        )
+
+    @property
+    def floor(self) -> float:
+        """Log10 of what no adjusted p-value of the family falls below: `key_floor`."""
+        return key_floor(self.config.source, len(self.family))
 
     @cached_property
     def scorer(self) -> Scorer:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Final, Protocol
 
 from detect.scanning.results import Deduplication, LeftOut
-from detect.scoring.scores import refuse_dependent_words
 from detect.text import binding_limits
 from detect.tracing.texts.control import search_fresh_keys
 from detect.tracing.texts.outcome import conclude_search
@@ -17,7 +16,7 @@ from detect.tracing.texts.reading import TokenizedDocument
 from detect.tracing.texts.results import TraceResult
 from detect.tracing.texts.search import Search
 from detect.tracing.texts.shares import CorpusPairs, Reference, share_out
-from detect.tracing.texts.unlike_keys import NEAR_KEYS, floor_of, refuse_like_keys
+from detect.unlike_keys import NEAR_KEYS
 from watermark.tokens import TextTokenizer, check_fingerprint
 
 __all__ = ["Progress", "Reader", "trace_text"]
@@ -114,16 +113,13 @@ def trace_text(
         The result; where nothing was scored it is INCONCLUSIVE.
 
     Raises:
-        ConfigError: words that depend on each other; two keys of the same words, or nearly;
-            borders that are not in the vocabulary.
+        ConfigError: borders that are not in the vocabulary.
         DocumentError: a document that cannot be read.
         FingerprintError: the config is bound to another tokenizer.
     """
     config, progress = plan.config, progress or _Silent()
     check_fingerprint(tokenizer, config.tokenizer)
-    refuse_dependent_words(config.source)
     config.check_vocabulary(tokenizer.vocab_size)
-    refuse_like_keys(plan, tokenizer.vocab_size)
     search, held = Search(plan, tokenizer.special_ids), CorpusPairs([])
     prompt_ids = tokenizer.encode(prompt) if prompt is not None else None
     n_read = 0
@@ -183,7 +179,7 @@ def _is_unread(left_out: LeftOut, n_read: int) -> bool:
 
 
 def _of_like_keys(plan: TracePlan) -> list[str]:
-    floor = floor_of(plan)
+    floor = plan.floor
     if floor == -math.inf:
         return []
     source, is_near = plan.config.source, len(plan.family) <= NEAR_KEYS

@@ -9,16 +9,19 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from detect.cli import heirmark
 from detect.commands.trace import trace
 from detect.commands.trace_model import _summary
 from tests.conftest import PARAGRAPH
 from tests.detect.reporting.payloads import make_result
 from tests.detect.synthetic import marked_ids
-from watermark.config import preset
-from watermark.errors import ConfigError, ResultError
+from watermark.config import WatermarkConfig, preset
+from watermark.errors import ConfigError, ResultError, WatermarkError
 from watermark.key_files import save_key
 from watermark.keys import SecretKey
 from watermark.labels import KeyLabels
+from watermark.registry.records import Exchanges, KeyFilter
+from watermark.registry.registry import Registry
 from watermark.tokens import load_tokenizer
 
 MASTER = SecretKey(bytes(32))
@@ -182,6 +185,98 @@ def test_a_suspect_is_not_its_own_reference(
         raise _failure(_run(model_folder, *weights, *_family(master), "--reference", model_folder))
 
 
+def _cohorts(place: Path, config: WatermarkConfig = preset("default")) -> list[str]:  # noqa: B008
+    """Make a registry of four cohorts, one of them revoked, and accounts beside; key ids."""
+    labels = [KeyLabels("m", epoch, c) for epoch in ("e1", "e2") for c in ("c0", "c1")]
+    with Registry.open(place, create=True) as registry:
+        ids = [registry.issue(one, MASTER, config).key_id for one in labels]
+        registry.issue(KeyLabels("m", "e1", "c0", "alice"), MASTER, config)
+        registry.issue(KeyLabels("m", "e1", "c9"), SecretKey(b"o" * 32), config)
+        registry.retire(KeyFilter(key_id=ids[0]), "over")
+        registry.revoke(KeyFilter(key_id=ids[3]), "laptop stolen")
+    return ids
+
+
+def test_a_registry_gives_the_bytes_that_its_export_gives(
+    model_folder: Path, master: Path, text: list[str], tmp_path: Path
+) -> None:
+    place, labels = tmp_path / "r.db", tmp_path / "labels.jsonl"
+    ids = _cohorts(place)
+    counts = [Exchanges(300 + i, 1000 * (4 - i)) for i in range(4)]
+    lines = [json.dumps({"key_id": i, **c._asdict()}) for i, c in zip(ids, counts, strict=True)]
+    (tmp_path / "counts.jsonl").write_text("\n".join(lines))
+    export = ["export", "-r", place, "--master", master, "--account", "", "-o", labels]
+    for words in (["count", tmp_path / "counts.jsonl", "-r", place], export):
+        done = CliRunner().invoke(heirmark, ["registry", *map(str, words)])
+        assert done.exit_code == 0, done.output
+    names = ["m/e1/c0", "m/e1/c1", "m/e2/c0", "m/e2/c1"]
+    common = [model_folder, *text, "--master", master]
+    for traffic, at in (("exchanges", 0), ("tokens", 1), ("none", None)):
+        served = []
+        if at is not None:
+            numbers = {name: count[at] for name, count in zip(names, counts, strict=True)}
+            (tmp_path / "served.json").write_text(json.dumps(numbers))
+            served = ["--served", tmp_path / "served.json"]
+        found = []
+        for way in (["--registry", place, "--traffic", traffic], ["--labels", labels, *served]):
+            output = tmp_path / "out.json"
+            done = _run(*common, *way, "-o", output)
+            assert done.exit_code == 0, (done.output, done.exception)
+            found.append((output.read_bytes(), done.stdout))
+        assert found[0] == found[1]
+        payload = json.loads(found[0][0])
+        assert [row["name"] for row in payload["cohorts"]] == names
+        assert [row["revoked_reason"] for row in payload["cohorts"]][3] == "laptop stolen"
+        assert payload["used"].get("served") == (None if at is None else numbers)
+    some = _run(*common, "--registry", place, "--cohort", "c0", "--label-model", "m")
+    assert [row["name"] for row in _payload(some)["cohorts"]] == ["m/e1/c0", "m/e2/c0"]
+    # 301 under c1 of e1, 303 under c1 of e2.
+    assert "counts 604 exchanges of this model under keys that are not under test" in some.stderr
+
+
+def test_a_registry_that_cannot_be_traced(
+    model_folder: Path, master: Path, text: list[str], tmp_path: Path
+) -> None:
+    place = tmp_path / "r.db"
+    ids = _cohorts(place)
+
+    def refusal(*options: object) -> str:
+        result = _run(model_folder, *text, "--master", master, "--registry", place, *options)
+        assert isinstance(_failure(result), WatermarkError), result.output
+        return str(_failure(result))
+
+    assert "counts no exchanges under 'm/e1/c0', 'm/e1/c1', 'm/e2/c0', 'm/e2/c1'" in refusal()
+    with Registry.open(place) as registry:
+        registry.count({ids[0]: Exchanges(3, 40), ids[1]: Exchanges(5, 0), ids[2]: Exchanges(0, 0)})
+    assert "counts no exchanges under 'm/e2/c0', 'm/e2/c1'. Count what" in refusal()
+    assert "counts no tokens under 'm/e1/c1', " in refusal("--traffic", "tokens")
+    assert "no key of the epoch 'e3'" in refusal("--epoch", "e1", "--epoch", "e3")
+    assert "it knows 'e1', 'e2'" in refusal("--epoch", "e3")
+    # Of another master, and of an account.
+    assert "no key of the cohort 'c9'" in refusal("--cohort", "c9")
+    assert "no key of the model 'n' that was derived from" in refusal("--label-model", "n")
+    assert "not revoked, got 1 beside m/e2/c1" in refusal("--epoch", "e2", "--traffic", "none")
+    wrong = refusal("--preset", "gumbel", "--traffic", "none")
+    assert "give the config that the text was marked with" in wrong
+    with Registry.open(place) as registry:
+        registry.issue(KeyLabels("m", "e1", "c5"), MASTER, preset("gumbel"))
+    assert "different configs" in refusal("--traffic", "none")
+    with Registry.open(place) as registry:
+        registry.issue(KeyLabels("n", "e1", "c0"), MASTER, preset("default"))
+        registry.issue(KeyLabels("o", "e1", "c0", "bob"), MASTER, preset("default"))
+    assert "keys of the models 'm', 'n'" in refusal()
+    assert "all keys of the model 'o' were issued to accounts" in refusal("--label-model", "o")
+
+
+def test_a_config_that_is_bound_to_a_tokenizer_is_the_same_mark(
+    model_folder: Path, master: Path, text: list[str], tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    bound = preset("default").bound_to(load_tokenizer(tokenizer_folder).fingerprint)
+    _cohorts(tmp_path / "r.db", bound)
+    place = ["--master", master, "--registry", tmp_path / "r.db", "--traffic", "none"]
+    assert len(_payload(_run(model_folder, *text, *place))["cohorts"]) == 4
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -190,6 +285,10 @@ def test_a_suspect_is_not_its_own_reference(
         (["--master", "m"], "needs --labels FILE, or --epoch and --cohort"),
         (["--master", "m", "--labels", "l", "--cohort", "c"], "needs --labels FILE, or"),
         (["--keys", "k", "--epoch", "e"], "need --master"),
+        (["--keys", "k", "--registry", "r"], "need --master"),
+        (["--master", "m", "--registry", "r", "--labels", "l"], "no --labels, no --served"),
+        (["--master", "m", "--registry", "r", "--served", "s"], "no --labels, no --served"),
+        (["--master", "m", "--cohort", "c", "--traffic", "none"], "goes with --registry"),
         (["--keys", "k", "--access", "weights"], "needs --reading"),
         (["--keys", "k"], "needs --prompts"),
     ],
@@ -207,6 +306,10 @@ def test_the_lines_say_what_was_presumed_and_give_no_part_that_was_held_back() -
     assert "alpha 1e-06, keys and pooled 5e-07 each" in shown
     assert "a leak presumed to hold 100 documents: p = " in shown
     assert "(at least 71%, 95 of 100 times)" in shown
+    payload["named_revoked"] = ["c9"]
+    payload["cohorts"][0]["revoked"] = True
+    assert "revoked    c9: the key's mark is there" in _summary(payload)
+    assert _summary(payload).count("(key revoked)") == 1
     alone = payload["spread"]["concentration"]
     alone |= {"share_at_least": None, "presumed_documents": None}
     shown = _summary(payload)

@@ -48,6 +48,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _lines(folder / "corpus.jsonl", [{"text": text} for text in documents])
     _lines(folder / "marked.jsonl", [{"text": _text(60, 30 + i)} for i in range(8)])
     (folder / "accounts.txt").write_text("alice\nbob\ncarol\n")
+    revoked = {"state": "revoked", "revoked_at": "2026-11-20T10:00:00.000000Z"}
+    labels = [{"cohort": "stolen", **revoked}, {"cohort": "a"}, {"cohort": "b"}]
+    _lines(folder / "labels.jsonl", labels)
+    (folder / "served.json").write_text(json.dumps({"stolen": 500, "a": 300, "b": 400}))
     shelf = folder / "shelf" / "a"
     shelf.mkdir(parents=True)
     for i in range(3):

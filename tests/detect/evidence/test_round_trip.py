@@ -9,14 +9,18 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from detect.evidence.invocation import leaf_command
 from detect.evidence.recordable import COMMON_INPUTS, RECORDABLE
 from tests.chat_server import ChatServer
-from tests.detect.evidence.acts import bundled, failed, run, verified
+from tests.detect.evidence.acts import bundled, failed, forged, run, verified
+from tests.detect.evidence.conftest import KEY, WORDS
 from tests.detect.evidence.fitting import check_fit
+from tests.detect.synthetic import marked_ids
+from watermark.config import preset
 
 ROOT = Path(__file__).parents[3]
 # Command lines by the name of their bundle.
@@ -33,6 +37,10 @@ COMMANDS = {
     "cohorts": [
         *("trace", "model", "answers.jsonl", "--control", "clean.jsonl"),
         *("--epoch", "2026-11", "--cohort", "a", "--cohort", "b"),
+    ],
+    "revoked": [
+        *("trace", "model", "answers.jsonl", "--labels", "labels.jsonl"),
+        *("--alpha", "0.05", "--served", "served.json"),
     ],
     "probe": ["probe", "answers.jsonl", "--control", "clean.jsonl"],
 }
@@ -51,7 +59,7 @@ REFUSED = {
     "watch": {"state_path"},
     "calibrate": {"picture"},
     "trace text": {"keys_folder", "registry", "reference", "reference_key"},
-    "trace model": {"folder"},
+    "trace model": {"folder", "registry", "traffic"},
 }
 
 
@@ -81,6 +89,36 @@ def test_a_bundle_is_verified_where_its_test_was_not_run(
     result = json.loads((case / "result.json").read_text())
     assert result["schema"] == "heirmark-result-1"
     check_fit(result)
+
+
+def test_a_revoked_key_that_is_found_is_said_and_names_nobody(place: Path) -> None:
+    """What was marked under the first of the keys would name it, had nobody revoked it."""
+    marked = marked_ids(
+        preset("default"), KEY.derive(cohort="stolen"), 900, vocabulary=len(WORDS), seed=3
+    )
+    words = [WORDS[i] for i in marked]
+    answers = [
+        {"prompt": f"p{i}", "text": " ".join(words[60 * i : 60 * i + 60])} for i in range(15)
+    ]
+    (place / "stolen.jsonl").write_text("".join(json.dumps(row) + "\n" for row in answers))
+    test = ["trace", "model", "stolen.jsonl", "--labels", "labels.jsonl"]
+    case = bundled(place, "stolen", *test)
+    result = json.loads((case / "result.json").read_text())
+    assert result["named_revoked"] == ["stolen"]
+    assert (result["conclusion"], result["verdict"]) == ("undecided", "inconclusive")
+    found = verified(case, place)
+    assert failed(found) == {}
+    assert "inconclusive, p = " in found["line"]
+    assert "revoked keys found and not named: 1" in found["line"]
+    assert "key revoked at 2026-11-20T10:00:00.000000Z" in (case / "report.html").read_text()
+
+    def unrevoke(manifest: dict[str, Any], result: dict[str, Any]) -> None:
+        result["named_revoked"] = []
+        for row in result["cohorts"]:
+            row |= {"named_revoked": False, "revoked": False}
+
+    forged(case, place, unrevoke)
+    assert "named_revoked" in failed(verified(case, place))["recomputed"]
 
 
 def _elsewhere(case: Path, *options: object, cwd: Path) -> subprocess.CompletedProcess[str]:

@@ -491,6 +491,8 @@ def make_trace_model() -> dict[str, Any]:
             "z": 6.44 if log10_p < -6 else 0.31,
             "n_scored": 15_051,
             "verdict": "signal" if adjusted <= -6 else "inconclusive",
+            **{"named_revoked": False, "revoked": False},
+            **{"revoked_at": None, "revoked_reason": None},
             "decoys": {"n_decoys": 999, "p_value": 0.001 if log10_p < -6 else 0.5, "seed": 0},
             "controls": [{**control, "fires": False, "note": ""}],
         }
@@ -508,6 +510,7 @@ def make_trace_model() -> dict[str, Any]:
         "conclusion": "one_key",
         "conclusion_in_words": "The suspect depends on m/2026-11/c2 (p = 2e-18), and on it alone.",
         "best": "m/2026-11/c2",
+        "named_revoked": [],
         "cohorts": cohorts,
         "spread": {
             "n_significant": 1,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
 import pytest
 
 from detect.reporting.page import render_report
+from tests.detect.reporting.numbers import check_numbers
 from tests.detect.reporting.payloads import make_result
 from tests.detect.reporting.test_page import Page, spoil
 from watermark.errors import ResultError
@@ -96,6 +98,43 @@ def test_cells_of_the_map_stand_by_cohort_and_epoch() -> None:
     ]  # fmt: skip
     # Not by colour alone.
     assert [row.count("signal</b>") for row in rows] == [0, 0, 1, 0]
+
+
+def revoke_key(result: dict[str, Any], number: int) -> dict[str, Any]:
+    """Change a model's trace to what it is if a key was revoked."""
+    row = result["cohorts"][number]
+    row |= {"revoked": True, "revoked_at": "2026-11-20T10:00:00.000000Z", "revoked_reason": "lost"}
+    row |= {"named_revoked": row["verdict"] == "signal", "verdict": "inconclusive"}
+    result["named_revoked"] = [r["name"] for r in result["cohorts"] if r.get("named_revoked")]
+    if row["name"] == result["best"]:
+        result |= {"best": result["cohorts"][0]["name"], "conclusion": "undecided"}
+        result |= {"verdict": "inconclusive", "log10_p": 0.0, "p_value": 1.0}
+        result["spread"]["n_significant"] = 0
+    return result
+
+
+def test_a_key_that_others_know_is_shown_and_accuses_nobody() -> None:
+    result = revoke_key(make_result("trace_model"), 6)
+    shown = words(result)
+    assert "The suspect depends on a revoked key, which others may know" in shown
+    assert "Revoked keys found" in shown
+    assert "at the level, but nothing is concluded" in shown
+    assert shown.count("key revoked at 2026-11-20T10:00:00.000000Z: lost") == 1
+    assert "All keys together, revoked ones left out" in shown
+    assert "More than" not in shown[: shown.index("What was tested")]
+    check_numbers(render_report(result), json.loads(json.dumps(result)))
+    quiet = words(revoke_key(make_result("trace_model"), 0))
+    assert "More than 41.3% of the suspect’s signal is m/2026-11/c2’s." in quiet
+    assert "Revoked keys found" not in quiet
+    for spoilt, named in (
+        (result | {"named_revoked": []}, "named_revoked"),
+        (result | {"best": "m/2026-11/c2"}, "best"),
+    ):
+        with pytest.raises(ResultError, match=named):
+            render_report(spoilt)
+    result["cohorts"][6]["verdict"] = "signal"
+    with pytest.raises(ResultError, match="cohorts"):
+        render_report(result)
 
 
 def test_keys_without_labels_have_a_row_each() -> None:

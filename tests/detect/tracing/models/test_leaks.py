@@ -51,6 +51,29 @@ def test_without_counters_half_is_allowed() -> None:
     assert leak.to_dict(1e-6)["presumed_documents"] is None
 
 
+@pytest.mark.parametrize("revoked", [0.1, 0.5, 0.9])
+def test_a_part_of_what_was_not_revoked_is_bounded(revoked: float) -> None:
+    """Exact, of M documents of equal trace: the key's part of those under keys compared."""
+    served = {"c1": 100, "c2": 300, "gone": round(400 * revoked / (1 - revoked))}
+    leak = Traffic(served, 60).leak("c1", 3, 1e-3, ["c1", "c2"])
+    assert (leak.traffic, leak.part) == (0.25, pytest.approx(1 - revoked, abs=1e-3))
+    compared = np.arange(61)
+    weights = binom.pmf(compared, 60, leak.part)
+    for share in {leak.share, 0.3, 0.6, 0.9} - {1.0}:
+        # None of the compared keys' documents is no part of anything.
+        above = binom.sf(np.ceil(share * compared) - 1, compared, leak.traffic) * (compared > 0)
+        bound = 10 ** chance_log10(60 * leak.part**2, leak.traffic, share)
+        assert weights @ above <= bound + 1e-12
+    # Rounded up.
+    assert leak.share == 1 or leak.to_dict(1e-3)["documents_needed"] in (60, 61)
+    assert Traffic(served, 60).leak("c1", 3, 1e-3).share < 1
+
+
+def test_without_counters_revoked_keys_are_taken_to_have_had_their_part() -> None:
+    leak = Traffic().leak("c1", 8, 1e-7, ["c1", "c2", "c3", "c4"])
+    assert (leak.share, leak.traffic, leak.part) == (0.5, 1 / 4, 0.5)
+
+
 def test_with_counters_as_much_as_chance_gives() -> None:
     served = {"c1": 100, "c2": 700}
     small = Traffic(served, 100).leak("c1", 2, 1e-7)

@@ -14,6 +14,7 @@ from scipy.stats import kstest, norm
 from detect.finding import Plan
 from detect.multiplicity import holm
 from detect.results import Tail
+from detect.suspect.answer_pairs import AnswerPairs
 from detect.suspect.distributions import assess_pairs
 from detect.suspect.inheritance import assess_pool
 from detect.suspect.probing import ProbeRequest
@@ -22,17 +23,24 @@ from detect.tracing.models.hearing import HeardModel, Hearing
 from detect.tracing.models.leaks import Traffic
 from detect.tracing.models.many_keys import least_share, pairs_for_key_of, refuse_many
 from detect.tracing.models.result import ModelTrace
-from detect.tracing.models.trace import trace_hearing
-from detect.tracing.models.under_keys import Heard, Sum, heard_of_pairs
+from detect.tracing.models.trace import run_trace, trace_hearing
+from detect.tracing.models.under_keys import Heard, Sum, heard_of_answers, heard_of_pairs
 from detect.tracing.named_keys import NamedKey
 from tests.detect.tracing.models.taught import CONFIG, heard, keys_of, taught_pairs
 from watermark.config import WatermarkConfig, preset
 from watermark.errors import ConfigError
-from watermark.keys import SecretKey
+from watermark.interop.sglang import SglangWords
+from watermark.keys import EngineKey, SecretKey
 from watermark.listed_keys import Revocation
+from watermark.schemes.gumbel import Gumbel
 from watermark.schemes.red_green import RedGreen
 
 _N = 8000
+_REQUEST = ProbeRequest(
+    suspect="s", access="text", controls=(), reference=None, config=CONFIG, key=keys_of(1)[0],
+    tokenizer="", alpha=1e-6, n_decoys=0, seed=0, score=None, max_new_tokens=1, temperature=1.0,
+    top_k=0,
+)  # fmt: skip
 
 
 def _traced(
@@ -44,11 +52,7 @@ def _traced(
     revoked: tuple[int, ...] = (),
     alpha: float = 1e-6,
 ) -> ModelTrace:
-    request = ProbeRequest(
-        suspect="s", access="text", controls=(), reference=None, config=CONFIG, key=keys[0],
-        tokenizer="", alpha=alpha, n_decoys=0, seed=0, score=None, max_new_tokens=1,
-        temperature=1.0, top_k=0,
-    )  # fmt: skip
+    request = replace(_REQUEST, key=keys[0], alpha=alpha)
     gone = Revocation("2026-11-20T10:00:00Z", "stolen")
     named = tuple(
         NamedKey(f"c{i}", None, key, gone if i in revoked else None) for i, key in enumerate(keys)
@@ -79,6 +83,78 @@ def test_a_significant_key_that_others_know_is_said() -> None:
     assert len(said) == 1
     assert said[0].startswith("The mark of c5 is there")
     assert "on 2026-11-20 (stolen)" in said[0]
+    assert "publish text with its mark" in said[0]
+
+
+def test_a_revoked_key_is_paid_for_and_accuses_nobody() -> None:
+    student = _student(np.full(_N, 5), 0.8)
+    plain = _trace(student, keys_of(8), controls=(_innocent(1),))
+    found = _trace(student, keys_of(8), controls=(_innocent(1),), revoked=(4, 5))
+    assert (found["conclusion"], found["verdict"]) == ("undecided", "inconclusive")
+    assert found["named_revoked"] == ["c5"]
+    assert found["best"] not in ("c4", "c5")
+    row, before = found["cohorts"][5], plain["cohorts"][5]
+    assert row["log10_p_adjusted"] == before["log10_p_adjusted"] < -6
+    assert (row["verdict"], row["named_revoked"]) == ("inconclusive", True)
+    assert (row["revoked"], row["revoked_at"]) == (True, "2026-11-20T10:00:00Z")
+    assert row["revoked_reason"] == "stolen"
+    # p-value and key at the top are those of the best key that could be named, all paid for.
+    best = next(one for one in found["cohorts"] if one["name"] == found["best"])
+    assert found["key_id"] == best["key_id"]
+    assert found["log10_p"] == pytest.approx(min(best["log10_p"] + math.log10(8), 0.0))
+    assert found["spread"]["n_significant"] == 0
+    assert found["spread"]["pooled"]["log10_p"] > -3
+    assert "others may know what was revoked" in found["conclusion_in_words"]
+    assert any("c4, c5" in limit and "paid for" in limit for limit in found["limits"])
+    assert not any("Revoked keys" in limit for limit in plain["limits"])
+
+
+@pytest.mark.parametrize("avoided", [False, True])
+def test_a_revoked_key_takes_nothing_from_the_others(avoided: bool) -> None:
+    """Who knows c4 may publish text with its mark or without: c5's student stays c5's."""
+    taught = np.repeat([5, 4], [_N, _N])
+    keys, student = keys_of(8), _student(np.full(_N, 5), 0.8)
+    pairs = taught_pairs(keys[:5], np.where(taught[_N:] == 4, 4, -1), follows=0.8, seed=7,
+                         avoided=avoided)  # fmt: skip
+    both = replace(
+        student,
+        contexts=np.concatenate([student.contexts, pairs.contexts]),
+        tokens=np.concatenate([student.tokens, pairs.tokens]),
+        n_telling=2 * _N,
+    )
+    forged = _trace(both, keys, revoked=(4,))
+    assert (forged["conclusion"], forged["best"]) == ("one_key", "c5")
+    assert forged["named_revoked"] == ([] if avoided else ["c4"])
+    unknown = _trace(both, keys)
+    assert unknown["conclusion"] == ("undecided" if avoided else "several_keys")
+
+
+def test_a_thin_leak_and_a_forgery_beside_it() -> None:
+    """What a revoked key leaves is no part of what all keys leave together."""
+    forged = _trace(_student(np.full(_N, 2), 0.3, seed=5), keys_of(8), revoked=(2,))
+    assert forged["spread"]["pooled"]["log10_p"] > -4
+    assert forged["conclusion"] == "undecided"
+    thin = _trace(_student(np.arange(_N) % 8, 0.55), keys_of(8), revoked=(0,))
+    assert thin["conclusion"] == "several_keys"
+    assert thin["spread"]["n_significant"] < 7
+
+
+def test_traffic_of_revoked_keys_loosens_what_a_leak_may_be() -> None:
+    served = {f"c{i}": 100 for i in range(8)} | {"c0": 10_000}
+    student = _student(np.full(_N, 5), 0.8)
+    found = _trace(student, keys_of(8), revoked=(0,), traffic=Traffic(served, 100))
+    alone = found["spread"]["concentration"]
+    assert alone["traffic_share"] == pytest.approx(1 / 7)
+    assert alone["share_allowed"] == 1.0
+    assert found["conclusion"] == "undecided"
+
+
+def test_two_keys_at_least_must_be_ones_own() -> None:
+    with pytest.raises(ConfigError, match="at least two keys that were not revoked, got 1 beside"):
+        _traced(_innocent(1), keys_of(3), revoked=(0, 2))
+    named = [NamedKey("a", None, keys_of(2)[0], Revocation()), NamedKey("b", None, keys_of(2)[1])]
+    with pytest.raises(ConfigError, match="beside a: others may know"):
+        run_trace(_REQUEST, named, Traffic(), "none.txt", None, pytest.fail)
 
 
 def test_a_student_of_one_cohort() -> None:
@@ -361,3 +437,18 @@ def test_too_many_keys_are_refused_with_the_numbers() -> None:
         2 * (least_share(0.05, 8, 160_000, 1e-6) or 0)
     )
     assert least_share(0.05, 8, 100, 1e-6) is None
+
+
+def test_keys_that_another_engines_hash_merges_are_refused() -> None:
+    config = WatermarkConfig(Gumbel(), 2, source=SglangWords())
+    keys = [EngineKey([key]) for key in (5, 8_664_825_296_425_194_797, 2_739_639_474_829_393_329)]
+    plan = Plan(config, keys[0], 1e-6, 0.1, 0, 0)
+    pairs = AnswerPairs(np.array([[1, 2]]), np.array([3]), np.array([0]), 1, {})
+    suspect = heard_of_answers(plan, pairs, config.scheme)
+    with pytest.raises(ConfigError, match=f"{keys[2].key_id} makes the same .*{keys[1].key_id}"):
+        suspect.under(keys)
+    request = replace(_REQUEST, config=config, key=keys[0])
+    named = [NamedKey(f"c{i}", None, key) for i, key in enumerate(keys)]
+    with pytest.raises(ConfigError, match="the key c2 makes the same words as the key c1"):
+        # Before anything is asked: there is no such file.
+        run_trace(request, named, Traffic(), "none.txt", None, pytest.fail)

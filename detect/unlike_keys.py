@@ -1,27 +1,30 @@
-"""Keys of one family that make the same words, or nearly: no text can tell their accounts apart.
+"""Keys that make the same words, or nearly: no text and no model can tell their owners apart.
 
-Other engines' hashes merge keys whose integers differ. So the words of some hundred fixed pairs are
-made under every key and compared. The correlation of two keys with independent words has a standard
-deviation of 1 / sqrt(n), n words; the family is refused if that of two keys is so large that chance
-reaches it in one of 10^9 families (by the normal tail: 7 of these deviations for two keys, 9 for
-25,000).
+Every search among several keys comes through here before it looks. Other engines' hashes merge keys
+whose integers differ. So the words of some hundred fixed pairs are made under every key and
+compared. The correlation of two keys with independent words has a standard deviation of
+1 / sqrt(n), n words; the family is refused if that of two keys is so large that chance reaches it
+in one of 10^9 families (by the normal tail: 7 of these deviations for two keys, 9 for 25,000).
 """
 
 from __future__ import annotations
 
 import math
+import secrets
+from collections import deque
+from collections.abc import Callable
+from hashlib import blake2b
 from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detect.key_floor import key_floor
-from detect.tracing.texts.plans import TracePlan
 from watermark.contexts import group_rows
 from watermark.errors import ConfigError
 from watermark.word_sources import Pairs, WordSource
 
-__all__ = ["NEAR_KEYS", "floor_of", "refuse_like_keys"]
+__all__ = ["NEAR_KEYS", "refuse_like_keys"]
 
 _LEAST_PAIRS, _MOST_PAIRS = 400, 4096
 # Words of our own PRF, which so many pairs may cost; the least number is tried anyway.
@@ -35,6 +38,11 @@ _FAMILIES_REFUSED_BY_CHANCE: Final = 1e-9
 _EQUAL: Final = 0.99
 _BLOCK: Final = 1024
 _SEED: Final = 0
+# Tokens of sources that take every id.
+_IDS: Final = 1 << 15
+# Families that were compared before, by a hash that says nothing of them outside of this process.
+_SALT: Final = secrets.token_bytes(16)
+_UNLIKE: Final[deque[bytes]] = deque(maxlen=64)
 
 
 class _Alike(NamedTuple):
@@ -43,68 +51,82 @@ class _Alike(NamedTuple):
     share: float
 
 
-def floor_of(plan: TracePlan) -> float:
-    """Bound from below what may be said of a whole family, log10.
+class _Family(NamedTuple):
+    """Keys as one search takes them: integers, uint64, shape (K, n_key_integers)."""
 
-    A key drawn at random has the words of a given other key with probability 2^-bits. So where
-    somebody marked a text whose key is not in the family, some key of the family is taken for it
-    with up to K 2^-bits, whatever the text's own p-value says.
+    integers: NDArray[np.uint64]
+    source: WordSource
+    n_streams: int
+    context_width: int
+
+    @property
+    def digest(self) -> bytes:
+        shape = (self.source, self.n_streams, self.context_width, self.integers.shape)
+        return blake2b(repr(shape).encode() + self.integers.tobytes(), key=_SALT).digest()
+
+
+def refuse_like_keys(
+    integers: NDArray[np.uint64],
+    source: WordSource,
+    *,
+    n_streams: int,
+    context_width: int,
+    name: Callable[[int], str],
+) -> None:
+    """Refuse keys of which the words of two agree far beyond chance.
+
+    Keys of 128 bits and more are not looked at; a family that passed is not compared again.
 
     Args:
-        plan: of the search.
-
-    Returns:
-        log10(K 2^-bits); -inf for 128 bits and more.
-    """
-    return key_floor(plan.config.source, len(plan.family))
-
-
-def refuse_like_keys(plan: TracePlan, vocab_size: int) -> None:
-    """Refuse a family in which the words of two keys agree far beyond chance.
-
-    Args:
-        plan: of the search.
-        vocab_size: of the tokenizer.
+        integers: uint64, shape (K, n_key_integers).
+        source: what makes the words.
+        n_streams: words of each pair that are scored.
+        context_width: tokens of a context.
+        name: what an error calls a key, by its row: "the key of 'a-17'".
 
     Raises:
-        ConfigError: names the two accounts.
+        ConfigError: names the two.
     """
-    family, source = plan.family, plan.config.source
-    if key_floor(source) == -math.inf or len(family) < 2:
+    if key_floor(source) == -math.inf or len(integers) < 2:
         return
-    words = _words(plan, _fixed_pairs(source, plan, vocab_size))
+    family = _Family(integers, source, n_streams, context_width)
+    if (digest := family.digest) in _UNLIKE:
+        return
+    words = _words(family, _fixed_pairs(family))
     if found := _equal(words) or (_near(words) if len(words) <= NEAR_KEYS else None):
-        one, other = (family.accounts[i].name for i in (found.first, found.second))
         what = "makes the same words as" if found.share == 1 else "makes nearly the words of"
         raise ConfigError(
-            f"the key of {other!r} {what} that of {one!r} (correlation {found.share:.2f} in "
-            f"{source.name}, whose hash merges keys); no text tells the two apart. Leave one out, "
+            f"{name(found.second)} {what} {name(found.first)} (correlation {found.share:.2f} in "
+            f"{source.name}, whose hash merges keys); nothing tells the two apart. Leave one out, "
             "and mark under another key from now on"
         )
+    _UNLIKE.append(digest)
 
 
-def _fixed_pairs(source: WordSource, plan: TracePlan, vocab_size: int) -> Pairs:
+def _fixed_pairs(family: _Family) -> Pairs:
     """Draw pairs that are evidence of different things."""
-    cost = len(plan.family) * plan.scorer.n_streams * source.word_cost
-    affordable = min(_BUDGET_WORDS / cost, _BUDGET_PRODUCTS / len(plan.family) ** 2)
+    source, n_keys = family.source, len(family.integers)
+    cost = n_keys * family.n_streams * source.word_cost
+    affordable = min(_BUDGET_WORDS / cost, _BUDGET_PRODUCTS / n_keys**2)
     n = min(max(int(affordable), _LEAST_PAIRS), _MOST_PAIRS)
-    size = min(vocab_size, getattr(source, "vocab_size", vocab_size))
-    ids = np.setdiff1d(np.arange(size), sorted(source.unkeyed_ids))
-    rng, width = np.random.default_rng(_SEED), plan.config.context_width
+    ids = np.setdiff1d(np.arange(getattr(source, "vocab_size", _IDS)), sorted(source.unkeyed_ids))
+    rng, width = np.random.default_rng(_SEED), family.context_width
     drawn = source.canonical(Pairs(rng.choice(ids, (2 * n, width)), rng.choice(ids, 2 * n)))
     kept = np.sort(group_rows(np.ascontiguousarray(source.evidence(drawn)))[0])[:n]
     return Pairs(np.ascontiguousarray(drawn.contexts[kept]), drawn.tokens[kept])
 
 
-def _words(plan: TracePlan, pairs: Pairs) -> NDArray[np.float32]:
+def _words(family: _Family, pairs: Pairs) -> NDArray[np.float32]:
     """Standardise the words of every key, shape (K, n)."""
-    source, integers, streams = plan.config.source, plan.family.integers, plan.scorer.n_streams
+    integers, streams = family.integers, family.n_streams
     n = len(pairs.tokens)
     rows = np.arange(n)
     found = np.empty((len(integers), streams * n), np.float32)
     for start in range(0, len(integers), _BLOCK):
         some = slice(start, start + _BLOCK)
-        words = source.words_for_keys(integers[some], pairs.contexts, rows, pairs.tokens, streams)
+        words = family.source.words_for_keys(
+            integers[some], pairs.contexts, rows, pairs.tokens, streams
+        )
         table = words.reshape(len(words), -1).astype(np.float64)
         table -= table.mean(axis=1, keepdims=True)
         lengths = np.sqrt((table**2).sum(axis=1, keepdims=True))
