@@ -63,10 +63,12 @@ def tested_of(fields: Fields, kind: str, subject: str, scheme: Words) -> Words:
         return say("Whether the distinct (context, token) pairs of all answers depend on {}.", key)
     if kind == "trace_model":
         n_keys = derived(len(fields.items("cohorts")), f"len({fields.path('cohorts')})")
+        revoked = any(key.raw("revoked") is True for key in fields.objects("cohorts"))
+        strongest = "strongest that was not revoked" if revoked else "strongest"
         return say(
             "Whether what {} says depends on any of {} keys under the scheme {}; the p-value above "
-            "is that of the strongest, times their number. Then, whether the signal is one key’s "
-            "or spread over several.",
+            f"is that of the {strongest}, times their number. Then, whether the signal is one "
+            "key’s or spread over several.",
             subject or "the suspect",
             count(n_keys),
             scheme,

@@ -118,7 +118,8 @@ def test_a_key_that_others_know_is_shown_and_accuses_nobody() -> None:
     shown = words(result)
     assert "The suspect depends on a revoked key, which others may know" in shown
     assert "Revoked keys found" in shown
-    assert "at the level, but nothing is concluded" in shown
+    assert "at the level, not counted" in shown
+    assert "that of the strongest that was not revoked, times their number" in shown
     assert shown.count("key revoked at 2026-11-20T10:00:00.000000Z: lost") == 1
     assert "All keys together, revoked ones left out" in shown
     assert "More than" not in shown[: shown.index("What was tested")]
