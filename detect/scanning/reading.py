@@ -24,7 +24,7 @@ from detect.scanning.stores import changed, open_binary
 from watermark.errors import DocumentError, WatermarkError
 from watermark.extras import import_extra
 
-__all__ = ["Failure", "Mark", "Record", "read_piece", "where"]
+__all__ = ["Failure", "Mark", "Record", "read_piece", "record_of", "where"]
 
 
 class Record(NamedTuple):
@@ -157,7 +157,7 @@ def _parsed(raw: bytes, place: int, columns: Columns) -> Record | Failure:
     # Named within the piece for now: whose first line it is only the whole file tells.
     try:
         record = parse_line(raw, _UNPLACED)
-        return _record(record, place, columns)
+        return record_of(record, place, columns)
     except DocumentError as error:
         return Failure(place, error)
 
@@ -166,7 +166,20 @@ def _parsed(raw: bytes, place: int, columns: Columns) -> Record | Failure:
 _UNPLACED: Final = "{document}"
 
 
-def _record(fields: dict[str, Any], place: int, columns: Columns) -> Record:
+def record_of(fields: dict[str, Any], place: int, columns: Columns) -> Record:
+    """Take what is scanned from a document's fields.
+
+    Args:
+        fields: by name.
+        place: line or row in the piece.
+        columns: names of the fields.
+
+    Returns:
+        The document.
+
+    Raises:
+        DocumentError: neither text nor ids; its message holds "{document}" where the place belongs.
+    """
     document: Document = document_of(fields, columns, _UNPLACED)
     name = fields.get(columns.id)
     ids = None if document.token_ids is None else np.array(document.token_ids, np.int64)
@@ -211,7 +224,7 @@ def _rows(batch: Any, before: int, columns: Columns) -> Iterator[Record | Failur
         return
     for place, fields in zip(count(before + 1), batch.to_pylist(), strict=False):
         try:
-            yield _record(fields, place, columns)
+            yield record_of(fields, place, columns)
         except DocumentError as error:
             yield Failure(place, error)
 
@@ -245,7 +258,7 @@ def _read_dataset(piece: Piece, columns: Columns, skip: int) -> Iterator[Record 
             rows = rows.skip(skip)
         for place, fields in enumerate(rows, skip + 1):
             try:
-                yield _record(fields, place, columns)
+                yield record_of(fields, place, columns)
             except DocumentError as error:
                 yield Failure(place, error)
     except WatermarkError:
