@@ -38,7 +38,9 @@ def add_up(order: StreamScan, table: Path | None = None) -> CorpusResult:
     """
     deployment = order.load()
     tasks = _tasks(order, deployment)
-    named = sorted({source for sources in tasks for source in sources})
+    # As a folder is walked.
+    every = {source for sources in tasks for source in sources}
+    named = sorted(every, key=lambda source: source.split("/"))
     places = {source: i for i, source in enumerate(named)}
     scanner = Scanner(deployment.scan, deployment.tokenizer)
     parts, documents = [], []

@@ -193,7 +193,7 @@ class StreamTask:
         Raises:
             DocumentError: one of those taken in cannot be scanned, or the disk is full.
         """
-        source = str(metadata.get("file_path") or f"task {self._task}")
+        source = str(metadata.get("file_path") or f"task {self._task:05}")
         number = self._n_of_source.setdefault(source, len(self._sources))
         if number == len(self._sources):
             self._sources.append(source)

@@ -38,7 +38,10 @@ def corpus(tmp_path: Path) -> Path:
     for i in range(FILES):
         texts = [" ".join(rng.choice(words, 60)) for _ in range(30)]
         rows = [{"id": f"{i}-{j}", "text": t} for j, t in enumerate([*texts, texts[0], PARAGRAPH])]
-        (folder / f"{i}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        # A folder is walked before what sorts ahead of its separator.
+        path = folder / ("0" if i == 0 else "0-0") / f"{i}.jsonl"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("\n".join(map(json.dumps, rows)))
     return folder
 
 
@@ -53,7 +56,7 @@ def order(tmp_path: Path, tokenizer_folder: Path) -> StreamScan:
 
 def _documents(folder: Path, task: int, n_tasks: int) -> Iterator[Any]:
     """As datatrove's reader gives them: every n-th file is this task's."""
-    for path in sorted(folder.iterdir())[task::n_tasks]:
+    for path in sorted(folder.rglob("*.jsonl"), key=str)[task::n_tasks]:
         for row in map(json.loads, path.read_text().splitlines()):
             yield SimpleNamespace(**row, metadata={"file_path": str(path)})
 
@@ -100,7 +103,7 @@ def test_the_result_is_that_of_a_scan_of_the_files(
     expected = {"schema": found["schema"], **local.to_dict()}
     assert found["deduplication"]["n_dropped"] > 50
     assert _without_sources(found) == _without_sources(json.loads(json.dumps(expected)))
-    assert found["documents"][33]["source"] == f"{corpus / '1.jsonl'}, document 2"
+    assert found["documents"][33]["source"] == f"{corpus / '0-0' / '1.jsonl'}, document 2"
     assert not list(Path(order.folder).iterdir())
 
 
@@ -113,9 +116,9 @@ def test_ids_of_the_metadata_are_scanned_if_they_are_named(
     list(ScanStep(order)(documents))
     found = _finished(order, tmp_path)
     assert found["verdict"] == "signal"
-    assert found["documents"][0]["source"] == "task 0, document 1"
+    assert found["documents"][0]["source"] == "task 00000, document 1"
     assert found["left_out"]["reasons"] == {"id_out_of_vocabulary": 1, "no_text_and_no_ids": 1}
-    assert "task 0, document 2: token id 1000000 is not in" in found["left_out"]["examples"][0]
+    assert "task 00000, document 2: token id 1000000 is not in" in found["left_out"]["examples"][0]
 
 
 @pytest.mark.parametrize("text", ["\ud800", None, 7])
