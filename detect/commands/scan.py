@@ -128,7 +128,8 @@ def _folder(work: Path | None, output: Path | None, table: Path | None) -> Itera
     """Choose where the parts are kept until the result is written, whatever happens."""
     from detect.scanning.work import is_own
 
-    if work is None and output is None:
+    is_device = output is not None and output.exists() and not output.is_file()
+    if work is None and (output is None or is_device):
         with tempfile.TemporaryDirectory(prefix="heirmark-scan-") as temporary:
             yield Path(temporary)
         return
