@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ JSONL: Final = (
     ".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson", ".ndjson.gz", ".ndjson.zst"
 )  # fmt: skip
 COMPRESSED: Final = (".gz", ".zst")
+_BUFFER: Final = 1 << 20
 DATASETS: Final = "datasets:"
 
 
@@ -73,49 +75,27 @@ def open_stream(file: IO[bytes], name: str) -> IO[bytes]:
         MissingExtraError: zstd without the extra "corpus".
     """
     if name.endswith(".gz"):
-        return cast(IO[bytes], _Closing(gzip.GzipFile(fileobj=file), file))
+        return cast(IO[bytes], _Closing(cast(IO[bytes], gzip.GzipFile(fileobj=file)), file))
     if name.endswith(".zst"):
         pyarrow = import_extra("pyarrow")
-        return cast(IO[bytes], _Lines(pyarrow.CompressedInputStream(file, "zstd"), file))
+        unpacked = io.BufferedReader(pyarrow.CompressedInputStream(file, "zstd"), _BUFFER)
+        return cast(IO[bytes], _Closing(unpacked, file))
     return file
 
 
 @final
 class _Closing:
-    """A gzip file that closes what it reads from."""
+    """An unpacking file that closes what it reads from."""
 
-    def __init__(self, unpacked: gzip.GzipFile, file: IO[bytes]) -> None:
+    def __init__(self, unpacked: IO[bytes], file: IO[bytes]) -> None:
         self._unpacked, self._file = unpacked, file
 
-    def __enter__(self) -> gzip.GzipFile:
+    def __enter__(self) -> IO[bytes]:
         return self._unpacked
 
     def __exit__(self, *exception: object) -> None:
         self._unpacked.close()
         self._file.close()
-
-
-@final
-class _Lines:
-    """Lines of a pyarrow stream, which knows only blocks."""
-
-    def __init__(self, stream: Any, file: IO[bytes]) -> None:
-        self._stream, self._file = stream, file
-
-    def __enter__(self) -> _Lines:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._stream.close()
-        self._file.close()
-
-    def __iter__(self) -> Iterator[bytes]:
-        rest = b""
-        while block := self._stream.read(1 << 20):
-            *lines, rest = (rest + block).split(b"\n")
-            yield from lines
-        if rest:
-            yield rest
 
 
 def parse_line(raw: bytes, source: str) -> dict[str, Any]:
@@ -175,6 +155,8 @@ def document_of(record: dict[str, Any], columns: Columns, source: str) -> Docume
     if text is None and ids is not None and _are_ids(ids):
         return Document(name, source, None, tuple(ids))
     found = type(text).__name__ if text is not None else type(ids).__name__
+    if text is None and isinstance(ids, list):
+        found = "list of other than whole numbers from 0 to 2^32 - 1"
     raise DocumentError(
         f"{source}: expected text in {columns.text!r} or a list of ids in "
         f"{columns.token_ids!r}, got {found}",

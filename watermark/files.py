@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -40,13 +41,7 @@ def atomic_writer(path: str | Path, *, private: bool = False) -> Iterator[TextIO
     Raises:
         DocumentError: the place cannot be written.
     """
-    path = Path(path)
-    if path.exists() and not path.is_file() and not path.is_dir():
-        # Taking a device's place would destroy it.
-        with path.open("w", encoding="utf-8", newline="\n") as device:
-            yield device
-        return
-    with _replacing(path, "w", private) as file:
+    with _replacing(Path(path), "w", private) as file:
         yield cast(TextIO, file)
 
 
@@ -55,7 +50,7 @@ def atomic_binary_writer(path: str | Path, *, private: bool = False) -> Iterator
     """Write a binary file whole or not at all, and onto the disk before it takes its place.
 
     Args:
-        path: where it will stand; its folder is made if needed.
+        path: as in `atomic_writer`.
         private: whether only the owner may read it (mode 0600).
 
     Yields:
@@ -68,11 +63,23 @@ def atomic_binary_writer(path: str | Path, *, private: bool = False) -> Iterator
         yield cast(BinaryIO, file)
         # Otherwise a power cut may leave the new name on an empty file.
         file.flush()
-        os.fsync(file.fileno())
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            os.fsync(file.fileno())
 
 
 @contextmanager
 def _replacing(path: Path, mode: str, private: bool) -> Iterator[IO[Any]]:
+    text = {"encoding": "utf-8", "newline": "\n"} if mode == "w" else {}
+    if path.exists() and not path.is_file() and not path.is_dir():
+        # Taking a device's place would destroy it.
+        try:
+            with path.open(mode, **text) as device:  # type: ignore[call-overload]
+                yield device
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise DocumentError(f"cannot write {path}: {error.strerror or error}") from None
+        return
     path = path.resolve()
     if _is_irreplaceable(path):
         raise DocumentError(
@@ -80,7 +87,6 @@ def _replacing(path: Path, mode: str, private: bool) -> Iterator[IO[Any]]:
             "place"
         )
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    text = {"encoding": "utf-8", "newline": "\n"} if mode == "w" else {}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
@@ -119,7 +125,9 @@ def dump_json(payload: Any) -> str:
         ResultError: NaN or an infinity, which JSON does not have.
     """
     try:
-        return json.dumps(payload, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        text = json.dumps(payload, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        # Lone surrogates (of ids, of file names that are not UTF-8) as JSON's own escapes.
+        return text.encode("utf-8", "backslashreplace").decode("utf-8")
     except ValueError as error:
         raise ResultError(f"a result cannot be written as JSON: {error}") from None
 

@@ -108,27 +108,18 @@ def _order(
     tokenizer: Any,
     *,
     columns: Columns,
-    alpha: float,
-    n_decoys: int,
-    seed: int,
-    score: str | None,
-    sample: int | None,
     skip_bad: bool,
     table: Path | None,
+    **test: Any,
 ) -> ScanOrder:
-    from detect.finding import Plan
-    from detect.scanning.plans import ScanPlan, sample_size
+    from detect.scanning.plans import make_plans
     from detect.scanning.running import ScanOrder
-    from detect.text import DIRECT_EFFECT
     from watermark.extras import import_extra
 
     if table is not None:
         # Before hours of work, not after them.
         import_extra("pyarrow")
-    n_sampled = sample_size(config, n_decoys)
-    n_sampled = (sample or n_sampled) if n_sampled else 0
-    scan = ScanPlan(config, config.source.key_of(key), score, seed, n_sampled)
-    plan = Plan(config, key, alpha, DIRECT_EFFECT, n_decoys, seed, scan.scorer)
+    plan, scan = make_plans(config, key, **test)
     return ScanOrder(source, columns, plan, scan, tokenizer, skip_bad, table)
 
 
@@ -137,7 +128,8 @@ def _folder(work: Path | None, output: Path | None, table: Path | None) -> Itera
     """Choose where the parts are kept until the result is written, whatever happens."""
     from detect.scanning.work import is_own
 
-    if work is None and output is None:
+    is_device = output is not None and output.exists() and not output.is_file()
+    if work is None and (output is None or is_device):
         with tempfile.TemporaryDirectory(prefix="heirmark-scan-") as temporary:
             yield Path(temporary)
         return

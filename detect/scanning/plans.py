@@ -9,13 +9,16 @@ from typing import Final, final
 import numpy as np
 from numpy.typing import NDArray
 
+from detect.finding import Plan
 from detect.scoring.score_tables import Scorer
 from detect.scoring.scorers import choose_scorer
 from detect.scoring.units import FINE_STEP, score_step, score_units
+from detect.text import DIRECT_EFFECT
 from watermark.config import WatermarkConfig
+from watermark.keys import Key
 from watermark.prf import NativePrf
 
-__all__ = ["ScanPlan", "sample_size"]
+__all__ = ["ScanPlan", "make_plans", "sample_size"]
 
 # Pairs that decoy keys are tried on: 999 keys take seconds. Where words depend on each other the
 # test rests on them, so that there are more.
@@ -101,3 +104,36 @@ def sample_size(config: WatermarkConfig, n_decoys: int) -> int:
     if config.source.null != "independent":
         return _SAMPLED_OF_DEPENDENT
     return _SAMPLED if n_decoys else 0
+
+
+def make_plans(
+    config: WatermarkConfig,
+    key: Key,
+    *,
+    alpha: float,
+    n_decoys: int,
+    seed: int,
+    score: str | None,
+    sample: int | None,
+) -> tuple[Plan, ScanPlan]:
+    """Fix a test of a corpus, and what its workers need of it.
+
+    Args:
+        config: the deployment.
+        key: the key under test.
+        alpha: level of a positive verdict.
+        n_decoys: decoy keys.
+        seed: of the decoy keys.
+        score: name of the score; None is the default.
+        sample: pairs of the sample; None is `sample_size`.
+
+    Returns:
+        The plan with the key, and the one without the secret.
+
+    Raises:
+        ConfigError: the scheme has no such score, or the key is none of the config's.
+    """
+    n_sampled = sample_size(config, n_decoys)
+    n_sampled = (sample or n_sampled) if n_sampled else 0
+    scan = ScanPlan(config, config.source.key_of(key), score, seed, n_sampled)
+    return Plan(config, key, alpha, DIRECT_EFFECT, n_decoys, seed, scan.scorer), scan

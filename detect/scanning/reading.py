@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Iterator
 from itertools import count, pairwise
-from typing import Any, Final, NamedTuple
+from typing import IO, Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,11 @@ from detect.scanning.stores import changed, open_binary
 from watermark.errors import DocumentError, WatermarkError
 from watermark.extras import import_extra
 
-__all__ = ["Failure", "Mark", "Record", "read_piece", "where"]
+__all__ = ["Failure", "Mark", "Record", "read_piece", "record_of", "where"]
+
+# Bytes of a line or text: ten million tokens take a third of it.
+LONGEST: Final = 1 << 28
+_CHUNK: Final = 1 << 20
 
 
 class Record(NamedTuple):
@@ -100,7 +105,10 @@ def _read_text(piece: Piece, skip: int) -> Iterator[Record | Failure]:
     if skip:
         return
     with open_binary(piece.source) as file:
-        raw = file.read()
+        raw = file.read(LONGEST + 1)
+    if len(raw) > LONGEST:
+        yield _too_long(1)
+        return
     try:
         yield Record(1, None, raw.decode("utf-8").removeprefix("\ufeff"), None)
     except UnicodeDecodeError as error:
@@ -119,8 +127,11 @@ def _read_lines(piece: Piece, columns: Columns, skip: int) -> Iterator[Record | 
     place, is_document = 0, True
     try:
         for place, raw in enumerate(_lines(piece), 1):
-            is_document = bool(raw.strip())
-            if place > skip and is_document:
+            is_document = raw is None or bool(raw.strip())
+            if raw is None:
+                if place > skip:
+                    yield _too_long(place)
+            elif place > skip and is_document:
                 yield _parsed(raw, place, columns)
         if not is_document:
             yield Mark(place)
@@ -134,30 +145,62 @@ def _read_lines(piece: Piece, columns: Columns, skip: int) -> Iterator[Record | 
         )
 
 
-def _lines(piece: Piece) -> Iterator[bytes]:
-    """Lines that begin in the piece."""
+def _lines(piece: Piece) -> Iterator[bytes | None]:
+    """Lines that begin in the piece; None for one too long to be held."""
     name = piece.source.partition("::")[0].lower()
-    with open_stream(open_binary(piece.source), name) as file:
-        if piece.stop < 0:
-            yield from file
-            return
-        at = piece.start
+    opened = open_binary(piece.source)
+    if piece.stop < 0 and not opened.read(1):
+        opened.close()
+        raise EOFError("the file is empty, which no packed file is")
+    opened.seek(0)
+    with open_stream(opened, name) as file:
+        at, stop = piece.start, piece.stop if piece.stop >= 0 else math.inf
         if at:
             # What began before belongs to the piece before.
             file.seek(at - 1)
-            at += len(file.readline()) - 1
-        while at < piece.stop:
-            if not (raw := file.readline()):
+            at += _skip_line(file, stop - at + 1) - 1
+        while at < stop:
+            raw = file.readline(LONGEST + 1)
+            if not raw:
+                if piece.stop < 0:
+                    return
                 raise changed(piece.source)
             at += len(raw)
-            yield raw
+            if len(raw) <= LONGEST:
+                yield raw
+                continue
+            if not raw.endswith(b"\n"):
+                at += _skip_line(file)
+            del raw
+            yield None
+
+
+def _skip_line(file: IO[bytes], limit: float = math.inf) -> int:
+    """Read on to the end of a line, or beyond a number of bytes; return how many were read."""
+    n_bytes = 0
+    while n_bytes < limit and (read := file.readline(_CHUNK)):
+        n_bytes += len(read)
+        if read.endswith(b"\n"):
+            break
+    return n_bytes
+
+
+def _too_long(place: int) -> Failure:
+    return Failure(
+        place,
+        DocumentError(
+            f"{_UNPLACED}: longer than {LONGEST >> 20} MiB; cut it into documents that can be held "
+            "in memory",
+            reason="too_long",
+        ),
+    )
 
 
 def _parsed(raw: bytes, place: int, columns: Columns) -> Record | Failure:
     # Named within the piece for now: whose first line it is only the whole file tells.
     try:
         record = parse_line(raw, _UNPLACED)
-        return _record(record, place, columns)
+        return record_of(record, place, columns)
     except DocumentError as error:
         return Failure(place, error)
 
@@ -166,7 +209,20 @@ def _parsed(raw: bytes, place: int, columns: Columns) -> Record | Failure:
 _UNPLACED: Final = "{document}"
 
 
-def _record(fields: dict[str, Any], place: int, columns: Columns) -> Record:
+def record_of(fields: dict[str, Any], place: int, columns: Columns) -> Record:
+    """Take what is scanned from a document's fields.
+
+    Args:
+        fields: by name.
+        place: line or row in the piece.
+        columns: names of the fields.
+
+    Returns:
+        The document.
+
+    Raises:
+        DocumentError: neither text nor ids; its message holds "{document}" where the place belongs.
+    """
     document: Document = document_of(fields, columns, _UNPLACED)
     name = fields.get(columns.id)
     ids = None if document.token_ids is None else np.array(document.token_ids, np.int64)
@@ -176,7 +232,7 @@ def _record(fields: dict[str, Any], place: int, columns: Columns) -> Record:
 def _read_parquet(piece: Piece, columns: Columns, skip: int) -> Iterator[Record | Failure]:
     parquet, place = import_extra("pyarrow.parquet"), 0
     try:
-        with open_binary(piece.source) as opened, parquet.ParquetFile(opened) as table:
+        with open_binary(piece.source) as opened, _checked(parquet, opened) as table:
             names = table.schema_arrow.names
             check_columns(set(names), columns, piece.source)
             wanted = [column for column in columns if column in names]
@@ -201,6 +257,11 @@ def _read_parquet(piece: Piece, columns: Columns, skip: int) -> Iterator[Record 
         )
 
 
+def _checked(parquet: Any, opened: IO[bytes]) -> Any:
+    # Where a writer left checksums, a damaged page is none with other values.
+    return parquet.ParquetFile(opened, page_checksum_verification=True)
+
+
 def _rows(batch: Any, before: int, columns: Columns) -> Iterator[Record | Failure]:
     fast = _ids_of(batch, columns)
     if fast is not None:
@@ -211,7 +272,7 @@ def _rows(batch: Any, before: int, columns: Columns) -> Iterator[Record | Failur
         return
     for place, fields in zip(count(before + 1), batch.to_pylist(), strict=False):
         try:
-            yield _record(fields, place, columns)
+            yield record_of(fields, place, columns)
         except DocumentError as error:
             yield Failure(place, error)
 
@@ -245,7 +306,7 @@ def _read_dataset(piece: Piece, columns: Columns, skip: int) -> Iterator[Record 
             rows = rows.skip(skip)
         for place, fields in enumerate(rows, skip + 1):
             try:
-                yield _record(fields, place, columns)
+                yield record_of(fields, place, columns)
             except DocumentError as error:
                 yield Failure(place, error)
     except WatermarkError:

@@ -15,14 +15,14 @@ from detect.scanning.reading import Failure, Mark, Record, read_piece
 from detect.scanning.scanner import Located, Scanner
 from watermark.errors import DocumentError
 
-__all__ = ["NextPart", "Progress", "ShardReader"]
+__all__ = ["PART_PAIRS", "Batch", "NextPart", "Progress", "ShardReader", "scan_batch"]
 
 # Tokenised together: enough for the compiled kernels, little enough for the memory.
 _BATCH_CHARACTERS: Final = 1 << 20
 _BATCH_IDS: Final = 1 << 20
 _BATCH_DOCUMENTS: Final = 4096
 # A part is stored when it holds so many pairs: what a kill can lose, and what is held in memory.
-_PART_PAIRS: Final = 1 << 22
+PART_PAIRS: Final = 1 << 22
 
 
 class Progress(NamedTuple):
@@ -57,7 +57,7 @@ class ShardReader:
     pieces: tuple[Piece, ...]
     columns: Columns
     skips_bad: bool
-    part_pairs: int = _PART_PAIRS
+    part_pairs: int = PART_PAIRS
 
     def parts(
         self, shard: Shard, start: Position, report: Callable[[Progress], object]
@@ -112,39 +112,27 @@ class ShardReader:
         for index, (part, following) in enumerate(self.parts(shard, start, report), first):
             folder.store(number, index, part, following)
 
-    def _batches(self, shard: Shard, start: Position) -> Iterator[_Batch]:
-        batch = _Batch(start)
+    def _batches(self, shard: Shard, start: Position) -> Iterator[Batch]:
+        batch = Batch(start)
         for number in range(start.piece, shard.end):
             skip = start.place if number == start.piece else 0
             for item in read_piece(self.pieces[number], self.columns, skip):
                 batch.add(number, item)
                 if batch.is_full:
                     yield batch
-                    batch = _Batch(batch.position)
+                    batch = Batch(batch.position)
             batch.n_bytes += self.pieces[number].size
         yield batch
 
-    def _scanned(self, batch: _Batch) -> Part:
+    def _scanned(self, batch: Batch) -> Part:
         if batch.failed and not self.skips_bad:
             raise self._named(*batch.failed[0])
-        part = self.scanner.scan(batch.documents)
+        part = scan_batch(self.scanner, batch)
         if part.examples and not self.skips_bad:
             first = part.examples[0]
             error = DocumentError(first.message, reason=first.reason)
             raise self._named(first.piece, Failure(first.place, error))
-        failed = [
-            Bad(number, failure.place, failure.error.reason, str(failure.error))
-            for number, failure in batch.failed
-        ]
-        counts: Counter[str] = Counter()
-        for _, failure in batch.failed:
-            counts[failure.error.reason] += failure.n
-        return replace(
-            part,
-            bad=part.bad + counts,
-            examples=first_bad([*part.examples, *failed]),
-            lines=batch.lines,
-        )
+        return part
 
     def _named(self, number: int, failure: Failure) -> DocumentError:
         from detect.scanning.naming import place_in_file, with_place
@@ -158,11 +146,37 @@ class ShardReader:
         )
 
 
+def scan_batch(scanner: Scanner, batch: Batch) -> Part:
+    """Score a batch.
+
+    Args:
+        scanner: the core.
+        batch: what was read.
+
+    Returns:
+        Its part, in which what could not be read is counted.
+    """
+    part = scanner.scan(batch.documents)
+    failed = [
+        Bad(number, failure.place, failure.error.reason, str(failure.error))
+        for number, failure in batch.failed
+    ]
+    counts: Counter[str] = Counter()
+    for _, failure in batch.failed:
+        counts[failure.error.reason] += failure.n
+    return replace(
+        part,
+        bad=part.bad + counts,
+        examples=first_bad([*part.examples, *failed]),
+        lines=batch.lines,
+    )
+
+
 @final
-class _Batch:
+class Batch:
     """Documents that are scored together, and where reading goes on after them."""
 
-    def __init__(self, position: Position) -> None:
+    def __init__(self, position: Position = Position(0, 0)) -> None:  # noqa: B008
         self.position = position
         self.documents: list[Located] = []
         self.failed: list[tuple[int, Failure]] = []
@@ -172,6 +186,7 @@ class _Batch:
 
     @property
     def is_full(self) -> bool:
+        """True if it is time to score them."""
         return (
             self._characters >= _BATCH_CHARACTERS
             or self._ids >= _BATCH_IDS
@@ -179,6 +194,7 @@ class _Batch:
         )
 
     def add(self, number: int, item: Record | Failure | Mark) -> None:
+        """Add what was read of a piece."""
         before = self.position.place if self.position.piece == number else 0
         # Empty lines are lines as well.
         self.lines[number] += item.place - before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -68,7 +69,7 @@ def _walk(folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
     for path, is_folder, is_file, is_link in kinds:
         if is_folder:
             yield from _walk(path, (*above, own))
-        elif is_file:
+        elif is_file or os.path.exists(path):
             yield path
         elif is_link:
             raise DocumentError(
@@ -108,13 +109,18 @@ def stat_file(source: str) -> StoredFile:
         Its size and stamp.
 
     Raises:
-        DocumentError: it is not there.
+        DocumentError: it is not there, or no file.
     """
     if not is_url(source):
         try:
             status = Path(source).stat()
         except OSError as error:
             raise DocumentError(f"cannot read {source}: {error.strerror}") from None
+        if not stat.S_ISREG(status.st_mode):
+            raise DocumentError(
+                f"{source} is a pipe, socket or device; a corpus is read more than once: give "
+                "files, or take it out of the folder"
+            )
         return StoredFile(source, status.st_size, str(status.st_mtime_ns))
     try:
         store, path = import_extra("fsspec.core").url_to_fs(source)

@@ -33,7 +33,7 @@ from detect.text import binding_limits
 from watermark.schemes.laws import LayeredBits, ScoreLaw
 from watermark.word_sources import Pairs
 
-__all__ = ["MAX_LISTED", "HeldPart", "Naming", "PartView", "finalise"]
+__all__ = ["MAX_LISTED", "HeldPart", "Naming", "PartView", "finalise", "pooled_sample"]
 
 # Documents in the JSON result; the table of --documents has all.
 MAX_LISTED: Final = 10_000
@@ -153,7 +153,7 @@ def finalise(
     """
     totals = [part.totals() for part in parts]
     named = naming(sum((t.lines for t in totals), Counter[int]()))
-    sample = _sample(parts, scan)
+    sample = pooled_sample(parts, scan)
     finding = _assess(plan, scan, pool, sample)
     columns = [part.documents for part in parts]
     numbers = _tested(columns, scan, plan, spread)
@@ -189,7 +189,16 @@ def _reasons(totals: Sequence[Totals], pool: PoolSums) -> dict[str, int]:
     return found
 
 
-def _sample(parts: Sequence[PartView], scan: ScanPlan) -> Sample:
+def pooled_sample(parts: Sequence[PartView], scan: ScanPlan) -> Sample:
+    """Draw the sample of all parts from theirs, one after the other.
+
+    Args:
+        parts: all of them.
+        scan: what was fixed beforehand.
+
+    Returns:
+        At most `scan.n_sampled` pairs.
+    """
     h = scan.config.context_width
     none = np.empty(0, np.uint64)
     held = Sample(none, none, np.empty(0, scan.units_dtype), np.empty((0, h + 1), np.int64))

@@ -44,13 +44,19 @@ def written_to(path: Path | None) -> Iterator[Passing]:
 
                 def passing(documents: Iterator[DocumentResult]) -> Iterator[DocumentResult]:
                     while group := list(islice(documents, _GROUP)):
-                        rows = [document.to_dict() for document in group]
+                        rows = [_row(document) for document in group]
                         writer.write_table(pyarrow.Table.from_pylist(rows, schema))
                         yield from group
 
                 yield passing
         except OSError as error:
             raise DocumentError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def _row(document: DocumentResult) -> dict[str, Any]:
+    """Lone surrogates are escaped as in JSON: Parquet has no text with them."""
+    row = document.to_dict()
+    return row | {n: row[n].encode("utf-8", "backslashreplace").decode() for n in ("id", "source")}
 
 
 def _schema(pyarrow: Any) -> Any:

@@ -17,7 +17,7 @@ from typing import Final
 
 from watermark.errors import ConfigError
 
-__all__ = ["MANIFEST", "clear", "is_own", "own_files", "working_in"]
+__all__ = ["MANIFEST", "clear", "is_own", "make_private", "own_files", "working_in"]
 
 MANIFEST: Final = "heirmark-scan.json"
 _LOCK: Final = "heirmark-scan.lock"
@@ -58,7 +58,7 @@ def working_in(folder: Path) -> Iterator[None]:
             another scan is running in it.
     """
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(folder)
         _check(folder)
         handle = _lock(folder)
     except OSError as error:
@@ -69,13 +69,26 @@ def working_in(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _check(folder: Path) -> None:
+def make_private(folder: Path) -> None:
+    """Make a folder that is its owner's alone.
+
+    Args:
+        folder: made with mode 0700 if it is not there.
+
+    Raises:
+        ConfigError: others can read it.
+        OSError: it cannot be made.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     mode = stat.S_IMODE(folder.stat().st_mode)
     if mode & _OTHERS:
         raise ConfigError(
             f"{folder} can be read by others (mode {mode:04o}, expected 0700), and what a scan "
             f"keeps there is as secret as the key; run: chmod 700 {folder}"
         )
+
+
+def _check(folder: Path) -> None:
     names = {path.name for path in folder.iterdir()}
     # A lock alone, or a manifest that was not finished, is of a scan that had just begun.
     foreign = sorted(n for n in names if n != _LOCK and not n.startswith(f".{MANIFEST}."))

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -161,3 +164,44 @@ def test_a_summary_says_what_the_sample_was(scan: Any, tmp_path: Path) -> None:
     assert payload["deduplication"]["n_sampled"] == 50
     assert payload["n_scored"] > 50
     assert payload["decoys"]["n_decoys"] == 19
+
+
+def test_names_that_are_not_utf8_are_escaped(scan: Any, tmp_path: Path) -> None:
+    """Of files and of documents; a result that cannot be written costs the whole scan."""
+    corpus, out, table = tmp_path / "corpus", tmp_path / "r.json", tmp_path / "d.parquet"
+    corpus.mkdir()
+    text = b'{"text": "one two three", "id": "\\ud800"}\n{"\\ud800": 1}\n'
+    Path(os.fsdecode(os.fsencode(corpus) + b"/\xff.jsonl")).write_bytes(text)
+    Path(os.fsdecode(os.fsencode(corpus) + b"/\xff.csv")).write_bytes(b"")
+    done = scan("--skip-bad", "-o", out, "--documents", table, source=corpus)
+    assert done.exit_code == 0, done.output
+    payload = json.loads(out.read_text("utf-8"))
+    (row,) = pq.read_table(table).to_pylist()
+    assert (payload["documents"][0]["id"], row["id"]) == ("\ud800", "\\ud800")
+    assert row["source"] == f"{corpus}/\\udcff.jsonl, line 1"
+    assert "\ud800" in payload["left_out"]["examples"][0]
+    assert payload["files_not_read"]["n"] == 1
+
+
+def test_an_output_that_takes_no_more_is_told(scan: Any, tmp_path: Path) -> None:
+    done = scan("--skip-bad", "-o", "/dev/full")
+    assert done.exit_code == 1
+    assert "cannot write /dev/full: No space left on device" in done.output
+    assert not Path("/dev/full.scan").exists()
+    command = [
+        sys.executable, "-m", "detect", "keys", "show", str(tmp_path / "k.json"),
+    ]  # fmt: skip
+    with Path("/dev/full").open("w") as full:
+        run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert run.returncode == 1
+    assert run.stderr == "Error: cannot write the output: No space left on device\n"
+
+
+def test_a_pipe_is_written_into_and_stays_one(scan: Any, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE) as reader:
+        done = scan("--skip-bad", "--documents", pipe)
+        assert done.exit_code == 0, done.output
+        assert reader.communicate()[0].startswith(b"PAR1")
+    assert pipe.is_fifo()

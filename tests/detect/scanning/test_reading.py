@@ -254,3 +254,116 @@ def test_where_a_document_stands() -> None:
     }  # fmt: skip
     for kind, expected in kinds.items():
         assert where(Piece("x", kind, 0, 1, 1), 5) == expected
+
+
+def test_an_empty_file_is_no_packed_file(tmp_path: Path) -> None:
+    for name in ("a.jsonl.gz", "a.jsonl.zst"):
+        (failure,) = _read(cut_corpus(str(_write(tmp_path / name, b"")), COLUMNS))
+        assert isinstance(failure, Failure)
+        assert failure.error.reason == "damaged_file"
+        assert "the file is empty" in str(failure.error)
+    assert _texts(_write(tmp_path / "a.jsonl", b"")) == []
+
+
+def test_a_packed_file_cut_off_at_any_byte_says_so(tmp_path: Path) -> None:
+    with pa.CompressedOutputStream(str(tmp_path / "whole.zst"), "zstd") as stream:
+        stream.write(JSONL[:200])
+    for name, whole in (
+        ("a.jsonl.gz", gzip.compress(JSONL[:200])),
+        ("a.jsonl.zst", (tmp_path / "whole.zst").read_bytes()),
+    ):
+        for end in range(len(whole)):
+            *_, last = _read(cut_corpus(str(_write(tmp_path / name, whole[:end])), COLUMNS))
+            assert isinstance(last, Failure)
+            assert last.error.reason == "damaged_file", (name, end)
+
+
+def test_a_pipe_is_no_corpus_and_is_not_waited_for(tmp_path: Path) -> None:
+    corpus, pipe = tmp_path / "corpus", tmp_path / "pipe.jsonl"
+    corpus.mkdir()
+    os.mkfifo(pipe)
+    (corpus / "to.jsonl").symlink_to(pipe)
+    for source in (pipe, corpus):
+        with pytest.raises(DocumentError, match="is a pipe, socket or device"):
+            cut_corpus(str(source), COLUMNS)
+
+
+def test_links_that_lead_to_each_other_are_told(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").symlink_to(tmp_path / "b.jsonl")
+    (tmp_path / "b.jsonl").symlink_to(tmp_path / "a.jsonl")
+    with pytest.raises(DocumentError, match=r"cannot list .*a\.jsonl: Too many levels"):
+        cut_corpus(str(tmp_path), COLUMNS)
+
+
+@pytest.mark.parametrize("shard_bytes", [50, 400, 10**6])
+def test_a_line_that_cannot_be_held_is_counted_and_passed_over(
+    shard_bytes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("detect.scanning.reading.LONGEST", 300)
+    monkeypatch.setattr("detect.scanning.reading._CHUNK", 7)
+    lines = [LINES[0], "x" * 2_000, LINES[1], "y" * 301, LINES[2], "z" * 300]
+    raw = "\n".join(lines).encode()
+    with pa.CompressedOutputStream(str(tmp_path / "a.jsonl.zst"), "zstd") as stream:
+        stream.write(raw)
+    for path in (
+        _write(tmp_path / "a.jsonl", raw),
+        _write(tmp_path / "a.jsonl.gz", gzip.compress(raw)),
+        tmp_path / "a.jsonl.zst",
+    ):
+        found = _read(cut_corpus(str(path), COLUMNS, shard_bytes))
+        told = [x.error.reason if isinstance(x, Failure) else x.text for x in found]
+        assert told == [TEXTS[0], "too_long", TEXTS[1], "too_long", TEXTS[2], "not_json"]
+    (failure,) = _read(cut_corpus(str(_write(tmp_path / "a.txt", raw)), COLUMNS))
+    assert isinstance(failure, Failure)
+    assert failure.error.reason == "too_long"
+
+
+def test_a_hole_of_many_shards_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each piece looks for its first line no further than its own end."""
+    monkeypatch.setattr("detect.scanning.reading.LONGEST", 1_000)
+    monkeypatch.setattr("detect.scanning.reading._CHUNK", 100)
+    path, n_read = _write(tmp_path / "a.jsonl", b""), 0
+    with path.open("wb") as file:
+        file.truncate(40_000)
+    corpus = cut_corpus(str(path), COLUMNS, 1_000)
+    assert len(corpus.pieces) == 40
+
+    class Counting:
+        def __init__(self, file: Any) -> None:
+            self._file = file
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._file, name)
+
+        def __enter__(self) -> Any:
+            return self
+
+        def __exit__(self, *exception: object) -> None:
+            self._file.close()
+
+        def readline(self, size: int) -> Any:
+            nonlocal n_read
+            read = self._file.readline(size)
+            n_read += len(read)
+            return read
+
+    monkeypatch.setattr(
+        "detect.scanning.reading.open_binary", lambda source: Counting(Path(source).open("rb"))
+    )
+    assert len(_read(corpus)) == 1
+    assert n_read < 2.2 * 40_000
+
+
+def test_a_damaged_page_with_a_checksum_gives_no_other_values(tmp_path: Path) -> None:
+    ids = np.arange(4_000, dtype=np.int32).reshape(40, 100) % 5
+    table = pa.table({"token_ids": pa.array(ids.tolist(), pa.list_(pa.int32()))})
+    path = tmp_path / "a.parquet"
+    pq.write_table(table, path, compression="none", use_dictionary=False, write_page_checksum=True)
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    (failure,) = _read(cut_corpus(str(_write(path, bytes(raw))), COLUMNS))
+    assert isinstance(failure, Failure)
+    assert failure.error.reason == "damaged_file"
+    assert "CRC" in str(failure.error)
