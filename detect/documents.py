@@ -8,7 +8,6 @@ from __future__ import annotations
 import gzip
 import io
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Any, Final, NamedTuple, cast, final
 
