@@ -8,11 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -46,11 +48,29 @@ def key_path(tmp_path: Path) -> Path:
     return tmp_path / "k.json"
 
 
+def _contexts(command: click.Command, name: str) -> Iterator[click.Context]:
+    """Walk the command and all that stand under it."""
+    context = click.Context(command, info_name=name)
+    yield context
+    if isinstance(command, click.Group):
+        for under, one in command.commands.items():
+            yield from _contexts(one, under)
+
+
 def test_every_command_has_help() -> None:
     assert sorted(heirmark.commands) == sorted(COMMANDS)
-    for command in COMMANDS:
-        text = _run(command, "--help").stdout
-        assert "Usage:" in text
+    assert "Usage:" in _run("detect", "--help").stdout
+    for context in _contexts(heirmark, "heirmark"):
+        lines = context.get_help().split("\n")
+        # A summary that is cut short ends in dots.
+        assert not [line for line in lines[1:] if line.endswith("...")]
+        for option in context.command.params:
+            assert not isinstance(option, click.Option) or option.help, option.name
+
+
+def test_every_command_stands_under_one_heading() -> None:
+    placed = [name for names in heirmark.sections.values() for name in names]
+    assert sorted(placed) == sorted(COMMANDS)
 
 
 def test_wrong_usage_exits_with_2(key_path: Path) -> None:
@@ -59,6 +79,9 @@ def test_wrong_usage_exits_with_2(key_path: Path) -> None:
         ["nonsense"],
         ["generate", "--prompt", "x"],
         ["probe", "x", "--key", key_path],
+        ["detect", "-", "--key", key_path, "--preset", "default", "--config", "c.json"],
+        ["keys", "derive", key_path, "never.json"],
+        ["power", "--entropy", "1", "--temperature", "1"],
     ):
         done = _run(*arguments)
         assert done.returncode == 2, done.stderr
@@ -83,6 +106,9 @@ def test_errors_exit_with_1_and_no_traceback(
         (["detect", tmp_path / "bad.txt", *test], "not UTF-8 at byte 3"),
         (["scan", tmp_path / "bad.jsonl", *test], "line 2"),
         (["detect", "-", "--key", tmp_path / "none"], "no key file"),
+        (["demo", "--output", key_path], "is a file"),
+        (["keys", "new", tmp_path / "no" / "k.json"], "no such folder"),
+        (["keys", "import", tmp_path / "e.json"], "--from FILE"),
         (["report", tmp_path / "page.json"], "kind"),
         (["probe", suspect, "--prompts", tmp_path / "prompts.txt", *test], "could run code"),
     ):
