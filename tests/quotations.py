@@ -76,7 +76,8 @@ def _own_tokenizer(m: Any) -> str:
 
 
 def _innocents(m: Any) -> str:
-    return "none below 1e-6" if min(null["smallest"] for null in m["nulls"].values()) > 1e-6 else ""
+    smallest = min(null["smallest"] for null in m["nulls"].values())
+    return f"{'none' if smallest > 1e-6 else 'some'} below 1e-6"
 
 
 def _serving(m: Any) -> str:
@@ -223,7 +224,7 @@ def _acknowledged(m: Any) -> str:
 
 
 def _demo(m: Any) -> str:
-    steps = [step for step in m["steps"] if "suspect" in step]
+    steps = [step for step in m["steps"] if " by " in step["name"]]
     return "\n".join(f"| {_p(step['log10_p'])} | {step['n_scored']:,} |" for step in steps)
 
 
