@@ -223,6 +223,39 @@ def _acknowledged(m: Any) -> str:
     return f"{sum(n for place in places for n in place.values()):,} acknowledged"
 
 
+def _two_moments(m: Any) -> str:
+    row = next(
+        row
+        for row in m["two_moment_fit_of_two_keys"]
+        if row["two_moment_fit"] == 1e-50 and row["n"] == 50
+    )
+    return f"{row['fit_too_small_by']:.0f} times too small at 1e-50"
+
+
+def _detectors(m: Any) -> str:
+    rates = m["ids"]["median_tokens_per_processor_s"]
+    vllm, theirs = (rates[f"{name}_mark_by_{name}"] for name in ("vllm", "transformers"))
+    ours = [rates[f"{name}_mark_by_us"] / 1e6 for name in ("vllm", "transformers")]
+    return (
+        f"vLLM {vllm / 1e6:.2f} M, transformers {theirs:,.0f} | {ours[0]:.1f} M and {ours[1]:.1f} M"
+    )
+
+
+def _accused(m: Any) -> str:
+    found = m["transformers_synthid_table_most_ones"]
+    fair, ours = found["fair_bits"]["share_at_1e-6"], found["ours"]["share_at_1e-6"]
+    return (
+        f"a table of {100 * found['share_of_ones']:.1f} % ones, {found['pairs']:,} pairs | fair bits "
+        f"accuse {100 * fair:.0f} % of innocent keys at 1e-6 | the hash's own null: "
+        f"{'some' if ours else 'none'}"
+    )
+
+
+def _best_step(m: Any) -> str:
+    names = {"Gumbel": "gumbel", "red-green": "red-green", "tournament": "tournament"}
+    return ", ".join(f"{said} {_fastest(m, name)} us" for said, name in names.items())
+
+
 def _demo(m: Any) -> str:
     steps = [step for step in m["steps"] if " by " in step["name"]]
     return "\n".join(f"| {_p(step['log10_p'])} | {step['n_scored']:,} |" for step in steps)
@@ -299,6 +332,10 @@ README: dict[str, tuple[Words, ...]] = {
     "quality": QUOTES["quality"][:1],
     "inheritance": (_by_text,),
     "decoding_step": (_peers,),
+    "gpu_step": (_best_step,),
+    "far_tail": (_two_moments,),
+    "scan_speed": (_detectors,),
+    "weak_hashes": (_accused,),
     "tampering": (_found,),
     "demo": (_demo,),
 }
