@@ -245,8 +245,8 @@ def _accused(m: Any) -> str:
     found = m["transformers_synthid_table_most_ones"]
     fair, ours = found["fair_bits"]["share_at_1e-6"], found["ours"]["share_at_1e-6"]
     return (
-        f"a table of {100 * found['share_of_ones']:.1f} % ones, {found['pairs']:,} pairs | fair bits "
-        f"accuse {100 * fair:.0f} % of innocent keys at 1e-6 | the hash's own null: "
+        f"a table of {100 * found['share_of_ones']:.1f} % ones, {found['pairs']:,} pairs | fair "
+        f"bits accuse {100 * fair:.0f} % of innocent keys at 1e-6 | the hash's own null: "
         f"{'some' if ours else 'none'}"
     )
 

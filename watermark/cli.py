@@ -290,6 +290,7 @@ def _write_lines(rows: list[dict[str, Any]], output: Path | None) -> None:
         return
     with atomic_writer(output) as file:
         file.writelines(line + "\n" for line in lines)
+    click.echo(f"wrote {output}: {len(lines):,} answers")
 
 
 for _command in (registry, commitments):

@@ -252,6 +252,7 @@ def export(place: str, output: Path | None, **options: Any) -> None:
     # Whose texts are traced is the provider's business.
     with atomic_writer(output, private=True) as file:
         file.writelines(line + "\n" for line in lines)
+    click.echo(f"wrote {output}: {len(lines):,} keys")
 
 
 @registry.command("rotate")
