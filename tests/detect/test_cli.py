@@ -311,6 +311,22 @@ def test_ctrl_c_ends_quietly_at_any_moment(
     assert [line for line in said if line.strip()] in ([], ["stopped"])
 
 
+def test_an_interrupt_within_exec_ends_by_our_exit_code(tmp_path: Path) -> None:
+    """As where dataclasses are made; `python -m` would be ended by the signal."""
+    (tmp_path / "interrupted.py").write_text(
+        "import signal, sys\n"
+        "from detect.interrupts import run_interruptible\n"
+        "sys.exit(run_interruptible(lambda: exec('signal.raise_signal(signal.SIGINT)') or 0))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "interrupted"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+        # A test run in the background ignores Ctrl-C, and so would what it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert done.returncode == 130
+
+
 @pytest.mark.parametrize(("came", "code"), [(True, 130), (False, 3)])
 def test_what_an_interrupt_turns_into_is_still_an_interrupt(came: bool, code: int) -> None:
     """A library that makes an error of it, and a command that goes on with a code of its own."""
