@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
+import click
 import pytest
+
+from detect.cli import heirmark
 
 ROOT = Path(__file__).parents[1]
 TEXTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -75,3 +79,33 @@ def test_decisions_are_numbered_and_titled_alike() -> None:
         assert path.name.startswith(f"{number:04}-")
         assert path.read_text(encoding="utf-8").startswith(f"# {number:04} "), path.name
         assert f"[{number:04}]({path.name})" in index
+
+
+def _commands(path: Path) -> list[str]:
+    """Commands of a page, each at the beginning of its line; a backslash joins two lines."""
+    text = re.sub(r"\\\n *", " ", path.read_text(encoding="utf-8"))
+    fenced, found = False, []
+    for line in text.split("\n"):
+        fenced ^= line.startswith("```")
+        if re.match("heirmark" if fenced else " {4}heirmark", line) and "[-" not in line:
+            found.append(line.strip())
+    return found
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_commands_are_ones_that_the_command_line_takes(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEIRMARK_REGISTRY", "registry.db")
+    for line in _commands(path):
+        command: click.Command = heirmark
+        _, *words = shlex.split(line, comments=True)
+        while isinstance(command, click.Group):
+            command = command.commands[words.pop(0)]
+        # Options and arguments are read and checked; nothing is run.
+        with command.make_context(line, words):
+            pass
+
+
+def test_the_readme_has_commands_to_check() -> None:
+    assert len(_commands(ROOT / "README.md")) > 25
