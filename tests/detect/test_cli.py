@@ -81,7 +81,6 @@ def test_wrong_usage_exits_with_2(key_path: Path) -> None:
         ["probe", "x", "--key", key_path],
         ["detect", "-", "--key", key_path, "--preset", "default", "--config", "c.json"],
         ["keys", "derive", key_path, "never.json"],
-        ["power", "--entropy", "1", "--temperature", "1"],
     ):
         done = _run(*arguments)
         assert done.returncode == 2, done.stderr
