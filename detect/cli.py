@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from functools import cache, partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -83,9 +84,10 @@ def detect(
     temperature: float,
     **assessment: Any,
 ) -> None:
-    """Test one text (FILE, or - for standard input) for a mark.
+    """Test one text for a mark.
 
-    Under one key (--key), or under every deployment of a folder (--profiles).
+    FILE is the text, - standard input. It is tested under one key (--key), or under every
+    deployment of a folder (--profiles).
     """
     from detect.text import assess_text
     from watermark.tokens import load_tokenizer
@@ -157,7 +159,11 @@ def _search(written: str, folder: Path, **assessment: Any) -> ProfileSearch:
 @click.option("--quick", is_flag=True, help="A smaller run, for a look; its signal may be weak.")
 @click.option("--json", "as_json", is_flag=True, help="Print demo.json at the end.")
 def demo(output: Path, model: str, quick: bool, as_json: bool) -> None:
-    """Mark a teacher, distil a student, and prove the inheritance, live (10 to 25 minutes)."""
+    """Prove an inheritance, live, in 10 to 25 minutes.
+
+    A real model answers under a fresh key, a student learns from its answers, and both students
+    and controls are tested.
+    """
     from detect.demo.folder import FULL, QUICK
     from detect.demo.run import run_demo
 
@@ -180,8 +186,17 @@ _COMMANDS = (
     scan, probe, locate, fraction, watch, power, calibrate, counterfactuals, config, profile,
     report, trace, bundle, verify,
 )  # fmt: skip
+_SECTIONS = MappingProxyType(
+    {
+        "Mark": ("keys", "config", "generate", "registry", "commitments", "profile"),
+        "Test a text or a corpus": ("detect", "scan", "locate", "fraction", "trace"),
+        "Test a model": ("probe", "watch", "counterfactuals", "demo"),
+        "Plan, check and show": ("power", "calibrate", "report", "bundle", "verify"),
+    }
+)
 for _command in _COMMANDS:
     heirmark.add_command(_command)
+heirmark.sections = _SECTIONS
 keys.add_command(signing)
 
 

@@ -49,9 +49,17 @@ def run_interruptible(command: Callable[[], int]) -> int:
             leave_on_interrupt()
     except BaseException:
         if came:
-            return INTERRUPTED
+            return _interrupted()
         raise
-    return INTERRUPTED if came else code
+    return _interrupted() if came else code
+
+
+def _interrupted() -> int:
+    # An interrupt that leaves a string under exec(), as dataclasses are made while modules are
+    # imported, marks the interpreter (CPython, run_eval_code_obj): under `python -m` it would end
+    # by the signal and not by our exit code. Another exec() takes the mark away.
+    exec("pass")  # noqa: S102
+    return INTERRUPTED
 
 
 def _handle(handler: Handler) -> None:

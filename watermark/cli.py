@@ -9,9 +9,10 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, final
 
 import click
@@ -33,7 +34,24 @@ __all__ = ["SEED", "FiniteRange", "chosen_config", "config_options", "heirmark",
 
 @final
 class _Group(click.Group):
-    """Prints our own errors as one line with exit code 1, and no traceback."""
+    """Prints our own errors as one line with exit code 1, and no traceback.
+
+    Attributes:
+        sections: headings of the help, and the commands that stand under them.
+    """
+
+    sections: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands by section."""
+        placed = {name for names in self.sections.values() for name in names}
+        others = tuple(name for name in self.list_commands(ctx) if name not in placed)
+        width = formatter.width - 6 - max(map(len, self.commands))
+        for heading, names in {**self.sections, "Commands": others}.items():
+            rows = [(name, self.commands[name].get_short_help_str(width)) for name in names]
+            if rows:
+                with formatter.section(heading):
+                    formatter.write_dl(rows)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -52,7 +70,13 @@ class _Group(click.Group):
             raise click.ClickException(f"cannot write the output: {error.strerror}") from None
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Group,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done, whatever was found; 1 an error; 2 wrong usage; 130 stopped by "
+    "Ctrl-C. verify has more. Results make their folder and replace an older file; nothing "
+    "replaces a key, an opening, a profile or a bundle.",
+)
 @click.version_option(package_name="heirmark")
 def heirmark() -> None:
     """Mark what a language model says, and prove who learned from it."""
@@ -84,7 +108,12 @@ def keys_show(path: Path) -> None:
 @click.argument("path", type=click.Path(path_type=Path))
 @label_options
 def keys_derive(master: Path, path: Path, **labels: str) -> None:
-    """Derive the key of a model, epoch, cohort or account from MASTER into PATH."""
+    """Derive a key from MASTER into PATH (mode 0600).
+
+    It is that of a model, an epoch, a cohort or an account, or of several of these together.
+    """
+    if not any(labels.values()):
+        raise click.UsageError(f"give at least one of {', '.join(f'--{name}' for name in labels)}")
     key = read_secret(master).derive(**labels)
     save_key(key, path)
     click.echo(f"wrote {path}; its public key id is {key.key_id}")
@@ -104,7 +133,7 @@ def keys_import(path: Path, source: str | None) -> None:
     (SGLang's are hexadecimal without the 0x), separated by commas or spaces. It is never an
     argument, which other users could see.
     """
-    text = read_text_file(source) if source else click.prompt("Integers", hide_input=True)
+    text = read_text_file(source) if source else _asked()
     key = EngineKey(_integers(text))
     save_key(key, path)
     click.echo(f"wrote {path}; its public key id is {key.key_id}")
@@ -121,15 +150,25 @@ def keys_import(path: Path, source: str | None) -> None:
     help="Config of the engine's mark, as written by heirmark config.",
 )
 def keys_engine(secret: Path, path: Path, config_path: Path) -> None:
-    """Derive an engine's own key from the key SECRET into PATH (mode 0600).
+    """Derive an engine's own key from a key of ours.
 
-    The file holds the integers that the engine's configuration asks for. Text that is marked under
-    them is found under either key file.
+    SECRET is our key, PATH the file of the engine's (mode 0600). The file holds the integers that
+    the engine's configuration asks for. Text that is marked under them is found under either key
+    file.
     """
     config = load_config(config_path)
     key = EngineKey(config.source.key_of(read_secret(secret)).tolist())
     save_key(key, path)
     click.echo(f"wrote {path}; its public key id is {key.key_id}")
+
+
+def _asked() -> str:
+    try:
+        return str(click.prompt("Integers", hide_input=True))
+    except click.Abort as abort:
+        if isinstance(abort.__context__, KeyboardInterrupt):
+            raise
+        raise ConfigError("no key was given; --from FILE reads one without asking") from None
 
 
 def _integers(text: str) -> list[int]:
@@ -187,10 +226,24 @@ def progress(total: int | None, description: str, unit: str) -> Iterator[tqdm[An
     "--output", "-o", type=click.Path(path_type=Path), help="JSONL file.  [default: stdout]"
 )
 @click.option("--save-config", type=click.Path(path_type=Path), help="Write the config used.")
-@click.option("--max-new-tokens", default=128, show_default=True, type=click.IntRange(1))
-@click.option("--temperature", default=1.0, show_default=True, type=FiniteRange(0, min_open=True))
+@click.option(
+    "--max-new-tokens",
+    default=128,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Longest answer.",
+)
+@click.option(
+    "--temperature",
+    default=1.0,
+    show_default=True,
+    type=FiniteRange(0, min_open=True),
+    help="Of the sampling.",
+)
 @click.option("--top-k", default=0, show_default=True, type=click.IntRange(0), help="0 keeps all.")
-@click.option("--batch-size", default=64, show_default=True, type=click.IntRange(1))
+@click.option(
+    "--batch-size", default=64, show_default=True, type=click.IntRange(1), help="Prompts at once."
+)
 @click.option(
     "--seed", default=0, show_default=True, type=SEED, help="Of the sampling; not the key."
 )
@@ -210,7 +263,10 @@ def generate(
     reasoning_open: bool,
     **sampling: Any,
 ) -> None:
-    """Answer prompts with a model and mark the answers (JSONL: prompt, text, token_ids)."""
+    """Answer prompts with a model, and mark the answers.
+
+    Each answer is a line of JSON with prompt, text and token_ids.
+    """
     if unmarked == (key_path is not None):
         raise click.UsageError("give --key FILE to mark, or --unmarked")
     if (single_prompt is None) == (prompts_path is None):
@@ -242,6 +298,7 @@ def _write_lines(rows: list[dict[str, Any]], output: Path | None) -> None:
         return
     with atomic_writer(output) as file:
         file.writelines(line + "\n" for line in lines)
+    click.echo(f"wrote {output}: {len(lines):,} answers")
 
 
 for _command in (registry, commitments):

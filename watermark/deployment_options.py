@@ -88,10 +88,10 @@ def _deployed(config: WatermarkConfig, spared: Spared, tokenizer: str | None) ->
         config = replace(config, min_entropy=spared.min_entropy)
     if spared.reasoning is None:
         if spared.reasoning_unmarked or spared.reasoning_open:
-            raise ConfigError("say where reasoning stands: --reasoning BEGIN END")
+            raise click.UsageError("say where reasoning stands: --reasoning BEGIN END")
         return config
     if tokenizer is None:
-        raise ConfigError("--reasoning needs the model's tokenizer: give --tokenizer")
+        raise click.UsageError("--reasoning needs the model's tokenizer: give --tokenizer")
     tokens = load_tokenizer(tokenizer)
     check_fingerprint(tokens, config.tokenizer)
     channel = reasoning_between(

@@ -29,7 +29,12 @@ def check_free(path: str | Path, *, what: str) -> None:
     if os.path.lexists(path):
         raise _taken(path, what)
     if not Path(path).parent.is_dir():
-        raise KeyFileError(f"cannot write the {what} {path}: there is no such folder")
+        raise _without_folder(path, what)
+
+
+def _without_folder(path: str | Path, what: str) -> KeyFileError:
+    # Not made here: with which rights a folder of secrets stands is for its owner to say.
+    return KeyFileError(f"cannot write the {what} {path}: there is no such folder; make it first")
 
 
 def _taken(path: str | Path, what: str) -> KeyFileError:
@@ -64,6 +69,8 @@ def write_private(path: str | Path, text: str, *, what: str) -> None:
         sync_folder(Path(path).parent)
     except FileExistsError:
         raise _taken(path, what) from None
+    except FileNotFoundError:
+        raise _without_folder(path, what) from None
     except OSError as error:
         raise KeyFileError(f"cannot write the {what} {path}: {error.strerror}") from None
 

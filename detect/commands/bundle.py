@@ -30,10 +30,11 @@ def bundle(
     no_copy: bool,
     words: tuple[str, ...],
 ) -> None:
-    """Run a test (after --: detect, scan, probe ... with its options) and bundle the evidence.
+    """Run a test, and bundle and sign its evidence.
 
-    The bundle holds result, report, inputs or their hashes, recorded answers, config, versions and
-    what the result does not show, under one signature. It holds no secret.
+    COMMAND is detect, scan, probe or another test with its own options. The bundle holds result,
+    report, inputs or their hashes, recorded answers, config, versions and what the result does not
+    show, under one signature. It holds no secret.
     """
     from detect.evidence.commitment import Committed
     from detect.evidence.integrity import short_signer
@@ -56,7 +57,10 @@ def bundle(
 @click.command()
 @click.argument("path", type=PATH)
 def signing(path: Path) -> None:
-    """Make an Ed25519 key that signs evidence: PATH (mode 0600), and PATH.pub for everybody."""
+    """Make an Ed25519 key that signs evidence.
+
+    PATH is the key (mode 0600), PATH.pub is for everybody.
+    """
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from detect.evidence.integrity import short_signer

@@ -45,7 +45,10 @@ __all__ = ["calibrate"]
 @corpus_options
 @result_options
 def calibrate(corpus: str, columns: Columns, **options: Any) -> None:
-    """Measure false positives on clean text of your own (CORPUS: as in scan)."""
+    """Measure false positives on clean text of your own.
+
+    CORPUS is what scan reads.
+    """
     from detect.calibrating.calibration import calibrate as run
     from detect.scanning.in_order import read_documents
     from watermark.tokens import load_tokenizer

@@ -47,9 +47,10 @@ def config(
     output: Path | None,
     **spared: Any,
 ) -> None:
-    """Write the config of a deployment: of our own mark, or of another engine's.
+    """Write the config of a deployment, ours or an engine's.
 
-    Settings of an engine that are not given have the engine's own defaults. For example:
+    It is that of our own mark (--preset), or of the mark of another engine (--engine). Settings of
+    an engine that are not given have the engine's own defaults. For example:
 
     heirmark config --engine vllm --set algorithm=dual_key_gumbel --tokenizer smollm2 -o mark.json
 

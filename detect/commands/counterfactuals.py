@@ -26,7 +26,10 @@ _SHOWN_ACCOUNTS = 20
 
 @click.group()
 def counterfactuals() -> None:
-    """Test a suspect on the provider's logs: draw other answers, then rank the logged ones."""
+    """Test a suspect on the provider's own logs.
+
+    Draw other answers to the logged prompts, then rank the logged ones among them.
+    """
 
 
 @counterfactuals.command()
@@ -43,9 +46,17 @@ def counterfactuals() -> None:
 )
 @click.option("-n", "n", default=19, show_default=True, type=click.IntRange(1), help="How many.")
 @click.option("--max-new-tokens", required=True, type=click.IntRange(1), help="As for the logs.")
-@click.option("--temperature", default=1.0, show_default=True, type=FiniteRange(0, min_open=True))
+@click.option(
+    "--temperature",
+    default=1.0,
+    show_default=True,
+    type=FiniteRange(0, min_open=True),
+    help="As for the logs.",
+)
 @click.option("--top-k", default=0, show_default=True, type=click.IntRange(0), help="0 keeps all.")
-@click.option("--batch-size", default=64, show_default=True, type=click.IntRange(1))
+@click.option(
+    "--batch-size", default=64, show_default=True, type=click.IntRange(1), help="Prompts at once."
+)
 @click.option("--seed", type=SEED, help="Of the coins, never one of the logs.  [default: random]")
 @click.option("--output", "-o", type=PATH, required=True, help="JSON file of candidates.")
 def draw(
@@ -58,10 +69,10 @@ def draw(
     output: Path,
     **sampling: Any,
 ) -> None:
-    """Draw counterfactuals of logged answers (JSONL as of generate, perhaps with "account").
+    """Draw counterfactuals of logged answers.
 
-    LOGS holds every answer to its prompts, in the order of time, with none left out for what it
-    says.
+    LOGS is JSONL as of generate, perhaps with "account". It holds every answer to its prompts, in
+    the order of time, with none left out for what it says.
     """
     from detect.suspect.logs import Kind, draw_counterfactuals, read_logs
 
@@ -86,7 +97,10 @@ def draw(
 @click.argument("files", nargs=-1, required=True, type=PATH)
 @click.option("--output", "-o", type=PATH, required=True, help="JSONL file.")
 def list_texts(files: tuple[Path, ...], output: Path) -> None:
-    """List all texts that a suspect must score, in an order that does not tell which was logged."""
+    """List all texts that a suspect must score.
+
+    Their order does not tell which was logged. FILES are those of counterfactuals draw.
+    """
     from detect.suspect.counterfactual_test import exchanges
     from detect.suspect.logs import read_candidates
 
@@ -115,7 +129,10 @@ def rank_logs(
     as_json: bool,
     output: Path | None,
 ) -> None:
-    """Rank logged answers among their counterfactuals (FILES of counterfactuals draw)."""
+    """Rank logged answers among their counterfactuals.
+
+    FILES are those of counterfactuals draw.
+    """
     if (suspect is None) == (scores_path is None):
         raise click.UsageError("give --suspect MODEL or --scores FILE")
     if scores_path and reference:

@@ -35,7 +35,10 @@ __all__ = ["fraction"]
 @assessment_options
 @corpus_options
 def fraction(corpus: str, reference: str, columns: Columns, **options: Any) -> None:
-    """Estimate the marked share of a corpus (CORPUS: as in scan), with an interval."""
+    """Estimate the marked share of a corpus, with an interval.
+
+    CORPUS is what scan reads.
+    """
     from detect.fraction import assess_fraction
     from detect.scanning.in_order import read_documents
     from watermark.tokens import load_tokenizer

@@ -44,7 +44,10 @@ def locate(
     tokens: bool,
     picture: Path | None,
 ) -> None:
-    """Find the marked segments of a long, mixed text (FILE, or - for standard input)."""
+    """Find the marked segments of a long, mixed text.
+
+    FILE is the text, - standard input.
+    """
     from detect.segments.localisation import locate_text
     from watermark.tokens import load_tokenizer
 

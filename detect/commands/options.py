@@ -117,14 +117,18 @@ def corpus_options(command: Command) -> Command:
 
     return _add(
         with_columns,
-        click.option("--text-field", default="text", show_default=True),
+        click.option(
+            "--text-field", default="text", show_default=True, help="Field of a document's text."
+        ),
         click.option(
             "--ids-field",
             default="token_ids",
             show_default=True,
             help="Field of logged token ids, read where there is no text.",
         ),
-        click.option("--id-field", default="id", show_default=True),
+        click.option(
+            "--id-field", default="id", show_default=True, help="Field of a document's name."
+        ),
     )
 
 

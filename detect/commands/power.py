@@ -9,7 +9,6 @@ import click
 
 from detect.commands.options import PATH, alpha_option, result_options, score_option, show
 from watermark.cli import FiniteRange, chosen_config, config_options
-from watermark.errors import ConfigError
 
 if TYPE_CHECKING:
     from detect.planning.pilots import EffectPilot, TextPilot
@@ -32,7 +31,14 @@ _SHARE = FiniteRange(0, 1, min_open=True, max_open=True)
     help="A text itself, or a suspect model by its answers or by its weights.",
 )
 @alpha_option
-@click.option("--power", "wanted", default=0.9, show_default=True, type=_SHARE)
+@click.option(
+    "--power",
+    "wanted",
+    default=0.9,
+    show_default=True,
+    type=_SHARE,
+    help="Chance that a mark is to be found with.",
+)
 @click.option(
     "--share",
     default=1.0,
@@ -64,7 +70,10 @@ _SHARE = FiniteRange(0, 1, min_open=True, max_open=True)
 @score_option
 @result_options
 def power(**options: Any) -> None:
-    """Tell how many tokens or answers a test needs, and what stays out of reach."""
+    """Tell how many tokens or answers a test needs.
+
+    Where a test would need more than can be had, the result says so.
+    """
     from detect.planning.planning import plan_power
     from detect.planning.power_plan import PowerRequest
     from detect.scoring.scorers import choose_scorer
@@ -98,7 +107,7 @@ def _entropy(options: dict[str, Any]) -> float:
 
     entropy, temperature = options["entropy"], options["temperature"]
     if entropy is not None and temperature is not None:
-        raise ConfigError("give --entropy or --temperature, not both")
+        raise click.UsageError("give --entropy or --temperature, not both")
     if entropy is None and temperature is None:
         return MODEL_ENTROPY
     if options["access"] != "direct" or options["pilot"]:

@@ -39,9 +39,10 @@ def profile(
     config_path: Path | None,
     tokenizer: str,
 ) -> None:
-    """Write PATH (*.profile.json): a deployment's engine, mark, tokenizer, key id and days.
+    """Describe a deployment, to be found by detect --profiles.
 
-    Keep it in one folder with the others and their key files.
+    PATH is NAME.profile.json, with engine, mark, tokenizer, key id and days of the deployment. Keep
+    it in one folder with the others and their key files.
     """
     if not path.name.endswith(_ENDING):
         raise click.UsageError(f"a profile's file is called NAME{_ENDING}, got {path.name}")

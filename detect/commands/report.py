@@ -26,7 +26,10 @@ __all__ = ["report"]
 )
 @click.option("--browser", type=PATH, help="With --pdf: the browser.  [default: found on PATH]")
 def report(result: Path, output: Path | None, as_pdf: bool, browser: Path | None) -> None:
-    """Write a self-contained HTML page from the JSON result of a test, a plan or the demo."""
+    """Write a result as one self-contained page, HTML or PDF.
+
+    RESULT is the JSON of a test, a plan or the demo, - standard input.
+    """
     from detect.reporting import render_report
 
     as_pdf = as_pdf or (output is not None and output.suffix.lower() == ".pdf")

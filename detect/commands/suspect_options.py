@@ -100,9 +100,19 @@ _HEARD: Final = (
     ),
 )
 _SAMPLING: Final = (
-    click.option("--max-new-tokens", default=96, show_default=True, type=click.IntRange(1)),
     click.option(
-        "--temperature", default=1.0, show_default=True, type=FiniteRange(0, min_open=True)
+        "--max-new-tokens",
+        default=96,
+        show_default=True,
+        type=click.IntRange(1),
+        help="Longest answer.",
+    ),
+    click.option(
+        "--temperature",
+        default=1.0,
+        show_default=True,
+        type=FiniteRange(0, min_open=True),
+        help="At which the suspect answers.",
     ),
     click.option(
         "--top-k", default=0, show_default=True, type=click.IntRange(0), help="0 keeps all."

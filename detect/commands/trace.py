@@ -12,7 +12,10 @@ __all__ = ["trace"]
 
 @click.group()
 def trace() -> None:
-    """Name the account, cohort or epoch that a text or a model points to."""
+    """Name whose key a text or a model points to.
+
+    Texts point to accounts, models to cohorts or epochs.
+    """
 
 
 trace.add_command(text)

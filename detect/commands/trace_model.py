@@ -74,11 +74,12 @@ __all__ = ["model"]
 @sampling_options
 @asking_options
 def model(suspect: str, **options: Any) -> None:
-    """Name the cohort or epoch that a model learned from, or find a leak of all of them.
+    """Name the cohort or epoch that a model learned from.
 
-    SUSPECT, like each --control, is a model's folder, a *.gguf file, a Hub id or smollm2; the
-    address of an OpenAI-compatible API, http(s)://HOST/v1; or *.jsonl, recorded answers. It is
-    asked or read once, and tested under each of 2 to 16 keys.
+    Or find that it learned from text that leaked from all of them. SUSPECT, like each --control, is
+    a model's folder, a *.gguf file, a Hub id or smollm2; the address of an OpenAI-compatible API,
+    http(s)://HOST/v1; or *.jsonl, recorded answers. It is asked or read once, and tested under each
+    of 2 to 16 keys.
     """
     from detect.suspect.opening import is_replay
     from detect.suspect.probing import ProbeRequest

@@ -90,7 +90,7 @@ def text(
 ) -> None:
     """Name the accounts whose keys a text or a corpus points to.
 
-    SOURCE: a text file, - for standard input, or a corpus as in scan (JSONL, Parquet, a folder, a
+    SOURCE is a text file, - standard input, or a corpus as in scan (JSONL, Parquet, a folder, a
     URL, datasets:NAME). All keys of the family are searched, and paid for.
     """
     from detect.tracing.texts.plans import TracePlan

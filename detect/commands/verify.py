@@ -57,7 +57,7 @@ def verify(
     as_json: bool,
     verbose: bool,
 ) -> None:
-    """Check a BUNDLE that somebody else made, and run its test again with the revealed key.
+    """Check somebody's bundle, and run its test again.
 
     Nothing in the bundle is run, and nothing is fetched. Exit code 0: verified; 1: not; 2: what you
     gave cannot be read or is not asked for; 3: intact, but not recomputed, since the key or an

@@ -59,11 +59,12 @@ def watch(
     as_json: bool,
     output: Path | None,
 ) -> None:
-    """Test a suspect's answers one by one (JSONL FILE, or - for standard input).
+    """Test a suspect's answers one by one.
 
-    Each line is an object with "text" or "token_ids", the "prompt" or "prompt_ids" that it
-    answers, and perhaps an "id". The test may be looked at after every answer and stopped at any
-    time. Answers that the state has seen are skipped: the same file may be read again.
+    FILE is JSONL, - standard input. Each line is an object with "text" or "token_ids", the "prompt"
+    or "prompt_ids" that it answers, and perhaps an "id". The test may be looked at after every
+    answer and stopped at any time. Answers that the state has seen are skipped: the same file may
+    be read again.
     """
     from detect.sequential.watching import Deployment
     from watermark.tokens import load_tokenizer

@@ -136,6 +136,8 @@ def start(folder: Path, model: str, size: Size, say: Callable[[str], object]) ->
     Raises:
         ConfigError: the folder holds something else.
     """
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} is a file; --output names a folder")
     say("loading the model (the first time it is converted, about 20 seconds)")
     source = resolve_model(model)
     tokenizer = load_tokenizer(source)

@@ -8,11 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -46,11 +48,29 @@ def key_path(tmp_path: Path) -> Path:
     return tmp_path / "k.json"
 
 
+def _contexts(command: click.Command, name: str) -> Iterator[click.Context]:
+    """Walk the command and all that stand under it."""
+    context = click.Context(command, info_name=name)
+    yield context
+    if isinstance(command, click.Group):
+        for under, one in command.commands.items():
+            yield from _contexts(one, under)
+
+
 def test_every_command_has_help() -> None:
     assert sorted(heirmark.commands) == sorted(COMMANDS)
-    for command in COMMANDS:
-        text = _run(command, "--help").stdout
-        assert "Usage:" in text
+    assert "Usage:" in _run("detect", "--help").stdout
+    for context in _contexts(heirmark, "heirmark"):
+        lines = context.get_help().split("\n")
+        # A summary that is cut short ends in dots.
+        assert not [line for line in lines[1:] if line.endswith("...")]
+        for option in context.command.params:
+            assert not isinstance(option, click.Option) or option.help, option.name
+
+
+def test_every_command_stands_under_one_heading() -> None:
+    placed = [name for names in heirmark.sections.values() for name in names]
+    assert sorted(placed) == sorted(COMMANDS)
 
 
 def test_wrong_usage_exits_with_2(key_path: Path) -> None:
@@ -59,6 +79,8 @@ def test_wrong_usage_exits_with_2(key_path: Path) -> None:
         ["nonsense"],
         ["generate", "--prompt", "x"],
         ["probe", "x", "--key", key_path],
+        ["detect", "-", "--key", key_path, "--preset", "default", "--config", "c.json"],
+        ["keys", "derive", key_path, "never.json"],
     ):
         done = _run(*arguments)
         assert done.returncode == 2, done.stderr
@@ -83,6 +105,9 @@ def test_errors_exit_with_1_and_no_traceback(
         (["detect", tmp_path / "bad.txt", *test], "not UTF-8 at byte 3"),
         (["scan", tmp_path / "bad.jsonl", *test], "line 2"),
         (["detect", "-", "--key", tmp_path / "none"], "no key file"),
+        (["demo", "--output", key_path], "is a file"),
+        (["keys", "new", tmp_path / "no" / "k.json"], "no such folder"),
+        (["keys", "import", tmp_path / "e.json"], "--from FILE"),
         (["report", tmp_path / "page.json"], "kind"),
         (["probe", suspect, "--prompts", tmp_path / "prompts.txt", *test], "could run code"),
     ):
@@ -283,6 +308,22 @@ def test_ctrl_c_ends_quietly_at_any_moment(
         assert process.wait(timeout=60) == 130
     said = [x for x in rest.result().decode().splitlines() if not x.startswith("import time:")]
     assert [line for line in said if line.strip()] in ([], ["stopped"])
+
+
+def test_an_interrupt_within_exec_ends_by_our_exit_code(tmp_path: Path) -> None:
+    """As where dataclasses are made; `python -m` would be ended by the signal."""
+    (tmp_path / "interrupted.py").write_text(
+        "import signal, sys\n"
+        "from detect.interrupts import run_interruptible\n"
+        "sys.exit(run_interruptible(lambda: exec('signal.raise_signal(signal.SIGINT)') or 0))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "interrupted"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+        # A test run in the background ignores Ctrl-C, and so would what it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert done.returncode == 130
 
 
 @pytest.mark.parametrize(("came", "code"), [(True, 130), (False, 3)])

@@ -30,7 +30,10 @@ _certificate_help = "PEM file of the time-stamping authority's root certificate.
 
 @click.group()
 def commitments() -> None:
-    """Commit to keys and test plans in a public log; reveal and verify them later."""
+    """Commit to keys and test plans in a public log.
+
+    They are revealed and verified later.
+    """
 
 
 @commitments.command("add")
@@ -67,7 +70,10 @@ def add(
     as_json: bool,
     **stated: Any,
 ) -> None:
-    """Commit to a key, its config and its test plan in LOG, which is made if there is none."""
+    """Commit to a key, its config and its test plan.
+
+    LOG is made if there is none.
+    """
     plan = _plan(plan_path, {name: value for name, value in stated.items() if value is not None})
     config = chosen_config(preset_name, config_path)
     entry = commit(log, opening_path, read_key(key_place), config, plan)
@@ -111,7 +117,10 @@ def _plan(path: Path | None, stated: dict[str, Any]) -> dict[str, Any]:
 def check(
     log: Path, is_repaired: bool, head: str | None, certificate: Path | None, as_json: bool
 ) -> None:
-    """Check the chain of LOG, and with --tsa-certificate the time stamps beside it."""
+    """Check the chain of a log, and its time stamps.
+
+    Time stamps beside LOG are checked with --tsa-certificate.
+    """
     if is_repaired and (removed := repair(log)):
         done = f"{removed} bytes taken away" if removed > 0 else "its line break was missing"
         click.echo(f"mended the end of {log} ({done})", err=True)
@@ -190,7 +199,10 @@ def _bytes(path: Path) -> bytes:
 def verify(
     log: Path, key_place: str, opening_path: Path, certificate: Path | None, as_json: bool
 ) -> None:
-    """Check a revealed key and opening against LOG, and say since when both were fixed."""
+    """Check a revealed key and opening against LOG.
+
+    It says since when both were fixed.
+    """
     entries = _chain(log)
     key, opening = read_key(key_place), load_opening(opening_path)
     entry = entry_for(entries, key.key_id)
@@ -257,7 +269,10 @@ def request(
 @click.option("--token", type=PATH, required=True, help="The authority's answer (DER).")
 @click.option("--tsa-certificate", "certificate", type=PATH, required=True, help=_certificate_help)
 def stamp(log: Path, token: Path, certificate: Path) -> None:
-    """Verify an authority's answer over a line of LOG, and store it beside: LOG.SEQUENCE.tsr."""
+    """Verify an authority's time stamp, and store it.
+
+    It stands beside LOG, as LOG.SEQUENCE.tsr.
+    """
     _store(log, _chain(log), _bytes(token), certificate)
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import click
 
 from watermark.config import PRESETS, WatermarkConfig, load_config, preset
-from watermark.errors import ConfigError
 from watermark.keys import LABELS
 
 __all__ = ["PATH", "FiniteRange", "chosen_config", "config_options", "label_options"]
@@ -51,10 +50,11 @@ def chosen_config(preset_name: str | None, config_path: Path | None) -> Watermar
         The config.
 
     Raises:
-        ConfigError: both are given, or the config cannot be read.
+        UsageError: both are given.
+        ConfigError: the config cannot be read.
     """
     if preset_name and config_path:
-        raise ConfigError("give --preset or --config, not both")
+        raise click.UsageError("give --preset or --config, not both")
     return load_config(config_path) if config_path else preset(preset_name or "default")
 
 

@@ -92,7 +92,10 @@ def _filter(options: dict[str, Any], **more: Any) -> KeyFilter:
 
 @click.group()
 def registry() -> None:
-    """Keep who was served under which key: models, epochs, cohorts, accounts. No secrets."""
+    """Keep who was served under which key.
+
+    Models, epochs, cohorts and accounts; no secrets.
+    """
 
 
 @registry.command("init")
@@ -122,7 +125,10 @@ def issue(
     as_json: bool,
     **labels: str,
 ) -> None:
-    """Issue one key: derive it from the master secret and note its labels and config."""
+    """Issue one key.
+
+    It is derived from the master secret; its labels and config are noted.
+    """
     config = chosen_config(preset_name, config_path)
     if output:
         # A key that was issued stays issued.
@@ -179,7 +185,10 @@ def import_accounts(
 @label_options
 @_json
 def show(key_id: str | None, place: str, as_json: bool, **labels: str) -> None:
-    """Print the record of KEY_ID, or of exactly these labels; without either, an overview."""
+    """Print the record of a key, or an overview.
+
+    The key is KEY_ID, or that of exactly these labels; without either all keys are counted.
+    """
     if key_id and any(labels.values()):
         raise click.UsageError("give KEY_ID or labels, not both")
     with open_registry(place) as opened:
@@ -229,9 +238,10 @@ def list_keys(place: str, as_json: bool, **options: Any) -> None:
 @_filter_options
 @click.option("--output", "-o", type=PATH, help="JSONL file.  [default: stdout]")
 def export(place: str, output: Path | None, **options: Any) -> None:
-    """Write the keys' labels as JSONL, which heirmark trace --accounts reads.
+    """Write the keys' labels, for trace --accounts.
 
-    Keys out of service carry their state: a revoked one must not accuse its account.
+    A line of JSON a key. Keys out of service carry their state: a revoked one must not accuse its
+    account.
     """
     with open_registry(place) as opened:
         listed = opened.listed(_filter(options))
@@ -242,6 +252,7 @@ def export(place: str, output: Path | None, **options: Any) -> None:
     # Whose texts are traced is the provider's business.
     with atomic_writer(output, private=True) as file:
         file.writelines(line + "\n" for line in lines)
+    click.echo(f"wrote {output}: {len(lines):,} keys")
 
 
 @registry.command("rotate")
@@ -262,9 +273,10 @@ def rotate(
     config_path: Path | None,
     as_json: bool,
 ) -> None:
-    """Issue the keys of a new epoch to all who are active in the old one, and retire those.
+    """Issue a new epoch's keys to all, and retire the old.
 
-    The config stays each key's own, unless --preset or --config is given.
+    All are those who are active in the old epoch. The config stays each key's own, unless --preset
+    or --config is given.
     """
     config = chosen_config(preset_name, config_path) if preset_name or config_path else None
     epochs = {"old_epoch": old_epoch, "new_epoch": new_epoch}
@@ -282,7 +294,10 @@ def rotate(
 @_filter_options
 @_reason
 def retire(key_id: str | None, place: str, reason: str, **options: Any) -> None:
-    """Take keys out of service: KEY_ID, or all that the options mean. They stay detectable."""
+    """Take keys out of service.
+
+    KEY_ID, or all that the options mean. They stay detectable.
+    """
     with open_registry(place) as opened:
         n_changed = opened.retire(_filter(options, key_id=key_id), reason)
     click.echo(f"{n_changed:,} keys retired")
@@ -294,9 +309,10 @@ def retire(key_id: str | None, place: str, reason: str, **options: Any) -> None:
 @_filter_options
 @_reason
 def revoke(key_id: str | None, place: str, reason: str, **options: Any) -> None:
-    """Mark keys that others may know: KEY_ID, or all that the options mean.
+    """Mark keys that others may know.
 
-    Whoever has a key can write text that carries its mark: text after that day proves nothing.
+    KEY_ID, or all that the options mean. Whoever has a key can write text that carries its mark:
+    text after that day proves nothing.
     """
     with open_registry(place) as opened:
         n_changed = opened.revoke(_filter(options, key_id=key_id), reason)
@@ -307,10 +323,10 @@ def revoke(key_id: str | None, place: str, reason: str, **options: Any) -> None:
 @click.argument("counts")
 @_place(required=True)
 def count(counts: str, place: str) -> None:
-    """Add exchanges and tokens to the sums of keys, all of a file or nothing.
+    """Add exchanges and tokens to the sums of keys.
 
-    COUNTS is JSONL, or - for standard input: {"key_id": "hm1-...", "n_exchanges": 3, "n_tokens":
-    410}. Running it twice counts twice.
+    All of a file or nothing. COUNTS is JSONL, or - for standard input: {"key_id": "hm1-...",
+    "n_exchanges": 3, "n_tokens": 410}. Running it twice counts twice.
     """
     with open_registry(place) as opened:
         from watermark.registry.account_files import read_counts

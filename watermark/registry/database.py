@@ -92,6 +92,10 @@ def _check_file(path: Path, create: bool) -> None:
     try:
         # SQLite gives the files beside it the same mode.
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
+    except FileNotFoundError:
+        raise RegistryError(
+            f"cannot make the registry {path}: there is no such folder; make it first"
+        ) from None
     except OSError as error:
         raise RegistryError(f"cannot make the registry {path}: {error.strerror}") from None
 

@@ -148,7 +148,7 @@ def test_labels_of_several_masters_are_revoked_if_one_of_the_keys_is() -> None:
 
 def test_an_exported_file_is_its_owners_alone() -> None:
     _issue("a")
-    assert _run("export", "--output", "out.jsonl") == ""
+    assert _run("export", "--output", "out.jsonl") == "wrote out.jsonl: 1 keys\n"
     assert Path("out.jsonl").stat().st_mode & 0o777 == 0o600
     assert KeyLabels.from_dict(json.loads(Path("out.jsonl").read_text())).account == "a"
 
