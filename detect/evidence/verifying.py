@@ -7,10 +7,10 @@ own, on copies of the files that were just checked, without the network.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Final, final
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import chain
+from typing import TYPE_CHECKING, Final
 
 from detect.evidence.bundled import Bundled, read_bundled
 from detect.evidence.checks import Check, Outcome, Verification
@@ -19,51 +19,24 @@ from detect.evidence.envelope import ENVELOPE_NAME
 from detect.evidence.integrity import check_files, check_signer, signed_statement
 from detect.evidence.planned import Examined, check_opening
 from detect.evidence.recomputing import recompute
+from detect.evidence.request import VerifyRequest
 from detect.evidence.revealed import revealed_key
 from detect.evidence.words import check_words
 from watermark.errors import EvidenceError, WatermarkError
 from watermark.secret_stores import read_key
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
     from watermark.commitment_log import Entry
-    from watermark.commitments import Opening
 
-__all__ = ["VerifyRequest", "verify_bundle"]
+__all__ = ["VerifyRequest", "verify_bundle", "verify_steps"]
 
 _DAY: Final = "%Y-%m-%d"
 _SECOND: Final = "%Y-%m-%dT%H:%M:%SZ"
 _STAMP: Final = re.compile(re.escape(LOG_NAME) + r"\.[0-9]{1,18}\.tsr")
 
 
-@final
-@dataclass(frozen=True)
-class VerifyRequest:
-    """What the verifier has.
-
-    Attributes:
-        folder: the bundle.
-        key_place: the revealed key, absolute; None if it was not revealed.
-        opening: the commitment's opening, or None.
-        signers: public keys that he trusts.
-        tsa_certificates: PEM of the time-stamping authority, or None.
-        head: the commitment log's head as it was published, SHA-256 as hex digits with or without
-            "sha256:"; None if he does not know it.
-        given: places of inputs that the bundle does not hold, by name.
-    """
-
-    folder: Path
-    key_place: str | None = None
-    opening: Opening | None = None
-    signers: tuple[Ed25519PublicKey, ...] = ()
-    tsa_certificates: bytes | None = None
-    head: str | None = None
-    given: Mapping[str, str] = field(default_factory=dict)
-
-
 def verify_bundle(request: VerifyRequest) -> Verification:
-    """Verify a bundle.
+    """Verify a bundle in this process; see `detect.evidence.apart` for one of its own.
 
     Args:
         request: the bundle, and what the verifier has.
@@ -74,28 +47,57 @@ def verify_bundle(request: VerifyRequest) -> Verification:
     Raises:
         WatermarkError: what the verifier gave cannot be read; never for the bundle's sake.
     """
-    checks: list[Check] = []
+    *_, found = verify_steps(request)
+    return found
+
+
+def verify_steps(request: VerifyRequest) -> Iterator[Verification]:
+    """Verify a bundle; see `verify_bundle`.
+
+    Args:
+        request: the bundle, and what the verifier has.
+
+    Yields:
+        What was found so far, one check more each time; the last is the answer.
+
+    Raises:
+        WatermarkError: as `verify_bundle`.
+    """
+    found = Verification("", ())
     try:
         statement = signed_statement(request.folder)
     except EvidenceError as error:
         detail = str(error)
         named = detail if ENVELOPE_NAME in detail else f"{ENVELOPE_NAME}: {detail}"
-        return Verification("", (Check("signature", Outcome.FAILED, named),))
-    checks.append(Check("signature", Outcome.PASSED, "Ed25519, over every file"))
-    checks.append(check_signer(statement, request.signers))
-    checks.append(check_files(request.folder, statement))
-    if checks[-1].outcome is Outcome.FAILED:
-        return Verification("", tuple(checks))
+        yield found.plus(Check("signature", Outcome.FAILED, named))
+        return
+    found = found.plus(
+        Check("signature", Outcome.PASSED, "Ed25519, over every file"),
+        check_signer(statement, request.signers),
+    )
+    yield found
+    found = found.plus(check_files(request.folder, statement))
+    yield found
+    if found.checks[-1].outcome is Outcome.FAILED:
+        return
     try:
         bundled = read_bundled(request.folder, statement)
+        finding = bundled.finding
     except WatermarkError as error:
-        return Verification("", (*checks, Check("schema", Outcome.FAILED, str(error))))
-    checks.append(Check("schema", Outcome.PASSED, "result and manifest fit schema and each other"))
-    checks.append(check_words(bundled))
+        yield found.plus(Check("schema", Outcome.FAILED, str(error)))
+        return
+    passed = Check("schema", Outcome.PASSED, "result and manifest fit schema and each other")
+    found = Verification(finding, (*found.checks, passed))
+    yield found
+    found = found.plus(check_words(bundled))
+    yield found
     with revealed_key(request.key_place) as place:
-        checks += _commitment_checks(replace(request, key_place=place), bundled)
-        checks += recompute(bundled, place, request.given)
-    return Verification(bundled.finding, tuple(checks))
+        asked = replace(request, key_place=place)
+        for check in chain(
+            _commitment_checks(asked, bundled), recompute(bundled, place, request.given)
+        ):
+            found = found.plus(check)
+            yield found
 
 
 def _commitment_checks(request: VerifyRequest, bundled: Bundled) -> Iterator[Check]:
