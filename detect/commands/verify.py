@@ -39,6 +39,9 @@ class _NotRead(click.ClickException):
     "--tsa-certificate", "tsa", type=PATH, help="PEM of the time-stamping authority to trust."
 )
 @click.option(
+    "--stamp", type=PATH, help="A time stamp (RFC 3161) over the bundle's evidence.dsse.json."
+)
+@click.option(
     "--input",
     "given",
     multiple=True,
@@ -76,6 +79,7 @@ def verify(
     opening: Path | None,
     signers: tuple[Path, ...],
     tsa: Path | None,
+    stamp: Path | None,
     given: tuple[str, ...],
     head: str | None,
     memory: int | None,
@@ -100,6 +104,8 @@ def verify(
 
     if head is not None and not _HEAD.fullmatch(head):
         raise click.UsageError("--head takes a SHA-256, 64 hexadecimal digits")
+    if stamp is not None and tsa is None:
+        raise click.UsageError("--stamp is checked with --tsa-certificate PEM")
     try:
         limits = Limits(memory or default_memory(), seconds, disk)
         found = verify_apart(
@@ -109,6 +115,7 @@ def verify(
                 opening=None if opening is None else load_revealed_opening(opening),
                 signers=tuple(load_public_key(path) for path in signers),
                 tsa_certificates=None if tsa is None else _read(tsa),
+                stamp=None if stamp is None else _read(stamp),
                 head=head,
                 given=dict(_pair(text) for text in given),
             ),

@@ -14,9 +14,15 @@ from typing import TYPE_CHECKING, Final
 
 from detect.evidence.bundled import Bundled, read_bundled
 from detect.evidence.checks import Check, Outcome, Verification
-from detect.evidence.commitment import LOG_NAME, find_entry, stamped_by
+from detect.evidence.commitment import (
+    LOG_NAME,
+    find_entry,
+    stamped_by,
+    verify_bundled_stamps,
+)
 from detect.evidence.envelope import ENVELOPE_NAME
 from detect.evidence.integrity import check_files, check_signer, signed_statement
+from detect.evidence.made import check_made
 from detect.evidence.planned import Examined, check_opening
 from detect.evidence.recomputing import recompute
 from detect.evidence.request import VerifyRequest
@@ -26,6 +32,8 @@ from watermark.errors import EvidenceError, WatermarkError
 from watermark.secret_stores import read_key
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from watermark.commitment_log import Entry
 
 __all__ = ["VerifyRequest", "verify_bundle", "verify_steps"]
@@ -104,9 +112,12 @@ def _commitment_checks(request: VerifyRequest, bundled: Bundled) -> Iterator[Che
     said = bundled.manifest.commitment
     if said is None:
         detail = "the bundle rests on no commitment"
-        asked = (request.opening, request.tsa_certificates, request.head)
+        # An authority's certificate may be given for the bundle's own time stamp.
+        tsa = request.tsa_certificates if request.stamp is None else None
+        asked = (request.opening, tsa, request.head)
         outcome = Outcome.NOT_DONE if asked == (None, None, None) else Outcome.FAILED
         yield Check("commitment", outcome, detail, "no commitment")
+        yield check_made(request, bundled.manifest.created)
         return
     try:
         log = bundled.read(LOG_NAME)
@@ -118,7 +129,7 @@ def _commitment_checks(request: VerifyRequest, bundled: Bundled) -> Iterator[Che
     if f"{entry.time:{_SECOND}}" > bundled.manifest.created:
         yield Check("commitment", Outcome.FAILED, f"it is of {day}, after the bundle was made")
         return
-    stamped = _stamp_check(request, bundled, entry, entries)
+    stamped, newest = _stamp_check(request, bundled, entry, entries)
     # A log's times are its writer's word, who may be the signer; a stamp's are not.
     words = f"commitment of {day} by the signer's word"
     yield Check(
@@ -131,6 +142,7 @@ def _commitment_checks(request: VerifyRequest, bundled: Bundled) -> Iterator[Che
     yield _head_check(request.head, entry, entries)
     yield _opening_check(request, bundled, entry)
     yield replace(stamped, said="")
+    yield check_made(request, bundled.manifest.created, newest)
 
 
 def _head_check(head: str | None, entry: Entry, entries: tuple[Entry, ...]) -> Check:
@@ -179,21 +191,25 @@ def _opening_check(request: VerifyRequest, bundled: Bundled, entry: Entry) -> Ch
 
 def _stamp_check(
     request: VerifyRequest, bundled: Bundled, entry: Entry, entries: tuple[Entry, ...]
-) -> Check:
+) -> tuple[Check, datetime | None]:
+    """Return the check, and the newest time in the bundle: it was not made before."""
     names = [name for name in bundled.names if _STAMP.fullmatch(name)]
     if request.tsa_certificates is None:
         detail = f"{len(names)} in the bundle; to check them give --tsa-certificate PEM"
-        return Check("time stamps", Outcome.NOT_DONE, detail)
+        return Check("time stamps", Outcome.NOT_DONE, detail), None
     try:
-        stamps = [bundled.read(name) for name in names]
-        time = stamped_by(entries, entry, stamps, request.tsa_certificates)
+        responses = [bundled.read(name) for name in names]
+        stamps = verify_bundled_stamps(entries, responses, request.tsa_certificates)
+        time = stamped_by(stamps, entry)
     except WatermarkError as error:
-        return Check("time stamps", Outcome.FAILED, str(error))
+        return Check("time stamps", Outcome.FAILED, str(error)), None
+    newest = max(stamp.time for stamp in stamps)
     if f"{time:{_SECOND}}" > bundled.manifest.created:
         detail = (
             f"the first that covers the commitment is of {time:{_SECOND}}, after the bundle was "
             f"made ({bundled.manifest.created})"
         )
-        return Check("time stamps", Outcome.FAILED, detail)
+        return Check("time stamps", Outcome.FAILED, detail), newest
     detail = f"{len(names)} hold; the commitment stood by {time:%Y-%m-%d %H:%M:%S} UTC"
-    return Check("time stamps", Outcome.PASSED, detail, f"commitment stamped {time:{_DAY}}")
+    passed = Check("time stamps", Outcome.PASSED, detail, f"commitment stamped {time:{_DAY}}")
+    return passed, newest
