@@ -30,6 +30,7 @@ from watermark.errors import EvidenceError
 __all__ = ["verify_apart"]
 
 _LOOK_EVERY: Final = 0.1  # seconds
+_LAST_WORD: Final = 2.0  # seconds
 _ENV: Final = "env:"
 # As `multiprocessing` does: the same modules, from nowhere that this process would not look.
 _START: Final = (
@@ -59,7 +60,8 @@ def verify_apart(request: VerifyRequest, limits: Limits) -> Verification:
         process and all that it wrote are gone.
 
     Raises:
-        EvidenceError: what the verifier gave cannot be read; never for the bundle's sake.
+        EvidenceError: what the verifier gave cannot be read, or the process cannot begin; never for
+            the bundle's sake.
     """
     with tempfile.TemporaryDirectory(prefix="heirmark-", ignore_cleanup_errors=True) as folder:
         free = shutil.disk_usage(folder).free * 3 // 4
@@ -74,12 +76,15 @@ def verify_apart(request: VerifyRequest, limits: Limits) -> Verification:
 
 def _started(request: VerifyRequest, folder: Path) -> subprocess.Popen[bytes]:
     path = [os.path.abspath(place) for place in sys.path]
+    environment = _environment(os.environ, request.key_place or "", folder)
+    if request.given:
+        environment["HEIRMARK_CACHE"] = str(_cache_over(folder / "cache"))
     return subprocess.Popen(  # noqa: S603
         [sys.executable, "-I", "-c", _START, json.dumps(path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env=_environment(os.environ, request.key_place or "", folder),
+        env=environment,
         # Ctrl-C is for this process, which then ends the other and all that it started.
         start_new_session=True,
     )
@@ -89,6 +94,18 @@ def _environment(here: Mapping[str, str], key_place: str, folder: Path) -> dict[
     named = {key_place.removeprefix(_ENV)} if key_place.startswith(_ENV) else set()
     passed = {name: here[name] for name in here if name in _PASSED_ON | named or name[:3] == "LC_"}
     return {**passed, **_SET, "TMPDIR": str(folder)}
+
+
+def _cache_over(folder: Path) -> Path:
+    """Show the models that were converted before, and keep what is converted now to itself."""
+    from watermark.models import default_cache
+
+    folder.mkdir()
+    with contextlib.suppress(OSError):
+        for one in default_cache().iterdir():
+            if one.is_dir():
+                (folder / one.name).symlink_to(one)
+    return folder
 
 
 class _Watched:
@@ -115,13 +132,18 @@ class _Watched:
         stop = self._listen()
         if stop is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(_LOOK_EVERY)
+                self._process.wait(_LAST_WORD)
         heard = hear(bytes(self._said))
         if heard.told is Told.DONE:
             return heard.found
         if heard.told is Told.ERROR:
             raise EvidenceError(heard.words)
         cause, detail = stop or self._cause_of_death()
+        if not self._said and cause is Stop.CRASH:
+            raise EvidenceError(
+                f"the process that verifies could not begin ({detail}): nothing of the bundle was "
+                "read. Try more --memory; `heirmark --help` shows whether heirmark itself runs"
+            )
         return heard.found.plus(stopped(stage_of(heard.found), cause, detail))
 
     def end(self) -> None:

@@ -40,6 +40,8 @@ def _verify(request: VerifyRequest, out: BinaryIO) -> None:
     from detect.evidence.verifying import verify_steps
 
     last = NOTHING
+    # From here on, whatever happens comes from the bundle.
+    _send(out, last)
     try:
         for found in verify_steps(request):
             last = Heard(Told.SO_FAR, found)

@@ -107,13 +107,25 @@ def test_every_end_is_answered(
     code, limits, message = ENDS[name]
     _child_does(monkeypatch, code)
     found = apart.verify_apart(VerifyRequest(whole_case), limits)
-    assert found.line.startswith("not finished: recomputed: running the test again ")
+    assert found.line.startswith("not finished: ")
+    # On a machine that is busy, time is up earlier.
+    if name != "time":
+        assert " recomputed: running the test again " in found.line
+        assert {c.name for c in found.checks if c.outcome is Outcome.PASSED} >= {"files", "schema"}
     assert found.line.endswith(". Nothing is said of the result")
     assert message in found.line
     assert "signal" not in found.line
     assert (found.is_intact, found.is_verified, found.is_recomputed) == (False, False, False)
-    assert {c.name for c in found.checks if c.outcome is Outcome.PASSED} >= {"files", "schema"}
     assert list(folder.iterdir()) == []
+
+
+def test_a_process_that_cannot_begin_says_nothing_of_the_bundle(
+    whole_case: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apart, "_START", "import no_such_module")
+    done = run("verify", whole_case)
+    assert done.exit_code == 2
+    assert "could not begin (exit code 1): nothing of the bundle was read" in done.output
 
 
 @pytest.mark.parametrize("name", ["KeyError", "SystemExit"])
@@ -169,7 +181,8 @@ def test_a_tokenizer_that_never_ends_is_ended(case: Path, place: Path) -> None:
     _hanging(case, place)
     done = run("verify", case, "--key", place / "k.json", "--time-limit", "2s")
     assert done.exit_code == 4
-    assert done.stdout.startswith("not finished: recomputed: running the test again takes longer")
+    assert done.stdout.startswith("not finished: ")
+    assert "takes longer than it may (2 s)" in done.stdout
     assert len(done.stdout.splitlines()) == 1
 
 
