@@ -10,7 +10,7 @@ import click
 
 from detect.commands.amounts import read_bytes, read_seconds
 from detect.commands.options import PATH
-from detect.commands.terminal import plain
+from detect.commands.terminal import plain, plain_values
 from watermark.errors import EvidenceError, WatermarkError
 from watermark.files import dump_json
 
@@ -124,10 +124,10 @@ def verify(
     except WatermarkError as error:
         # Of the verifier's own files: that says nothing about the bundle.
         raise _NotRead(str(error)) from None
+    # Names in a bundle may hold anything but what a terminal obeys.
     if as_json:
-        click.echo(dump_json(found.to_dict()), nl=False)
+        click.echo(dump_json(plain_values(found.to_dict())), nl=False)
     else:
-        # Names in a bundle may hold anything but what a terminal obeys.
         click.echo(plain(found.line))
         if verbose:
             for check in found.checks:
