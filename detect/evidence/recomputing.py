@@ -82,11 +82,11 @@ class _Rerun:
 
     def check(self) -> Check:
         """Run the test again and compare."""
-        try:
-            with offline(), tempfile.TemporaryDirectory(prefix="heirmark-") as folder:
+        with offline(), tempfile.TemporaryDirectory(prefix="heirmark-") as folder:
+            try:
                 return self._compared(self._computed(Path(folder)))
-        except Exception as error:
-            return _broken_off(error)
+            except Exception as error:
+                return _broken_off(error, folder)
 
     def _computed(self, work: Path) -> dict[str, Any]:
         manifest = self.bundled.manifest
@@ -145,10 +145,11 @@ class _Rerun:
         return any(kinds[one.parameter] is InputKind.MODEL for one in manifest.inputs)
 
 
-def _broken_off(error: Exception) -> Check:
+def _broken_off(error: Exception, folder: str) -> Check:
     if stop := stop_of(error):
         return stopped("recomputed", stop)
-    reason = f"the test cannot be run again: {error}"
+    # The folder is gone when this is read.
+    reason = f"the test cannot be run again: {str(error).replace(f'{folder}/', '')}"
     if not isinstance(error, WatermarkError):
         # Whatever libraries raise for files that were made to break them.
         reason = f"the test breaks off: {type(error).__name__}"

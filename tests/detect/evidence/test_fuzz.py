@@ -19,7 +19,10 @@ import pytest
 
 from detect.evidence.comparing import EXACT, first_differences
 from tests.detect.evidence import mutations
-from tests.detect.evidence.acts import run
+from tests.detect.evidence.acts import bundled, run
+from watermark.commitment_writing import append, commit
+from watermark.config import preset
+from watermark.key_files import load_key
 
 N = int(os.environ.get("HEIRMARK_FUZZ", "0"))
 _LIMITS = ("--memory", "2G", "--time-limit", "10s", "--disk", "1G")
@@ -33,7 +36,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 # Tries of each kind.
 KINDS: dict[str, int] = {
     "manifest": 15, "result": 10, "options": 15, "statement": 20, "literal": 8, "config": 8,
-    "tokenizer": 6, "file_bytes": 8,
+    "tokenizer": 6, "file_bytes": 8, "log": 8,
 }  # fmt: skip
 
 
@@ -94,6 +97,17 @@ def _check(case: Path, honest: Path, place: Path, said: str, *options: object) -
         assert claims[0] == claims[1], said
 
 
+@pytest.fixture(scope="module")
+def bound(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle that rests on the second of two commitments."""
+    folder = tmp_path_factory.mktemp("fuzzed")
+    append(folder / "log.jsonl", "hm1-" + "1" * 20, "sha256:" + "1" * 64)
+    key = load_key(place / "k.json")
+    commit(folder / "log.jsonl", folder / "o.json", key, preset("default"), {"alpha": 1e-6})
+    options = ("--commitments", folder / "log.jsonl", "--opening", folder / "o.json")
+    return bundled(place, "fuzzed", "detect", "text.txt", options=options)
+
+
 @pytest.fixture
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     made = tmp_path / "temporary"
@@ -103,19 +117,25 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_whatever_is_changed_and_signed_again_there_is_one_answer(
-    kind: str, whole_case: Path, place: Path, tmp_path: Path, temporary: Path, writes: _Writes
+    kind: str,
+    whole_case: Path,
+    bound: Path,
+    place: Path,
+    tmp_path: Path,
+    temporary: Path,
+    writes: _Writes,
 ) -> None:
-    change = getattr(mutations, kind)
+    change, honest = getattr(mutations, kind), bound if kind == "log" else whole_case
     for seed in range(N or KINDS[kind]):
         rng = np.random.default_rng([seed, sorted(KINDS).index(kind)])
-        case = Path(shutil.copytree(whole_case, tmp_path / "case"))
+        case = Path(shutil.copytree(honest, tmp_path / "case"))
         if kind == "statement":
             said = mutations.statement(case, rng, place / "t.pem")
         else:
             said = change(case, rng)
             mutations.sign(case, place / "t.pem")
         with _writing_only_to(temporary, writes):
-            _check(case, whole_case, place, f"{kind} {seed}: {said}", *_LIMITS)
+            _check(case, honest, place, f"{kind} {seed}: {said}", *_LIMITS)
         shutil.rmtree(case)
 
 
