@@ -31,6 +31,7 @@ __all__ = [
     "stamps_beside",
     "store_stamp",
     "timestamp_request",
+    "verify_digest",
     "verify_stamp",
     "verify_stamps",
 ]
@@ -106,13 +107,34 @@ def verify_stamp(response: bytes, entry: Entry, certificates: bytes) -> Stamp:
     Raises:
         CommitmentError: signature, certificate or hash do not hold.
     """
+    named = f"entry {entry.sequence}"
+    time, serial_number = verify_digest(response, entry.digest, named, certificates)
+    return Stamp(entry.sequence, time, serial_number)
+
+
+def verify_digest(
+    response: bytes, digest: str, named: str, certificates: bytes
+) -> tuple[datetime, int]:
+    """Verify a time stamp over anything that has a SHA-256.
+
+    Args:
+        response: the authority's answer in DER.
+        digest: "sha256:" and hex digits.
+        named: what has that hash, for errors.
+        certificates: see `verify_stamp`.
+
+    Returns:
+        When the authority signed, UTC, and the stamp's serial number there.
+
+    Raises:
+        CommitmentError: signature, certificate or hash do not hold.
+    """
     client = _client()
     decoded = _decoded(response)
     imprint = _imprint(decoded)
-    if "sha256:" + imprint.hex() != entry.digest:
+    if "sha256:" + imprint.hex() != digest:
         raise CommitmentError(
-            f"the time stamp is over sha256:{imprint.hex()}, and entry {entry.sequence} has the "
-            f"hash {entry.digest}"
+            f"the time stamp is over sha256:{imprint.hex()}, and {named} has the hash {digest}"
         )
     known = _certificates(certificates)
     own = None if decoded.signed_data.certificates else _authoritys_own(known)
@@ -121,11 +143,11 @@ def verify_stamp(response: bytes, entry: Entry, certificates: bytes) -> Stamp:
         verifier.verify(decoded, imprint)
     except (client.VerificationError, ValueError) as error:
         raise CommitmentError(
-            f"the time stamp of entry {entry.sequence} is not signed by an authority that the "
-            f"certificate given vouches for: {_reason(error)}"
+            f"the time stamp of {named} is not signed by an authority that the certificate given "
+            f"vouches for: {_reason(error)}"
         ) from None
     info = decoded.tst_info
-    return Stamp(entry.sequence, info.gen_time.astimezone(UTC), info.serial_number)
+    return info.gen_time.astimezone(UTC), info.serial_number
 
 
 def verify_stamps(

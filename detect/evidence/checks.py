@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any, final
+from typing import Any, Self, final
 
 __all__ = ["Check", "Outcome", "Verification"]
 
@@ -16,6 +16,7 @@ class Outcome(StrEnum):
     PASSED = "passed"
     FAILED = "failed"
     NOT_DONE = "not_done"
+    STOPPED = "stopped"  # by a limit, or by a crash
 
 
 @final
@@ -53,10 +54,24 @@ class Verification:
     finding: str
     checks: tuple[Check, ...]
 
+    def plus(self, *checks: Check) -> Self:
+        """Return it with more checks."""
+        return replace(self, checks=(*self.checks, *checks))
+
     @property
     def is_intact(self) -> bool:
-        """True if nothing failed; that says nothing about what was not done."""
-        return all(check.outcome is not Outcome.FAILED for check in self.checks)
+        """True if all was checked and nothing failed; what was not done is not counted."""
+        return not self.has_failed and self.is_finished
+
+    @property
+    def has_failed(self) -> bool:
+        """True if a check failed, whatever was not done or stopped beside it."""
+        return bool(self._with(Outcome.FAILED))
+
+    @property
+    def is_finished(self) -> bool:
+        """True if nothing was stopped half way."""
+        return not self._with(Outcome.STOPPED)
 
     @property
     def is_recomputed(self) -> bool:
@@ -71,13 +86,18 @@ class Verification:
     def _passed(self, name: str) -> bool:
         return any(c.name == name and c.outcome is Outcome.PASSED for c in self.checks)
 
+    def _with(self, outcome: Outcome) -> list[Check]:
+        return [check for check in self.checks if check.outcome is outcome]
+
     @property
     def line(self) -> str:
         """The answer in one line."""
-        failed = [c for c in self.checks if c.outcome is Outcome.FAILED]
-        if failed:
+        if failed := self._with(Outcome.FAILED):
             more = f" (and {len(failed) - 1} more: -v)" if len(failed) > 1 else ""
             return f"NOT verified: {failed[0].name}: {failed[0].detail}{more}"
+        if stopped := self._with(Outcome.STOPPED):
+            # Without the finding, for which nothing speaks yet.
+            return f"not finished: {stopped[0].name}: {stopped[0].detail}"
         said = ", ".join(check.said for check in self.checks if check.said)
         word = "intact, not recomputed"
         if self.is_recomputed:
@@ -89,6 +109,7 @@ class Verification:
         return {
             "verified": self.is_verified,
             "intact": self.is_intact,
+            "finished": self.is_finished,
             "line": self.line,
             "checks": [check.to_dict() for check in self.checks],
         }

@@ -13,9 +13,9 @@ from watermark.commitment_log import Entry, entry_for, parse_log, read_log, veri
 from watermark.commitments import Opening
 from watermark.errors import CommitmentError
 from watermark.keys import Key
-from watermark.timestamps import find_stamped, stamps_beside, verify_stamp
+from watermark.timestamps import Stamp, find_stamped, stamps_beside, verify_stamp
 
-__all__ = ["LOG_NAME", "Committed", "find_entry", "stamped_by"]
+__all__ = ["LOG_NAME", "Committed", "find_entry", "stamped_by", "verify_bundled_stamps"]
 
 LOG_NAME: Final = "commitments/log.jsonl"
 
@@ -88,29 +88,41 @@ def find_entry(log: bytes, key_id: str, said: Mapping[str, Any]) -> tuple[Entry,
     return entry, entries
 
 
-def stamped_by(
-    entries: Sequence[Entry], entry: Entry, stamps: Sequence[bytes], certificates: bytes
-) -> datetime:
-    """Verify time stamps, and say since when an entry is known to have stood.
+def verify_bundled_stamps(
+    entries: Sequence[Entry], stamps: Sequence[bytes], certificates: bytes
+) -> tuple[Stamp, ...]:
+    """Verify time stamps of a log.
 
     Args:
         entries: of the log.
-        entry: the one in question.
         stamps: answers of a time-stamping authority.
         certificates: PEM, see `watermark.timestamps.verify_stamp`.
+
+    Returns:
+        What each shows.
+
+    Raises:
+        CommitmentError: one does not hold.
+    """
+    return tuple(
+        verify_stamp(response, find_stamped(response, entries), certificates) for response in stamps
+    )
+
+
+def stamped_by(stamps: Sequence[Stamp], entry: Entry) -> datetime:
+    """Say since when an entry is known to have stood.
+
+    Args:
+        stamps: verified, of the entry's log.
+        entry: the one in question.
 
     Returns:
         The earliest time that covers the entry.
 
     Raises:
-        CommitmentError: a stamp does not hold, or none covers the entry.
+        CommitmentError: none covers it.
     """
-    times = []
-    for response in stamps:
-        head = find_stamped(response, entries)
-        stamp = verify_stamp(response, head, certificates)
-        if stamp.sequence >= entry.sequence:
-            times.append(stamp.time)
+    times = [stamp.time for stamp in stamps if stamp.sequence >= entry.sequence]
     if not times:
         raise CommitmentError(f"no time stamp covers entry {entry.sequence}")
     return min(times)

@@ -89,7 +89,10 @@ def check_files(folder: Path, statement: Statement) -> Check:
     Returns:
         The check; it names files that are changed (and where), missing or extra.
     """
-    listing = list_files(folder)
+    try:
+        listing = list_files(folder)
+    except EvidenceError as error:
+        return Check("files", Outcome.FAILED, str(error))
     there = set(listing.files) - {ENVELOPE_NAME}
     wrong = [f"{name} is not part of the bundle" for name in (*listing.strange, *listing.empty)]
     wrong += [f"{name} is missing" for name in sorted(statement.files.keys() - there)]

@@ -17,6 +17,7 @@ from detect.evidence.inputs import Input, check_given
 from detect.evidence.invocation import arguments_of, kinds_of
 from detect.evidence.recordable import InputKind
 from detect.evidence.running import offline, run_command
+from detect.evidence.stops import stop_of, stopped
 from watermark.errors import EvidenceError, WatermarkError
 from watermark.secret_stores import read_key
 from watermark.tokens import load_tokenizer
@@ -81,15 +82,11 @@ class _Rerun:
 
     def check(self) -> Check:
         """Run the test again and compare."""
-        try:
-            with offline(), tempfile.TemporaryDirectory(prefix="heirmark-") as folder:
+        with offline(), tempfile.TemporaryDirectory(prefix="heirmark-") as folder:
+            try:
                 return self._compared(self._computed(Path(folder)))
-        except WatermarkError as error:
-            return Check("recomputed", Outcome.FAILED, f"the test cannot be run again: {error}")
-        except Exception as error:
-            # Whatever libraries raise for files that were made to break them.
-            reason = f"the test breaks off: {type(error).__name__}"
-            return Check("recomputed", Outcome.FAILED, reason)
+            except Exception as error:
+                return _broken_off(error, folder)
 
     def _computed(self, work: Path) -> dict[str, Any]:
         manifest = self.bundled.manifest
@@ -146,6 +143,17 @@ class _Rerun:
         manifest = self.bundled.manifest
         kinds = kinds_of(manifest.command, manifest.options)
         return any(kinds[one.parameter] is InputKind.MODEL for one in manifest.inputs)
+
+
+def _broken_off(error: Exception, folder: str) -> Check:
+    if stop := stop_of(error):
+        return stopped("recomputed", stop)
+    # The folder is gone when this is read.
+    reason = f"the test cannot be run again: {str(error).replace(f'{folder}/', '')}"
+    if not isinstance(error, WatermarkError):
+        # Whatever libraries raise for files that were made to break them.
+        reason = f"the test breaks off: {type(error).__name__}"
+    return Check("recomputed", Outcome.FAILED, reason)
 
 
 def _renamed(value: Any, names: Mapping[str, str]) -> Any:

@@ -7,63 +7,44 @@ own, on copies of the files that were just checked, without the network.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Final, final
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import chain
+from typing import TYPE_CHECKING, Final
 
 from detect.evidence.bundled import Bundled, read_bundled
 from detect.evidence.checks import Check, Outcome, Verification
-from detect.evidence.commitment import LOG_NAME, find_entry, stamped_by
+from detect.evidence.commitment import (
+    LOG_NAME,
+    find_entry,
+    stamped_by,
+    verify_bundled_stamps,
+)
 from detect.evidence.envelope import ENVELOPE_NAME
 from detect.evidence.integrity import check_files, check_signer, signed_statement
+from detect.evidence.made import check_made
 from detect.evidence.planned import Examined, check_opening
 from detect.evidence.recomputing import recompute
+from detect.evidence.request import VerifyRequest
 from detect.evidence.revealed import revealed_key
 from detect.evidence.words import check_words
 from watermark.errors import EvidenceError, WatermarkError
 from watermark.secret_stores import read_key
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    from datetime import datetime
 
     from watermark.commitment_log import Entry
-    from watermark.commitments import Opening
 
-__all__ = ["VerifyRequest", "verify_bundle"]
+__all__ = ["VerifyRequest", "verify_bundle", "verify_steps"]
 
 _DAY: Final = "%Y-%m-%d"
 _SECOND: Final = "%Y-%m-%dT%H:%M:%SZ"
 _STAMP: Final = re.compile(re.escape(LOG_NAME) + r"\.[0-9]{1,18}\.tsr")
 
 
-@final
-@dataclass(frozen=True)
-class VerifyRequest:
-    """What the verifier has.
-
-    Attributes:
-        folder: the bundle.
-        key_place: the revealed key, absolute; None if it was not revealed.
-        opening: the commitment's opening, or None.
-        signers: public keys that he trusts.
-        tsa_certificates: PEM of the time-stamping authority, or None.
-        head: the commitment log's head as it was published, SHA-256 as hex digits with or without
-            "sha256:"; None if he does not know it.
-        given: places of inputs that the bundle does not hold, by name.
-    """
-
-    folder: Path
-    key_place: str | None = None
-    opening: Opening | None = None
-    signers: tuple[Ed25519PublicKey, ...] = ()
-    tsa_certificates: bytes | None = None
-    head: str | None = None
-    given: Mapping[str, str] = field(default_factory=dict)
-
-
 def verify_bundle(request: VerifyRequest) -> Verification:
-    """Verify a bundle.
+    """Verify a bundle in this process; see `detect.evidence.apart` for one of its own.
 
     Args:
         request: the bundle, and what the verifier has.
@@ -74,37 +55,69 @@ def verify_bundle(request: VerifyRequest) -> Verification:
     Raises:
         WatermarkError: what the verifier gave cannot be read; never for the bundle's sake.
     """
-    checks: list[Check] = []
+    *_, found = verify_steps(request)
+    return found
+
+
+def verify_steps(request: VerifyRequest) -> Iterator[Verification]:
+    """Verify a bundle; see `verify_bundle`.
+
+    Args:
+        request: the bundle, and what the verifier has.
+
+    Yields:
+        What was found so far, one check more each time; the last is the answer.
+
+    Raises:
+        WatermarkError: as `verify_bundle`.
+    """
+    found = Verification("", ())
     try:
         statement = signed_statement(request.folder)
     except EvidenceError as error:
         detail = str(error)
         named = detail if ENVELOPE_NAME in detail else f"{ENVELOPE_NAME}: {detail}"
-        return Verification("", (Check("signature", Outcome.FAILED, named),))
-    checks.append(Check("signature", Outcome.PASSED, "Ed25519, over every file"))
-    checks.append(check_signer(statement, request.signers))
-    checks.append(check_files(request.folder, statement))
-    if checks[-1].outcome is Outcome.FAILED:
-        return Verification("", tuple(checks))
+        yield found.plus(Check("signature", Outcome.FAILED, named))
+        return
+    found = found.plus(
+        Check("signature", Outcome.PASSED, "Ed25519, over every file"),
+        check_signer(statement, request.signers),
+    )
+    yield found
+    found = found.plus(check_files(request.folder, statement))
+    yield found
+    if found.checks[-1].outcome is Outcome.FAILED:
+        return
     try:
         bundled = read_bundled(request.folder, statement)
+        finding = bundled.finding
     except WatermarkError as error:
-        return Verification("", (*checks, Check("schema", Outcome.FAILED, str(error))))
-    checks.append(Check("schema", Outcome.PASSED, "result and manifest fit schema and each other"))
-    checks.append(check_words(bundled))
+        yield found.plus(Check("schema", Outcome.FAILED, str(error)))
+        return
+    passed = Check("schema", Outcome.PASSED, "result and manifest fit schema and each other")
+    found = Verification(finding, (*found.checks, passed))
+    yield found
+    found = found.plus(check_words(bundled))
+    yield found
     with revealed_key(request.key_place) as place:
-        checks += _commitment_checks(replace(request, key_place=place), bundled)
-        checks += recompute(bundled, place, request.given)
-    return Verification(bundled.finding, tuple(checks))
+        asked = replace(request, key_place=place)
+        for check in chain(
+            _commitment_checks(asked, bundled), recompute(bundled, place, request.given)
+        ):
+            found = found.plus(check)
+            yield found
 
 
 def _commitment_checks(request: VerifyRequest, bundled: Bundled) -> Iterator[Check]:
     said = bundled.manifest.commitment
     if said is None:
         detail = "the bundle rests on no commitment"
-        asked = (request.opening, request.tsa_certificates, request.head)
+        # An authority's certificate may be given for the bundle's own time stamp.
+        tsa = request.tsa_certificates if request.stamp is None else None
+        asked = (request.opening, tsa, request.head)
         outcome = Outcome.NOT_DONE if asked == (None, None, None) else Outcome.FAILED
         yield Check("commitment", outcome, detail, "no commitment")
+        yield check_made(request, bundled.manifest.created)
         return
     try:
         log = bundled.read(LOG_NAME)
@@ -116,7 +129,7 @@ def _commitment_checks(request: VerifyRequest, bundled: Bundled) -> Iterator[Che
     if f"{entry.time:{_SECOND}}" > bundled.manifest.created:
         yield Check("commitment", Outcome.FAILED, f"it is of {day}, after the bundle was made")
         return
-    stamped = _stamp_check(request, bundled, entry, entries)
+    stamped, newest = _stamp_check(request, bundled, entry, entries)
     # A log's times are its writer's word, who may be the signer; a stamp's are not.
     words = f"commitment of {day} by the signer's word"
     yield Check(
@@ -129,6 +142,7 @@ def _commitment_checks(request: VerifyRequest, bundled: Bundled) -> Iterator[Che
     yield _head_check(request.head, entry, entries)
     yield _opening_check(request, bundled, entry)
     yield replace(stamped, said="")
+    yield check_made(request, bundled.manifest.created, newest)
 
 
 def _head_check(head: str | None, entry: Entry, entries: tuple[Entry, ...]) -> Check:
@@ -177,21 +191,25 @@ def _opening_check(request: VerifyRequest, bundled: Bundled, entry: Entry) -> Ch
 
 def _stamp_check(
     request: VerifyRequest, bundled: Bundled, entry: Entry, entries: tuple[Entry, ...]
-) -> Check:
+) -> tuple[Check, datetime | None]:
+    """Return the check, and the newest time in the bundle: it was not made before."""
     names = [name for name in bundled.names if _STAMP.fullmatch(name)]
     if request.tsa_certificates is None:
         detail = f"{len(names)} in the bundle; to check them give --tsa-certificate PEM"
-        return Check("time stamps", Outcome.NOT_DONE, detail)
+        return Check("time stamps", Outcome.NOT_DONE, detail), None
     try:
-        stamps = [bundled.read(name) for name in names]
-        time = stamped_by(entries, entry, stamps, request.tsa_certificates)
+        responses = [bundled.read(name) for name in names]
+        stamps = verify_bundled_stamps(entries, responses, request.tsa_certificates)
+        time = stamped_by(stamps, entry)
     except WatermarkError as error:
-        return Check("time stamps", Outcome.FAILED, str(error))
+        return Check("time stamps", Outcome.FAILED, str(error)), None
+    newest = max(stamp.time for stamp in stamps)
     if f"{time:{_SECOND}}" > bundled.manifest.created:
         detail = (
             f"the first that covers the commitment is of {time:{_SECOND}}, after the bundle was "
             f"made ({bundled.manifest.created})"
         )
-        return Check("time stamps", Outcome.FAILED, detail)
+        return Check("time stamps", Outcome.FAILED, detail), newest
     detail = f"{len(names)} hold; the commitment stood by {time:%Y-%m-%d %H:%M:%S} UTC"
-    return Check("time stamps", Outcome.PASSED, detail, f"commitment stamped {time:{_DAY}}")
+    passed = Check("time stamps", Outcome.PASSED, detail, f"commitment stamped {time:{_DAY}}")
+    return passed, newest

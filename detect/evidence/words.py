@@ -10,6 +10,7 @@ from detect.evidence.environment import environment
 from detect.evidence.manifest import claim_of
 from detect.evidence.names import REPORT_NAME
 from detect.evidence.rerun_line import rerun_line
+from detect.evidence.stops import stop_of, stopped
 from watermark.errors import MissingExtraError, WatermarkError
 
 __all__ = ["check_words"]
@@ -33,6 +34,8 @@ def check_words(bundled: Bundled) -> Check:
     except MissingExtraError as error:
         return Check(_NAME, Outcome.NOT_DONE, str(error), "page not compared")
     except Exception as error:
+        if stop := stop_of(error):
+            return stopped(_NAME, stop)
         # Of a result that was made to break it.
         reason = str(error) if isinstance(error, WatermarkError) else type(error).__name__
         return Check(_NAME, Outcome.FAILED, f"the result cannot be put into words: {reason}")

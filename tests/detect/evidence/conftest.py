@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Final
@@ -10,7 +11,12 @@ from typing import Final
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from detect.evidence import apart
+from detect.evidence.checks import Verification
+from detect.evidence.limits import Limits
+from detect.evidence.request import VerifyRequest
 from detect.evidence.signing_keys import save_signing_key
+from detect.evidence.verifying import verify_bundle
 from tests.detect.evidence.acts import bundled
 from tests.detect.synthetic import marked_ids
 from watermark.config import preset
@@ -19,6 +25,22 @@ from watermark.keys import SecretKey
 
 KEY: Final = SecretKey(bytes(range(1, 33)))
 WORDS: Final = [f"w{i:03d}" for i in range(300)]
+
+
+@pytest.fixture
+def in_its_own_process() -> None:
+    """Verify as people do."""
+
+
+@pytest.fixture(autouse=True)
+def here(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Verify in this process, which spares a second a test, unless the test asks otherwise."""
+
+    def verify_here(asked: VerifyRequest, limits: Limits) -> Verification:
+        return verify_bundle(VerifyRequest.from_json(asked.to_json()))
+
+    if "in_its_own_process" not in request.fixturenames and "HEIRMARK_FUZZ" not in os.environ:
+        monkeypatch.setattr(apart, "verify_apart", verify_here)
 
 
 def _text(n: int, seed: int, *, marked: bool = True) -> str:

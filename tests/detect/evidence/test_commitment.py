@@ -325,6 +325,11 @@ def test_time_stamps_are_verified_with_the_authoritys_certificate(
     assert failed(found) == {}
     assert "commitment stamped 20" in found["line"]
     assert "commitment of" not in found["line"]
+    day = datetime.now(UTC).strftime("%Y-%m-%d")
+    said = f"made not before {day} by time stamp ({day} by the signer's word), recomputed"
+    assert said in found["line"]
+    # Without the certificate no time is shown that nothing proves.
+    assert "made" not in verified(case, place)["line"]
     assert "1 in the bundle" in str(verified(case, place)["checks"])
     # A stamp of an earlier head does not cover what came after it.
     (case / "commitments" / "log.jsonl.2.tsr").unlink()
@@ -339,3 +344,49 @@ def test_time_stamps_are_verified_with_the_authoritys_certificate(
     stamp.write_bytes(content)
     forged(case, place)
     assert "time stamps" in failed(verified(case, place, *trusted))
+
+
+def _made(found: dict[str, Any]) -> tuple[str, str]:
+    return next((c["outcome"], c["detail"]) for c in found["checks"] if c["name"] == "made")
+
+
+def test_when_a_bundle_was_made_is_shown_by_a_stamp_over_it_or_not_at_all(
+    case: Path, place: Path, authority: Authority, tmp_path: Path
+) -> None:
+    created = json.loads((case / "bundle.json").read_text())["created"]
+    word = f"{datetime.fromisoformat(created):%Y-%m-%d %H:%M:%S} UTC by the signer's word"
+    assert _made(verified(case, place)) == ("not_done", f"{word}, which nothing proves")
+    stamp = tmp_path / "case.tsr"
+    authority.openssl(
+        *("ts", "-query", "-data", str(case / "evidence.dsse.json"), "-sha256", "-cert"),
+        *("-out", str(tmp_path / "case.tsq")),
+    )
+    stamp.write_bytes(authority.answer((tmp_path / "case.tsq").read_bytes()))
+    options = ["--stamp", stamp, "--tsa-certificate", authority.root]
+    found = verified(case, place, *options)
+    outcome, detail = _made(found)
+    assert outcome == "passed"
+    assert detail.startswith(f"{word}, which is no proof; by time stamps: nothing shows since when")
+    day = datetime.now(UTC).strftime("%Y-%m-%d")
+    assert f"made by {day} by time stamp ({created[:10]} by the signer's word)" in found["line"]
+    assert found["exit_code"] == 0
+    assert run("verify", case, "--stamp", stamp).exit_code == 2
+
+    def dated(time: str) -> None:
+        forged(case, place, lambda m, r: m.update(created=time))
+
+    # Of another bundle: the same test, signed once more.
+    dated(created)
+    found = verified(case, place, *options)
+    assert "and evidence.dsse.json has the hash" in failed(found)["made"]
+    assert found["exit_code"] == 1
+    dated("2026-99-99T00:00:00Z")
+    assert "is no time" in failed(verified(case, place))["made"]
+    dated("2999-01-01T00:00:00Z")
+    assert "later than this machine's clock" in _made(verified(case, place))[1]
+    authority.openssl(
+        *("ts", "-query", "-data", str(case / "evidence.dsse.json"), "-sha256", "-cert"),
+        *("-out", str(tmp_path / "case.tsq")),
+    )
+    stamp.write_bytes(authority.answer((tmp_path / "case.tsq").read_bytes()))
+    assert "yet it was stamped at 20" in failed(verified(case, place, *options))["made"]

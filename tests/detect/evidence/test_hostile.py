@@ -16,6 +16,9 @@ import pytest
 
 from detect.evidence.bombs import refuse_bomb
 from detect.evidence.envelope import ENVELOPE_NAME, seal
+from detect.evidence.exchange import Told, hear
+from detect.evidence.limits import Limits
+from detect.evidence.request import VerifyRequest
 from detect.evidence.signing_keys import load_signing_key, raw_public
 from detect.evidence.statement import Statement, read_statement
 from detect.results import format_p
@@ -243,20 +246,35 @@ def test_nothing_is_run_fetched_or_written(case: Path, place: Path, tmp_path: Pa
         "    if event in ('socket.connect', 'socket.getaddrinfo', 'subprocess.Popen',\n"
         "                 'os.system', 'os.exec', 'pickle.find_class'):\n"
         "        print('AUDIT', event, arguments, file=sys.stderr)\n"
-        "from detect.cli import main\n"
+        "from detect.evidence.child import main\n"
+        "leave = os._exit\n"
+        "def left(code):\n"
+        "    Path(os.environ['OPENED']).write_text(json.dumps(sorted(OPENED)))\n"
+        "    leave(code)\n"
+        "os._exit = left\n"
         "sys.addaudithook(hook)\n"
-        "code = main()\n"
-        "Path(os.environ['OPENED']).write_text(json.dumps(sorted(OPENED)))\n"
-        "sys.exit(code)\n"
+        "main()\n"
     )
     opened, folder = tmp_path / "opened.json", tmp_path / "temporary"
     folder.mkdir()
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OPENED": str(opened)}
     environment["TMPDIR"] = str(folder)
-    command = [sys.executable, "-P", str(script), "verify", ".", "--key", str(place / "k.json")]
-    done = subprocess.run(command, cwd=case, env=environment, capture_output=True, text=True)
+    asked = {
+        "limits": Limits(4 << 30, 600, 1 << 30).to_dict(),
+        "parent": os.getpid(),
+        "request": VerifyRequest(case, key_place=str(place / "k.json")).to_json(),
+    }
+    done = subprocess.run(
+        [sys.executable, "-P", str(script)],
+        cwd=case,
+        env=environment,
+        input=json.dumps(asked).encode() + b"\n",
+        capture_output=True,
+    )
     assert done.returncode == 0, done.stderr
-    assert "AUDIT" not in done.stderr
+    assert b"AUDIT" not in done.stderr
+    heard = hear(done.stdout)
+    assert (heard.told, heard.found.is_verified) == (Told.DONE, True)
     # Files of the bundle are opened part by part, each by its name alone: these are in its folder.
     allowed = [case, folder, place / "k.json", opened, ROOT / "detect", ROOT / "watermark"]
     # Of an editable installation the version stands here.
