@@ -30,7 +30,7 @@ from detect.higher_criticism import HigherCriticism, higher_criticism
 from detect.results import ALPHA, CONTROL_FIRES_AT, format_p
 from detect.scanning.in_order import ids_of
 from detect.scoring.scorers import choose_scorer
-from detect.scoring.scores import refuse_dependent_words, score_pairs, select_pairs
+from detect.scoring.scores import refuse_dependent_words, score_pairs, select_text
 from detect.tails.nulls import log_tails, tail
 from detect.text import DIRECT_EFFECT, binding_limits
 from watermark.config import WatermarkConfig
@@ -231,14 +231,7 @@ def _gather(
     words = plan.config.source.under(plan.key)
     pairs, scores = [np.empty((0, h + 1), np.int64)], [np.empty(0)]
     for _, token_ids in _tokenised(documents, tokenizer):
-        selection = select_pairs(
-            token_ids,
-            h,
-            special_ids=tokenizer.special_ids,
-            drop_repeated_contexts=True,
-            source=plan.config.source,
-            reasoning=plan.config.reasoning,
-        )
+        selection = select_text(token_ids, plan.config, tokenizer.special_ids)
         pairs.append(np.column_stack([selection.contexts, selection.tokens]))
         scores.append(score_pairs(selection, plan.config, words, plan.scorer))
         reasons.update(selection.reason_counts())

@@ -15,7 +15,7 @@ from detect.results import ALPHA
 from detect.scoring.reference_scores import ReferenceScorer, levels_of, reference_tables
 from detect.scoring.score_tables import Scorer
 from detect.scoring.scorers import choose_scorer
-from detect.scoring.scores import Reason, Selection, score_pairs, select_pairs
+from detect.scoring.scores import Reason, Selection, score_pairs, select_text
 from detect.tails.nulls import log_tails
 from watermark.config import WatermarkConfig
 from watermark.errors import ConfigError, DocumentError
@@ -227,14 +227,11 @@ def assess_tokens(
             f"token id {int(np.max(token_ids))} is not in the tokenizer, which has "
             f"{tokenizer.vocab_size} tokens; give the tokenizer that made the ids"
         )
-    selection = select_pairs(
+    selection = select_text(
         token_ids,
-        config.context_width,
+        config,
+        tokenizer.special_ids,
         prompt_ids=prompt_ids,
-        special_ids=tokenizer.special_ids,
-        drop_repeated_contexts=True,
-        source=config.source,
-        reasoning=config.reasoning,
         low_entropy=None if entropies is None else _gated(config, token_ids, entropies),
     )
     if log_probs is None:

@@ -174,10 +174,8 @@ def calibrate(
     pieces, dropped = cut_corpus(
         documents,
         tokenizer,
-        context_width=config.context_width,
+        config=config,
         length=length,
-        source=config.source,
-        reasoning=config.reasoning,
         on_tokens=on_tokens,
     )
     scorer = choose_scorer(score, config.scheme, "direct")

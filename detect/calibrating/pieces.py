@@ -16,13 +16,11 @@ from numpy.typing import NDArray
 
 from detect.documents import Document
 from detect.scanning.in_order import ids_of
-from detect.scoring.scores import Selection, select_pairs
-from watermark.channels import ReasoningChannel
+from detect.scoring.scores import Selection, select_text
+from watermark.config import WatermarkConfig
 from watermark.contexts import first_occurrences
 from watermark.errors import DocumentError
-from watermark.prf import NATIVE
 from watermark.tokens import TextTokenizer
-from watermark.word_sources import WordSource
 
 __all__ = ["CRITERIA", "Piece", "Stratum", "cut_corpus"]
 
@@ -71,10 +69,8 @@ def cut_corpus(
     documents: Iterable[Document],
     tokenizer: TextTokenizer,
     *,
-    context_width: int,
+    config: WatermarkConfig,
     length: int,
-    source: WordSource = NATIVE,
-    reasoning: ReasoningChannel | None = None,
     on_tokens: Callable[[int], object] = lambda n: None,
 ) -> tuple[list[Piece], dict[str, int]]:
     """Cut documents into pieces.
@@ -82,10 +78,8 @@ def cut_corpus(
     Args:
         documents: the corpus.
         tokenizer: the provider's tokenizer.
-        context_width: h.
+        config: the deployment.
         length: tokens of a piece; the rest of a document is a shorter one.
-        source: what makes the words.
-        reasoning: the deployment's borders.
         on_tokens: called after each document with its number of tokens.
 
     Returns:
@@ -102,17 +96,7 @@ def cut_corpus(
         cut += [ids[start : start + length] for start in range(0, len(ids), length)]
         on_tokens(len(ids))
     kept = [ids for ids in cut if len(ids) >= _SHORTEST]
-    selections = [
-        select_pairs(
-            ids,
-            context_width,
-            special_ids=tokenizer.special_ids,
-            drop_repeated_contexts=True,
-            source=source,
-            reasoning=reasoning,
-        )
-        for ids in kept
-    ]
+    selections = [select_text(ids, config, tokenizer.special_ids) for ids in kept]
     strata = _strata(kept)
     pieces = [
         Piece(s, stratum) for s, stratum in zip(selections, strata, strict=True) if s.n_scored

@@ -7,7 +7,12 @@ from typing import Any
 import click
 
 from detect.commands.options import PATH, assessment_options, show
-from detect.commands.suspect_options import asking_options, heard_options, sampling_options
+from detect.commands.suspect_options import (
+    asking_options,
+    heard_options,
+    request_of,
+    sampling_options,
+)
 from watermark.cli import chosen_config, progress
 from watermark.secret_stores import read_key
 
@@ -33,28 +38,11 @@ def probe(suspect: str, **options: Any) -> None:
     address of an OpenAI-compatible API, http(s)://HOST/v1; or *.jsonl, recorded answers.
     """
     from detect.suspect.opening import is_replay
-    from detect.suspect.probing import ProbeRequest, run_probe
+    from detect.suspect.probing import run_probe
 
     _check(options, is_replay(suspect))
-    request = ProbeRequest(
-        suspect=suspect,
-        access=options["access"],
-        controls=options["controls"],
-        reference=options["reference"],
-        config=chosen_config(options["preset_name"], options["config_path"]),
-        key=read_key(options["key_path"]),
-        tokenizer=options["tokenizer"],
-        alpha=options["alpha"],
-        n_decoys=options["n_decoys"],
-        seed=options["seed"],
-        score=options["score"],
-        max_new_tokens=options["max_new_tokens"],
-        temperature=options["temperature"],
-        top_k=options["top_k"],
-        asking=options["asking"],
-        own_texts=options["own_texts"],
-        marked_reading=options["marked_reading"],
-    )
+    config = chosen_config(options["preset_name"], options["config_path"])
+    request = request_of(suspect, options, config, read_key(options["key_path"]))
     result = run_probe(
         request,
         options["prompts_path"],

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -14,7 +14,12 @@ from detect.commands.options import PATH, Command
 from detect.suspect.endpoint_options import EndpointOptions
 from watermark.cli import FiniteRange
 
-__all__ = ["asking_options", "heard_options", "sampling_options"]
+if TYPE_CHECKING:
+    from detect.suspect.probing import ProbeRequest
+    from watermark.config import WatermarkConfig
+    from watermark.keys import Key
+
+__all__ = ["asking_options", "heard_options", "request_of", "sampling_options"]
 
 _DEFAULT: Final = EndpointOptions()
 _OPTIONS: Final = (
@@ -155,3 +160,13 @@ def asking_options(command: Command) -> Command:
         command(*args, asking=asking, **options)
 
     return _with(with_asking, _OPTIONS)
+
+
+def request_of(
+    suspect: str, options: dict[str, Any], config: WatermarkConfig, key: Key
+) -> ProbeRequest:
+    """Make the request of a command's options, which are called as its fields."""
+    from detect.suspect.probing import ProbeRequest
+
+    asked = {f.name: options[f.name] for f in fields(ProbeRequest) if f.name in options}
+    return ProbeRequest(suspect=suspect, config=config, key=key, **asked)

@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from detect.commands.options import PATH, assessment_options, show
-from detect.commands.suspect_options import asking_options, heard_options, sampling_options
+from detect.commands.suspect_options import (
+    asking_options,
+    heard_options,
+    request_of,
+    sampling_options,
+)
 from detect.results import format_p
 from watermark.cli import chosen_config, progress
 
@@ -82,7 +87,6 @@ def model(suspect: str, **options: Any) -> None:
     of 2 to 16 keys.
     """
     from detect.suspect.opening import is_replay
-    from detect.suspect.probing import ProbeRequest
     from detect.tracing.models.leaks import Traffic, read_served
     from detect.tracing.models.many_keys import refuse_many
     from detect.tracing.models.trace import run_trace
@@ -96,24 +100,7 @@ def model(suspect: str, **options: Any) -> None:
     checked(keys)
     if options["served"] is not None:
         served = read_served(options["served"], names)
-    request = ProbeRequest(
-        suspect=suspect,
-        access=options["access"],
-        controls=options["controls"],
-        reference=options["reference"],
-        config=config,
-        key=keys[0].key,
-        tokenizer=options["tokenizer"],
-        alpha=options["alpha"],
-        n_decoys=options["n_decoys"],
-        seed=options["seed"],
-        score=options["score"],
-        max_new_tokens=options["max_new_tokens"],
-        temperature=options["temperature"],
-        top_k=options["top_k"],
-        asking=options["asking"],
-        own_texts=options["own_texts"],
-    )
+    request = request_of(suspect, options, config, keys[0].key)
     result = run_trace(
         request,
         keys,

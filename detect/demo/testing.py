@@ -14,7 +14,7 @@ from detect.demo.folder import N_DECOYS, Run, read_rows
 from detect.documents import Document
 from detect.results import format_p
 from detect.scoring.scorers import choose_scorer
-from detect.scoring.scores import score_pairs, select_pairs
+from detect.scoring.scores import score_pairs, select_text
 from detect.suspect.distributions import WEIGHTS_EFFECT, assess_reading
 from detect.suspect.exchanges import ReadingText, SuspectAnswer
 from detect.suspect.inheritance import TEXT_EFFECT, Outcome, assess_answers
@@ -52,12 +52,7 @@ def _uniformity(run: Run, rows: Rows) -> float:
 
     scorer = choose_scorer(None, run.config.scheme, "direct")
     selections = [
-        select_pairs(
-            run.tokenizer.encode(row["text"]),
-            run.config.context_width,
-            special_ids=run.tokenizer.special_ids,
-            drop_repeated_contexts=True,
-        )
+        select_text(run.tokenizer.encode(row["text"]), run.config, run.tokenizer.special_ids)
         for row in rows
     ]
     prf = run.config.source.under(run.key)

@@ -22,7 +22,7 @@ from detect.planning.tilting import Alternative, Diluted, tilt_to
 from detect.scanning.in_order import ids_of
 from detect.scoring.score_tables import Scorer
 from detect.scoring.scorers import SCORES
-from detect.scoring.scores import Reason, score_pairs, select_pairs
+from detect.scoring.scores import Reason, score_pairs, select_text
 from watermark.config import WatermarkConfig
 from watermark.errors import ResultError
 from watermark.keys import Key
@@ -216,14 +216,7 @@ def score_documents(
     prf = config.source.under(key)
     scores, scored = [], []
     for document in documents:
-        selection = select_pairs(
-            ids_of(document, tokenizer),
-            config.context_width,
-            special_ids=tokenizer.special_ids,
-            drop_repeated_contexts=True,
-            source=config.source,
-            reasoning=config.reasoning,
-        )
+        selection = select_text(ids_of(document, tokenizer), config, tokenizer.special_ids)
         scored.append(selection.reasons == Reason.SCORED)
         scores.append(score_pairs(selection, config, prf, scorer))
     return pilot_of_scores(scorer, scores, scored, f"{len(scores)} marked texts")

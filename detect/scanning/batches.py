@@ -18,7 +18,7 @@ from detect.scanning.hashing import pair_hashes
 from detect.scanning.plans import ScanPlan
 from detect.scoring.cells import N_CELLS
 from detect.scoring.score_tables import ScoreTable
-from detect.scoring.scores import Reason, select_pairs
+from detect.scoring.scores import Reason, join_pairs, select_text
 from watermark.word_sources import Pairs
 
 __all__ = ["COMPILE_FROM", "ScoredBatch", "score_batch"]
@@ -101,32 +101,19 @@ def _one_by_one(
     special_ids: Iterable[int],
 ) -> ScoredBatch:
     config, source = plan.config, plan.config.source
-    selections = [
-        select_pairs(
-            text,
-            config.context_width,
-            special_ids=special_ids,
-            drop_repeated_contexts=True,
-            source=source,
-            reasoning=config.reasoning,
-        )
-        for text in texts
-    ]
+    selections = [select_text(text, config, special_ids) for text in texts]
     reasons = np.zeros(len(Reason), np.int64)
     for selection in selections:
         reasons += np.bincount(selection.reasons, minlength=len(Reason))
-    none = np.empty((0, config.context_width), np.int64)
-    contexts = np.concatenate([none, *(s.contexts for s in selections)])
-    tokens = np.concatenate([none[:, :0].reshape(-1), *(s.tokens for s in selections)])
+    pairs = join_pairs(selections, config.context_width)
     n_scored = np.array([s.n_scored for s in selections], np.int64)
-    pairs = Pairs(contexts, tokens)
     hashes, ranks = pair_hashes(source.evidence(pairs)), np.empty(0, np.uint64)
     if not plan.keeps_pairs:
         ranks = pair_hashes(np.column_stack(pairs))
     units = _units(pairs, plan)
 
     def take(which: NDArray[np.int64]) -> Pairs:
-        return Pairs(contexts[which], tokens[which])
+        return Pairs(pairs.contexts[which], pairs.tokens[which])
 
     return ScoredBatch(n_tokens, n_scored, reasons, hashes, ranks, units, take)
 

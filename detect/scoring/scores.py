@@ -7,7 +7,7 @@ twice would count one piece of evidence twice.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import final
@@ -24,7 +24,15 @@ from watermark.markable import stand
 from watermark.prf import NATIVE
 from watermark.word_sources import KeyedWords, Pairs, WordSource
 
-__all__ = ["Reason", "Selection", "refuse_dependent_words", "score_pairs", "select_pairs"]
+__all__ = [
+    "Reason",
+    "Selection",
+    "join_pairs",
+    "refuse_dependent_words",
+    "score_pairs",
+    "select_pairs",
+    "select_text",
+]
 
 
 class Reason(IntEnum):
@@ -74,6 +82,11 @@ class Selection:
     def n_scored(self) -> int:
         """Tokens in the statistic."""
         return len(self.tokens)
+
+    @classmethod
+    def of_pairs(cls, pairs: Pairs) -> Selection:
+        """Return pairs of no one text as what is scored."""
+        return cls(np.empty(0, np.int64), np.empty(0, np.int8), *pairs)
 
     def reason_counts(self) -> dict[str, int]:
         """Count the unscored tokens by reason; reasons that never occur are left out."""
@@ -154,6 +167,37 @@ def select_pairs(
     new = first_occurrences(source.evidence(pairs))
     scored[kept[~new]] = Reason.REPEATED_PAIR
     return Selection(token_ids, reasons, pairs.contexts[new], pairs.tokens[new])
+
+
+def select_text(
+    token_ids: NDArray[np.int64],
+    config: WatermarkConfig,
+    special_ids: Iterable[int],
+    *,
+    prompt_ids: NDArray[np.int64] | None = None,
+    drop_repeated_contexts: bool = True,
+    low_entropy: NDArray[np.bool_] | None = None,
+) -> Selection:
+    """Decide which tokens of a text may be scored, by its deployment; see `select_pairs`."""
+    return select_pairs(
+        token_ids,
+        config.context_width,
+        prompt_ids=prompt_ids,
+        special_ids=special_ids,
+        drop_repeated_contexts=drop_repeated_contexts,
+        source=config.source,
+        reasoning=config.reasoning,
+        low_entropy=low_entropy,
+    )
+
+
+def join_pairs(selections: Sequence[Selection], context_width: int) -> Pairs:
+    """Put the pairs of texts one after another."""
+    none = np.empty((0, context_width), np.int64)
+    return Pairs(
+        np.concatenate([none, *(s.contexts for s in selections)]),
+        np.concatenate([np.empty(0, np.int64), *(s.tokens for s in selections)]),
+    )
 
 
 def refuse_dependent_words(source: WordSource) -> None:

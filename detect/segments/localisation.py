@@ -24,7 +24,7 @@ from detect.scoring.scores import (
     Selection,
     refuse_dependent_words,
     score_pairs,
-    select_pairs,
+    select_text,
 )
 from detect.segments.edges import estimate_segments
 from detect.segments.skyline import skyline
@@ -192,13 +192,8 @@ def locate_text(
     refuse_dependent_words(config.source)
     scorer = choose_scorer(score, config.scheme, "direct")
     plan = Plan(config, key, alpha, DIRECT_EFFECT, 0, 0, scorer)
-    selection = select_pairs(
-        tokenizer.encode(text),
-        config.context_width,
-        special_ids=tokenizer.special_ids,
-        drop_repeated_contexts=False,
-        source=config.source,
-        reasoning=config.reasoning,
+    selection = select_text(
+        tokenizer.encode(text), config, tokenizer.special_ids, drop_repeated_contexts=False
     )
     scores = score_pairs(selection, config, config.source.under(key), scorer)
     pairs = place_pairs(selection, scores, config.context_width, config.source)

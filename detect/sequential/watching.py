@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from detect.key_floor import key_floor
 from detect.mark_strength import mark_strength
 from detect.results import Verdict, json_p
-from detect.scoring.scores import Selection, refuse_dependent_words, select_pairs
+from detect.scoring.scores import Selection, refuse_dependent_words, select_text
 from detect.sequential.calibrators import default_calibrator
 from detect.sequential.eprocess import EProcess, n_powered
 from detect.suspect.inheritance import TEXT_EFFECT
@@ -172,14 +172,12 @@ class Watch:
         if self.has_seen(answer):
             return self
         config = self.deployment.config
-        selection = select_pairs(
+        selection = select_text(
             answer.token_ids,
-            config.context_width,
+            config,
+            self.deployment.tokenizer.special_ids,
             prompt_ids=answer.prompt_ids,
-            special_ids=self.deployment.tokenizer.special_ids,
             drop_repeated_contexts=False,
-            source=config.source,
-            reasoning=config.reasoning,
         )
         digests = _digests(config.source.evidence(Pairs(selection.contexts, selection.tokens)))
         new = ~_are_in(digests, self.pairs)

@@ -10,7 +10,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from detect.scoring.scores import Reason, Selection, select_pairs
+from detect.scoring.scores import Reason, Selection, join_pairs, select_pairs
 from detect.suspect.exchanges import SuspectAnswer
 from watermark.channels import ReasoningChannel
 from watermark.contexts import group_rows
@@ -42,7 +42,7 @@ class AnswerPairs:
 
     def as_selection(self) -> Selection:
         """Return the pairs as what is scored."""
-        return Selection(np.empty(0, np.int64), np.empty(0, np.int8), self.contexts, self.tokens)
+        return Selection.of_pairs(Pairs(self.contexts, self.tokens))
 
 
 def pool_answers(
@@ -84,10 +84,8 @@ def pool_answers(
     reasons: Counter[str] = Counter()
     for selection in selections:
         reasons.update(selection.reason_counts())
-    h = context_width
-    contexts = np.concatenate([np.empty((0, h), np.int64), *(s.contexts for s in selections)])
-    tokens = np.concatenate([np.empty(0, np.int64), *(s.tokens for s in selections)])
-    new = group_rows(source.evidence(Pairs(contexts, tokens)))[0]
+    contexts, tokens = pairs = join_pairs(selections, context_width)
+    new = group_rows(source.evidence(pairs))[0]
     if len(tokens) > len(new):
         reasons["pair_in_earlier_answer"] = len(tokens) - len(new)
     scored = np.concatenate(

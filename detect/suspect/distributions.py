@@ -24,7 +24,7 @@ from detect.decoys import run_decoys
 from detect.finding import Curve, Finding, Plan, assess_scores, settle
 from detect.key_floor import with_key_floor
 from detect.multiplicity import holm
-from detect.scoring.scores import Selection, score_pairs, select_pairs
+from detect.scoring.scores import Selection, join_pairs, score_pairs, select_text
 from detect.suspect.exchanges import ReadingText
 from detect.suspect.foreign_reading import ForeignReader, foreign_pairs
 from detect.suspect.inheritance import Outcome
@@ -205,22 +205,13 @@ def refuse_marked(plan: Plan, tokenizer: TextTokenizer, texts: Sequence[ReadingT
     Raises:
         ResultError: they do.
     """
-    h = plan.config.context_width
     rows = [
-        select_pairs(
-            np.array(t.token_ids, np.int64),
-            h,
-            special_ids=tokenizer.special_ids,
-            drop_repeated_contexts=True,
-            source=plan.config.source,
-            reasoning=plan.config.reasoning,
-        )
+        select_text(np.array(t.token_ids, np.int64), plan.config, tokenizer.special_ids)
         for t in texts
     ]
-    contexts = np.concatenate([np.empty((0, h), np.int64), *(r.contexts for r in rows)])
-    tokens = np.concatenate([np.empty(0, np.int64), *(r.tokens for r in rows)])
-    new = group_rows(plan.config.source.evidence(Pairs(contexts, tokens)))[0]
-    pooled = Selection(np.empty(0, np.int64), np.empty(0, np.int8), contexts[new], tokens[new])
+    pairs = join_pairs(rows, plan.config.context_width)
+    new = group_rows(plan.config.source.evidence(pairs))[0]
+    pooled = Selection.of_pairs(Pairs(pairs.contexts[new], pairs.tokens[new]))
     plan = replace(plan, n_decoys=0, scorer=None)
     scores = score_pairs(pooled, plan.config, plan.config.source.under(plan.key))
     found = assess_scores(plan, pooled.contexts, pooled.tokens, scores)
@@ -249,7 +240,7 @@ def assess_pairs(plan: Plan, pairs: PairWeights) -> Finding:
     weighed = weigh(plan.config.scheme, pairs.without_contexts_of(plan.config.source.unkeyed_ids))
     contexts, tokens, weights = weighed.contexts, weighed.tokens, weighed.weights
     plan = replace(plan, scorer=weighed.scorer)
-    selection = Selection(np.empty(0, np.int64), np.empty(0, np.int8), contexts, tokens)
+    selection = Selection.of_pairs(Pairs(contexts, tokens))
     scores = score_pairs(selection, plan.config, plan.config.source.under(plan.key), weighed.scorer)
     statistic = weighed.statistic(scores)
     null = with_key_floor(weighed.tail(statistic), plan.config.source)

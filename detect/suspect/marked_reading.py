@@ -98,8 +98,8 @@ __all__ = ["MARKED_READING_LIMITS", "assess_marked_reading"]
 
 MARKED_READING_LIMITS: Final = (
     "It holds for marked reading texts that were drawn token by token, given by the ids that were "
-    "drawn, whole, with any reasoning that was marked, and without leaving any out for what it "
-    "says; prompts, teacher and reference must not depend on the key.",
+    "drawn, whole, and without leaving any out for what it says; prompts, teacher and reference "
+    "must not depend on the key.",
 )
 _LN10 = float(np.log(10))
 _ROWS = 1 << 12

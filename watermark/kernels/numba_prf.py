@@ -150,18 +150,7 @@ def words_for_keys(
     token_ids: NDArray[np.int64],
     n_streams: int,
 ) -> NDArray[np.uint32]:
-    """Compute the words of the same pairs under many keys.
-
-    Args:
-        sip_keys: uint64, shape (M, 2).
-        contexts: int64, shape (C, h), the distinct contexts.
-        pair_context: int64, shape (n,), row of `contexts` that each pair has.
-        token_ids: int64, shape (n,).
-        n_streams: streams 0 .. n_streams - 1 are computed.
-
-    Returns:
-        uint32, shape (M, n_streams, n).
-    """
+    """Compute the words of the same pairs under many keys; see `watermark.prf.words_for_keys`."""
     out = np.empty((len(sip_keys), n_streams, len(token_ids)), np.uint32)
     _words_for_keys(
         np.ascontiguousarray(sip_keys),

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from detect.key_sums import group_pairs, key_units
 from detect.scanning.hashing import pair_hashes
 from detect.scanning.summary import MAX_LISTED
-from detect.scoring.scores import Selection, select_pairs
+from detect.scoring.scores import Selection, select_text
 from detect.tails.nulls import log_tails
 from detect.tracing.texts.hash_sets import HashSet
 from detect.tracing.texts.plans import TracePlan
@@ -167,15 +167,8 @@ class Search:
         self, document: TokenizedDocument, prompt_ids: NDArray[np.int64] | None = None
     ) -> Selection:
         """Choose a document's pairs, as a scan does."""
-        config = self._plan.config
-        return select_pairs(
-            document.token_ids,
-            config.context_width,
-            prompt_ids=prompt_ids,
-            special_ids=self._special,
-            drop_repeated_contexts=True,
-            source=config.source,
-            reasoning=config.reasoning,
+        return select_text(
+            document.token_ids, self._plan.config, self._special, prompt_ids=prompt_ids
         )
 
     def add(self, document: TokenizedDocument, selection: Selection) -> None:

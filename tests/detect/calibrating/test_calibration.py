@@ -51,7 +51,7 @@ def _calibrate(tokenizer: TextTokenizer, ids: np.ndarray, **changes: object) -> 
 
 def test_pieces_cover_the_corpus_and_drops_are_counted(tokenizer: TextTokenizer) -> None:
     documents = [_document(_random_ids(150, 1)), _document(_random_ids(10, 2))]
-    pieces, dropped = cut_corpus(documents, tokenizer, context_width=2, length=60)
+    pieces, dropped = cut_corpus(documents, tokenizer, config=CONFIG, length=60)
     assert [p.selection.n_tokens for p in pieces] == [60, 60, 30]
     assert dropped == {"too_short": 1}
 
@@ -61,7 +61,7 @@ def test_kinds_of_text(tokenizer: TextTokenizer) -> None:
     loop = np.tile(_random_ids(12, 5), 9)[:100]
     template = np.concatenate([fresh[:70], other[:30]])
     documents = [_document(ids) for ids in (fresh, loop, template)]
-    pieces, _ = cut_corpus(documents, tokenizer, context_width=2, length=100)
+    pieces, _ = cut_corpus(documents, tokenizer, config=CONFIG, length=100)
     assert [p.stratum for p in pieces] == [Stratum.PLAIN, Stratum.REPETITIVE, Stratum.TEMPLATED]
 
 
@@ -72,7 +72,7 @@ def test_unusable_corpora_are_refused(tokenizer: TextTokenizer) -> None:
         (np.array([10**6] * 30), 60, "not in the tokenizer"),
     ):
         with pytest.raises(DocumentError, match=message):
-            cut_corpus([_document(ids)], tokenizer, context_width=2, length=length)
+            cut_corpus([_document(ids)], tokenizer, config=CONFIG, length=length)
     with pytest.raises(ConfigError, match="at least one"):
         _calibrate(tokenizer, _random_ids(90, 6), n_keys=0)
 
@@ -130,7 +130,7 @@ def test_too_many_small_p_values_set_the_alarm_off() -> None:
 
 def test_fresh_keys_differ_from_piece_to_piece(tokenizer: TextTokenizer) -> None:
     """Broken (one set of keys for all), copies of a text would repeat each other's p-values."""
-    piece = cut_corpus([_document(_random_ids(60, 9))], tokenizer, context_width=2, length=60)[0][0]
+    piece = cut_corpus([_document(_random_ids(60, 9))], tokenizer, config=CONFIG, length=60)[0][0]
     rows = fresh_statistics(CONFIG.scheme, [piece, piece], n_keys=5, seed=1)
     assert rows.shape == (2, 5)
     assert len(set(rows.reshape(-1).tolist())) == 10
@@ -141,7 +141,7 @@ def test_fresh_keys_differ_from_piece_to_piece(tokenizer: TextTokenizer) -> None
 def test_under_one_key_a_pair_counts_once_in_the_corpus(tokenizer: TextTokenizer) -> None:
     """Broken, a hundred copies of one lucky piece would look like a hundred small p-values."""
     ids = _random_ids(60, 10)
-    pieces, _ = cut_corpus([_document(ids)] * 100, tokenizer, context_width=2, length=60)
+    pieces, _ = cut_corpus([_document(ids)] * 100, tokenizer, config=CONFIG, length=60)
     sums, counts = own_statistics(CONFIG, pieces, KEY, CONFIG.scheme)
     assert counts[0] == pieces[0].selection.n_scored
     assert counts[1:].sum() == 0
@@ -191,7 +191,7 @@ def test_the_pooled_p_value_is_that_of_all_distinct_pairs(tokenizer: TextTokeniz
     result = _calibrate(tokenizer, _random_ids(300, 12))
     scorer = choose_scorer(None, CONFIG.scheme, "direct")
     pieces: list[Piece] = cut_corpus(
-        [_document(_random_ids(300, 12))], tokenizer, context_width=2, length=60
+        [_document(_random_ids(300, 12))], tokenizer, config=CONFIG, length=60
     )[0]
     sums, counts = own_statistics(CONFIG, pieces, KEY, scorer)
     exact = log_tails(scorer.law, np.array([sums.sum()]), np.array([counts.sum()]))[0]
