@@ -13,8 +13,8 @@ H0 of a key: the text does not depend on it. Given the text, the words of its di
 then independent and uniform, each ratio has mean 1, and so has that of the text, for every way the
 passages could lie and for their mixture: it is an e-value, and P(ratio >= x) <= 1 / x (Markov).
 The bound holds at every x, with no assumption on passages or edits; a, b and e decide the power
-alone. The tables are rounded down, so that their means are below 1; this is more than what
-float64 rounds in the recursion.
+alone. `detect.passage_draws` makes the bound sharper where that matters. The tables are rounded
+down, so that their means are below 1; this is more than what float64 rounds in the recursion.
 
 One chain, since others (three states, other lengths, windows with exact tails) found no more:
 docs/tracing.md, "How sure".
@@ -23,6 +23,7 @@ docs/tracing.md, "How sure".
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, NamedTuple, final
@@ -40,7 +41,7 @@ from watermark.schemes.dual_gumbel import DualGumbel
 from watermark.schemes.gumbel import Gumbel
 from watermark.word_sources import Pairs, WordSource
 
-__all__ = ["PassageTable", "Prior", "log_ratios", "passage_table", "prior_of"]
+__all__ = ["PassageTable", "Prior", "forward_log_ratios", "log_ratios", "passage_table", "prior_of"]
 
 # e: of five tokens one was replaced, which leaves half of the pairs where h = 2.
 _MARKED: Final = 0.5
@@ -201,15 +202,33 @@ def _by_words(
         part = slice(i, i + size)
         words = source.words_for_keys(keys[part], contexts, each, pairs.tokens, n_streams)
         cells = cell_of(words.transpose(1, 2, 0))
-        weights[part], exponents[part] = _forward(table.ratios[tuple(cells)], prior)
+        weights[part], exponents[part] = _forward(table.ratios[tuple(cells)], len(words), prior)
     return weights, exponents
 
 
-def _forward(ratios: NDArray[np.float64], prior: Prior) -> _Weights:
-    """Run the chain over ratios of shape (n, K); the kernel does the same, in the same order."""
+def forward_log_ratios(
+    ratios: Iterable[NDArray[np.float64]], n_texts: int, prior: Prior
+) -> NDArray[np.float64]:
+    """Compute ln of the likelihood ratio of texts whose pairs' ratios are given.
+
+    Args:
+        ratios: of each pair, in order, float64 of shape (n_texts,).
+        n_texts: how many texts there are.
+        prior: of their length.
+
+    Returns:
+        float64, shape (n_texts,).
+    """
+    weights, exponents = _forward(ratios, n_texts, prior)
+    logs: NDArray[np.float64] = np.log(weights) + exponents * _LN2
+    return logs
+
+
+def _forward(ratios: Iterable[NDArray[np.float64]], n_texts: int, prior: Prior) -> _Weights:
+    """Run the chain; the kernel does the same, in the same order."""
     start, enter, leave = prior
-    outside, inside = np.full(ratios.shape[1], 1.0 - start), np.full(ratios.shape[1], start)
-    exponents = np.zeros(ratios.shape[1], np.int64)
+    outside, inside = np.full(n_texts, 1.0 - start), np.full(n_texts, start)
+    exponents = np.zeros(n_texts, np.int64)
     for i, ratio in enumerate(ratios):
         outside, inside = (
             outside * (1.0 - enter) + inside * leave,

@@ -22,6 +22,7 @@ from benchmarks.tracing.searching import (
     traced,
 )
 from detect.decoys import decoy_keys
+from detect.passage_draws import log_p_values
 from detect.passages import log_ratios, passage_table
 from detect.scoring.scores import select_pairs
 from watermark.config import preset
@@ -44,7 +45,7 @@ _CASES: tuple[tuple[int, int, float, int | None], ...] = (
     (10, 50, 0.0, None),
     (10, 50, 0.2, None),
 )
-_NULL_KEYS = 5_000_000
+_NULL_KEYS = 1_000_000
 _KEYS_AT_ONCE = 50_000
 
 
@@ -119,14 +120,15 @@ def _case(
 
 
 def _null(texts: list[MarkedText], name: str, seed: int) -> dict[str, Any]:
-    """How often passages of keys that nobody was served score a ratio of x, times x: at most 1."""
+    """How often passages of keys that nobody was served reach a ratio, and the p-value of that."""
     config = preset(name)
     document = mix(texts, 2, 50, 0.2, np.random.default_rng(seed))
     chosen = select_pairs(document.token_ids, config.context_width, drop_repeated_contexts=True)
     table = passage_table(config.scheme)
     assert table is not None
     pairs = Pairs(chosen.contexts, chosen.tokens)
-    levels = [1.0, 10.0, 1e2, 1e3, 1e4, 1e5, 1e6]
+    levels = [1.0, 10.0, 1e2, 1e3, 1e4, 1e5]
+    ps = np.exp(log_p_values(table, np.log(levels), chosen.n_scored))
     counts, total = np.zeros(len(levels), np.int64), 0.0
     for first in range(0, _NULL_KEYS, _KEYS_AT_ONCE):
         logs = log_ratios(table, decoy_keys(_KEYS_AT_ONCE, seed + 1 + first), pairs)
@@ -137,5 +139,8 @@ def _null(texts: list[MarkedText], name: str, seed: int) -> dict[str, Any]:
         "n_scored": chosen.n_scored,
         "mean_ratio": total / _NULL_KEYS,
         "at_least": {f"{x:g}": int(n) for x, n in zip(levels, counts, strict=True)},
-        "at_most_expected": {f"{x:g}": _NULL_KEYS / x for x in levels},
+        "expected_by_draws": {
+            f"{x:g}": round(_NULL_KEYS * float(p), 1) for x, p in zip(levels, ps, strict=True)
+        },
+        "at_most_by_markov": {f"{x:g}": _NULL_KEYS / x for x in levels},
     }

@@ -13,7 +13,14 @@ from scipy.stats import binom
 
 from detect import passages
 from detect.decoys import decoy_keys
-from detect.passages import PassageTable, Prior, log_ratios, passage_table, prior_of
+from detect.passages import (
+    PassageTable,
+    Prior,
+    forward_log_ratios,
+    log_ratios,
+    passage_table,
+    prior_of,
+)
 from detect.scoring.cells import cell_bounds
 from detect.scoring.scores import select_pairs
 from tests.detect.synthetic import marked_ids
@@ -135,8 +142,7 @@ def test_other_words_are_bet_on_as_well() -> None:
     words = source.words_for_keys(keys, pairs.contexts, np.arange(40), pairs.tokens, 1)[:, 0]
     cells = np.searchsorted(cell_bounds(), words, side="right") - 1
     ratios: NDArray[np.float64] = table.ratios[cells].T
-    weights, exponents = passages._forward(ratios, prior_of(40))
-    expected = np.log(weights) + exponents * math.log(2)
+    expected = forward_log_ratios(ratios, 5, prior_of(40))
     assert log_ratios(table, keys, pairs, source).tolist() == expected.tolist()
 
 

@@ -6,10 +6,10 @@ for an innocent account alike: a pair that another account's key has chosen is n
 this one. So every key is tested by itself, also where several have signed, and Bonferroni's bound
 over keys (and documents) needs nothing about how their statistics depend on each other.
 
-A document has two p-values under each key: that of its sum, exact, and a bound for passages among
-what others wrote or replaced (`detect.passages`). The smaller counts, with both looks paid for by
-fixed shares of the level. Passages are looked for under the keys with the largest sums only; the
-others' p-value is 1. A bound holds for any choice of keys: P(chosen and ratio >= x) <= 1 / x.
+A document has two p-values under each key: that of its sum, exact, and one for passages among what
+others wrote or replaced (`detect.passages`, `detect.passage_draws`). The smaller counts, with both
+looks paid for by fixed shares of the level. Passages are looked for under the keys with the largest
+sums only; the others' p-value is 1, and the chance of a small one is only smaller.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detect.key_sums import group_pairs, key_units
+from detect.passage_draws import log_p_values
 from detect.passages import log_ratios
 from detect.scanning.hashing import pair_hashes
 from detect.scanning.summary import MAX_LISTED
@@ -46,6 +47,10 @@ _SAMPLED: Final = 1 << 16
 # Passages are looked for under one key in so many, and under this many at least.
 _PASSAGE_KEYS: Final = 4
 _LEAST_PASSAGE_KEYS: Final = 256
+# Decades around the level of one document in which draws can decide: they win some two, and of
+# many documents the level is lower.
+_BELOW: Final = 6.0
+_ABOVE: Final = 3.0
 # Sums whose tails are computed together at first.
 _FIRST_TAILS: Final = 16
 _IN_EARLIER_DOCUMENT: Final = "pair_in_earlier_document"
@@ -282,9 +287,14 @@ class Search:
         tried = np.argsort(-units, kind="stable")[:size]
         pairs = Pairs(selection.contexts, selection.tokens)
         integers, source = plan.family.integers[tried], plan.config.source
-        ratios = log_ratios(plan.passages, integers, pairs, source) / _LN10
+        ratios = log_ratios(plan.passages, integers, pairs, source)
+        bounds = plan.passage_cost - ratios / _LN10
+        near = (bounds > self._threshold - _BELOW) & (bounds < self._threshold + _ABOVE)
+        if near.any():
+            sharper = log_p_values(plan.passages, ratios[near], n) / _LN10
+            bounds[near] = plan.passage_cost + sharper
         keys = np.concatenate([keys, tried])
-        logs = np.concatenate([logs + plan.sum_cost, plan.passage_cost - ratios])
+        logs = np.concatenate([logs + plan.sum_cost, bounds])
         order = np.lexsort((np.arange(len(keys)), logs))
         # Of a key's two p-values the smaller.
         first = np.sort(np.unique(keys[order], return_index=True)[1])

@@ -13,6 +13,7 @@ from scipy.stats import binom
 from detect.attribution import attribute
 from detect.decoys import decoy_keys
 from detect.documents import Document
+from detect.passage_draws import log_p_values
 from detect.passages import log_ratios, passage_table
 from detect.results import Verdict
 from detect.scanning.parts import DAMAGED
@@ -199,16 +200,21 @@ def test_pieces_are_documents_of_their_own_and_are_paid_for(trace: Trace) -> Non
 def test_a_passage_is_found_in_a_document_left_whole(trace: Trace) -> None:
     """Fails without passages; both looks are paid for."""
     ids = np.concatenate([_written(None, 800, 31), _written(8, 40, 32), _written(None, 360, 33)])
-    result = trace([ids])
+    # At a level so low that the draws decide; far below a level Markov's bound is enough.
+    result = trace([ids], alpha=1e-17)
     assert _named(result) == ["account-8"]
     (row,) = result.documents
     assert (row.by_passages, result.to_dict()["documents"][0]["by_passages"]) == (True, True)
     selection = select_pairs(ids, 2, special_ids=(0, 1), drop_repeated_contexts=True)
     table, pairs = passage_table(CONFIG.scheme), Pairs(selection.contexts, selection.tokens)
     assert table is not None
-    ratio = log_ratios(table, FAMILY.integers[8:9], pairs)[0] / math.log(10)
-    assert row.log10_p == pytest.approx(math.log10(4) - ratio)
-    assert row.log10_p_adjusted == pytest.approx(math.log10(4 * 200) - ratio)
+    ratios = log_ratios(table, FAMILY.integers[8:9], pairs)
+    p = log_p_values(table, ratios, len(pairs.tokens))[0] / math.log(10)
+    assert p < -ratios[0] / math.log(10) - 1
+    assert row.log10_p == pytest.approx(math.log10(4) + p)
+    assert row.log10_p_adjusted == pytest.approx(math.log10(4 * 200) + p)
+    (deep,) = trace([ids]).documents
+    assert deep.log10_p == pytest.approx(math.log10(4) - ratios[0] / math.log(10))
     (named,) = result.named
     assert (named.n_documents, named.log10_p_documents) == (1, row.log10_p_adjusted)
     assert result.tail.log10_p == row.log10_p_adjusted
