@@ -6,7 +6,10 @@
   second document and their pool, on all cores, as many searches as the time allows.
 - deep: p-values of a pool of two unmarked pieces under some hundred million keys, to 1e-7.
 - shares: corpora of 50 accounts and unmarked text; are true shares inside their intervals?
-- collusion: documents of 2 to 5 accounts, pieces in turn, a fifth of the tokens replaced.
+- collusion: documents of 1 to 10 accounts in turn, a fifth of the tokens replaced, searched with
+  and without passages; beside them what those could do who know more than a search. And what
+  passages of nobody score under millions of keys.
+- collusion-tracer: the same under the preset tracer (context width 1).
 """
 
 from __future__ import annotations
@@ -25,9 +28,11 @@ from benchmarks.tracing.right import measure_right
 from benchmarks.tracing.searching import N_TEXTS
 from benchmarks.tracing.speed import measure_speed
 
+_PARTS = ("keys", "right", "null", "deep", "shares", "collusion", "collusion-tracer")
+
 
 @click.command()
-@click.argument("part", type=click.Choice(["keys", "right", "null", "deep", "shares", "collusion"]))
+@click.argument("part", type=click.Choice(_PARTS))
 @click.option("--keys", "n_keys", default=25_000, show_default=True)
 @click.option("--runs", "n_runs", default=9, show_default=True, help="Of keys: alternating runs.")
 @click.option("--texts", "n_texts", default=N_TEXTS, show_default=True, help="Of right.")
@@ -57,7 +62,8 @@ def main(
         "null": lambda: measure_null(n_keys, n_searches, minutes, piece_tokens, seed),
         "deep": lambda: measure_deep(minutes, piece_tokens, seed),
         "shares": lambda: measure_shares(n_corpora, seed),
-        "collusion": lambda: measure_collusion(n_keys, n_documents, seed),
+        "collusion": lambda: measure_collusion("default", n_keys, n_documents, seed),
+        "collusion-tracer": lambda: measure_collusion("tracer", n_keys, n_documents, seed),
     }
     found = runs[part]()
     found["seconds"] = round(time.perf_counter() - started, 1)

@@ -1,7 +1,10 @@
-"""Documents of 2 to 5 accounts, pieces in turn, a fifth of the tokens replaced."""
+"""Documents of 1 to 10 accounts in turn, some tokens replaced: who is named, and who could be."""
 
 from __future__ import annotations
 
+import math
+import time
+from collections import defaultdict
 from typing import Any
 
 import click
@@ -9,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.marked_texts import MarkedText, marked_texts
+from benchmarks.tracing.mixed_documents import known_log10_p, mix
 from benchmarks.tracing.searching import (
     ALPHA,
     N_TEXTS,
@@ -17,52 +21,126 @@ from benchmarks.tracing.searching import (
     served_to,
     traced,
 )
-from detect.results import Verdict
+from detect.decoys import decoy_keys
+from detect.passage_draws import log_p_values
+from detect.passages import log_ratios, passage_table
+from detect.scoring.scores import select_pairs
+from watermark.config import preset
+from watermark.word_sources import Pairs
+
+# Writers, tokens in turn, share replaced, tokens of a piece.
+_CASES: tuple[tuple[int, int, float, int | None], ...] = (
+    (1, 300, 0.0, None),
+    (1, 300, 0.2, None),
+    (1, 300, 0.3, None),
+    (2, 50, 0.0, None),
+    (2, 50, 0.2, None),
+    (3, 50, 0.0, None),
+    (3, 50, 0.2, None),
+    (5, 50, 0.0, None),
+    (5, 50, 0.2, None),
+    (5, 20, 0.2, None),
+    (5, 100, 0.2, None),
+    (5, 100, 0.2, 100),
+    (10, 50, 0.0, None),
+    (10, 50, 0.2, None),
+)
+_NULL_KEYS = 1_000_000
+_KEYS_AT_ONCE = 50_000
 
 
-def measure_collusion(n_keys: int, n_documents: int, seed: int) -> dict[str, Any]:
-    texts = marked_texts("default", n_texts=N_TEXTS, n_tokens=N_TOKENS, seed=0)
-    integers, rng, found = account_integers(n_keys, seed), np.random.default_rng(seed), {}
-    for n_writers, turn, piece in ((2, 50, None), (3, 50, None), (5, 50, None), (5, 100, 100)):
-        for edited in (0.0, 0.2):
-            case = [
-                _mixed(texts, n_writers, edited, (turn, piece), integers, rng)
-                for _ in range(n_documents)
-            ]
-            guilty = sum(row[0] for row in case)
-            searched = f"pieces of {piece}" if piece else "whole"
-            name = f"{n_writers} accounts, {turn} tokens in turn, {searched}, {edited:.0%} replaced"
-            found[name] = {
-                "documents": n_documents,
-                "tokens": n_writers * N_TOKENS,
-                "guilty_named": guilty / (n_writers * n_documents),
-                "all_guilty_named": sum(row[0] == n_writers for row in case) / n_documents,
-                "somebody_named": sum(row[2] for row in case) / n_documents,
-                "innocents_named": sum(row[1] for row in case),
-            }
-            click.echo(f"{name}: {found[name]}")
-    return {"n_keys": n_keys, "alpha": ALPHA, "cases": found}
+def measure_collusion(name: str, n_keys: int, n_documents: int, seed: int) -> dict[str, Any]:
+    integers, found = account_integers(n_keys, seed), {}
+    texts = marked_texts(name, n_texts=N_TEXTS, n_tokens=N_TOKENS, seed=0)
+    for case in _CASES:
+        n_writers, turn, edited, piece = case
+        searched = f"pieces of {piece}" if piece else "whole"
+        title = f"{n_writers} accounts, {turn} tokens in turn, {searched}, {edited:.0%} replaced"
+        rng = np.random.default_rng([seed, n_writers, turn, round(100 * edited)])
+        found[title] = _case(texts, name, case, n_documents, integers, rng)
+        click.echo(f"{title}: {found[title]}")
+    return {
+        "preset": name,
+        "n_keys": n_keys,
+        "alpha": ALPHA,
+        "cases": found,
+        "passages_under_fresh_keys": _null(texts, name, seed),
+    }
 
 
-def _mixed(
+def _case(
     texts: list[MarkedText],
-    n_writers: int,
-    edited: float,
-    cuts: tuple[int, int | None],
+    name: str,
+    case: tuple[int, int, float, int | None],
+    n_documents: int,
     integers: NDArray[np.uint64],
     rng: np.random.Generator,
-) -> tuple[int, int, bool]:
-    """Search one document, 300 tokens of each; guilty and innocent accounts that it names."""
-    chosen = [texts[i] for i in rng.choice(len(texts), n_writers + 1, replace=False)]
-    parts = [text.token_ids for text in chosen[:-1]]
-    turn, piece = cuts
-    pieces = [part[i : i + turn] for i in range(0, N_TOKENS, turn) for part in parts]
-    mixed = np.concatenate(pieces)
-    # By tokens of somebody else's text, as likely as real ones.
-    other = rng.permutation(np.resize(chosen[-1].token_ids, len(mixed)))
-    mixed = np.where(rng.random(len(mixed)) < edited, other, mixed)
-    family = served_to(integers, dict(enumerate(chosen[:-1])))
-    result = traced(family, [mixed], piece=piece)
-    numbers = {int(row.account.name) for row in result.named}
-    guilty = len(numbers & set(range(n_writers)))
-    return guilty, len(numbers) - guilty, result.verdict == Verdict.SIGNAL
+) -> dict[str, Any]:
+    n_writers, turn, edited, piece = case
+    threshold = math.log10(ALPHA / len(integers))
+    named: dict[str, list[int]] = defaultdict(list)
+    known: dict[str, list[float]] = defaultdict(list)
+    innocents, seconds = 0, []
+    for _ in range(n_documents):
+        document = mix(texts, n_writers, turn, edited, rng)
+        family = served_to(integers, dict(enumerate(document.writers)))
+        spent = []
+        for how in ("sums alone", "with passages"):
+            started = time.process_time()
+            result = traced(
+                family, [document.token_ids], name, piece, with_passages=how == "with passages"
+            )
+            spent.append(time.process_time() - started)
+            numbers = {int(row.account.name) for row in result.named}
+            guilty = len(numbers & set(range(n_writers)))
+            named[how].append(guilty)
+            innocents += len(numbers) - guilty
+        seconds.append(spent[1] / spent[0])
+        for row in known_log10_p(document, name, edited):
+            for what, value in row.items():
+                known[what].append(value)
+    counts = {what: known.pop(what) for what in ("marked_pairs", "pairs_in_turn")}
+    return {
+        "documents": n_documents,
+        "tokens": n_writers * N_TOKENS,
+        **{f"mean_{what}": round(float(np.mean(n)), 1) for what, n in counts.items()},
+        "guilty_named": {how: sum(n) / (n_writers * n_documents) for how, n in named.items()},
+        "all_guilty_named": {
+            how: sum(k == n_writers for k in n) / n_documents for how, n in named.items()
+        },
+        "innocents_named": innocents,
+        "guilty_named_knowing": {
+            what: float(np.mean(np.array(logs) <= threshold)) for what, logs in known.items()
+        },
+        "median_log10_p_knowing": {
+            what: round(float(np.median(logs)), 1) for what, logs in known.items()
+        },
+        "processor_time_ratio": round(float(np.median(seconds)), 2),
+    }
+
+
+def _null(texts: list[MarkedText], name: str, seed: int) -> dict[str, Any]:
+    """How often passages of keys that nobody was served reach a ratio, and the p-value of that."""
+    config = preset(name)
+    document = mix(texts, 2, 50, 0.2, np.random.default_rng(seed))
+    chosen = select_pairs(document.token_ids, config.context_width, drop_repeated_contexts=True)
+    table = passage_table(config.scheme)
+    assert table is not None
+    pairs = Pairs(chosen.contexts, chosen.tokens)
+    levels = [1.0, 10.0, 1e2, 1e3, 1e4, 1e5]
+    ps = np.exp(log_p_values(table, np.log(levels), chosen.n_scored))
+    counts, total = np.zeros(len(levels), np.int64), 0.0
+    for first in range(0, _NULL_KEYS, _KEYS_AT_ONCE):
+        logs = log_ratios(table, decoy_keys(_KEYS_AT_ONCE, seed + 1 + first), pairs)
+        counts += [(logs >= math.log(x)).sum() for x in levels]
+        total += float(np.exp(logs).sum())
+    return {
+        "n_keys": _NULL_KEYS,
+        "n_scored": chosen.n_scored,
+        "mean_ratio": total / _NULL_KEYS,
+        "at_least": {f"{x:g}": int(n) for x, n in zip(levels, counts, strict=True)},
+        "expected_by_draws": {
+            f"{x:g}": round(_NULL_KEYS * float(p), 1) for x, p in zip(levels, ps, strict=True)
+        },
+        "at_most_by_markov": {f"{x:g}": _NULL_KEYS / x for x in levels},
+    }

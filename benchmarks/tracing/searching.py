@@ -75,7 +75,12 @@ def account_names(n: int) -> list[Account]:
 
 
 def traced(
-    family: KeyFamily, documents: Sequence[Ids], name: str = "default", piece: int | None = None
+    family: KeyFamily,
+    documents: Sequence[Ids],
+    name: str = "default",
+    piece: int | None = None,
+    *,
+    with_passages: bool = True,
 ) -> TraceResult:
-    plan = TracePlan(preset(name), family, ALPHA, piece_tokens=piece)
+    plan = TracePlan(preset(name), family, ALPHA, piece_tokens=piece, with_passages=with_passages)
     return trace_text(Held(documents), plan=plan, tokenizer=own_tokenizer())

@@ -15,7 +15,7 @@ from watermark.schemes.laws import Exponential, Tabulated
 from watermark.schemes.red_green import RedGreen
 from watermark.schemes.tournament import Tournament
 
-__all__ = ["FINE_STEP", "lookup_of", "score_step", "score_units"]
+__all__ = ["FINE_STEP", "kernel_cells", "lookup_of", "score_step", "score_units"]
 
 # Scores off a lattice are rounded down to one: a sum of integers is the same in any order.
 FINE_STEP: Final = 2.0**-32
@@ -80,11 +80,17 @@ def _lookup(kind: int, units: NDArray[Any], largest: int) -> Lookup:
     return Lookup(kind, table, largest)
 
 
-@lru_cache(maxsize=8)
-def _cells(scorer: ScoreTable) -> Lookup:
+def kernel_cells() -> NDArray[np.int64]:
+    """List the cell of `detect.scoring.cells` for each cell of a kernel, int64, shape (256,)."""
     cells = np.zeros(2 * _UPPER, np.int64)
     cells[:_SIDE] = np.arange(_SIDE)
     cells[_UPPER : _UPPER + _SIDE] = N_CELLS - 1 - np.arange(_SIDE)
+    return cells
+
+
+@lru_cache(maxsize=8)
+def _cells(scorer: ScoreTable) -> Lookup:
+    cells = kernel_cells()
     largest = max(int(np.abs(scorer.units).max()), 1)
     if scorer.n_streams == 1:
         return _lookup(ONE_CELL, scorer.units[cells], largest)

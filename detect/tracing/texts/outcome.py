@@ -103,9 +103,11 @@ def conclude_search(
     # The pool of one document is that document.
     n_searches = 1 if n_documents == 1 else 2
     n_tests = n_searches * n_keys * n_documents
+    # Of a document alone the pool is the sum, next to which its passages are looked for.
+    sum_cost = plan.sum_cost if n_searches == 1 else 0.0
     paid = _Paid(
         n_searches,
-        math.log10(n_searches * n_keys),
+        math.log10(n_searches * n_keys) + sum_cost,
         math.log10(n_tests),
         math.log10(plan.alpha),
         plan.floor,
@@ -118,7 +120,8 @@ def conclude_search(
     ranking = _ranking(plan, search, significant, (by_pool, by_documents), paid)
     revoked = tuple(row.account for row in ranking if row.is_named_revoked)
     # Of the level the floor takes its part.
-    n_powered = plan.n_powered(n_tests / (1 - 10 ** min(paid.floor - paid.alpha, -0.1)))
+    left = 1 - 10 ** min(paid.floor - paid.alpha, -0.1)
+    n_powered = plan.n_powered(n_tests * 10**plan.sum_cost / left)
     first = next((row for row in ranking if row.account.revocation is None), None)
     overall = _overall(plan, search, ranking)
     n_naming = int((paid.by_documents(search.candidate_documents) <= paid.alpha).sum())
@@ -288,6 +291,7 @@ def _row(
         tuple(named),
         tuple(account for account in significant if account.revocation),
         verdict,
+        listed.by_passages,
     )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import final
+from typing import Final, final
 
 from detect.key_floor import key_floor
 from detect.mark_strength import mark_strength
+from detect.passages import PassageTable, passage_table
 from detect.results import ALPHA, n_needed
 from detect.scoring.score_tables import Scorer
 from detect.scoring.scorers import choose_scorer
@@ -19,6 +21,9 @@ from detect.unlike_keys import refuse_like_keys
 from watermark.config import WatermarkConfig
 
 __all__ = ["TracePlan"]
+
+# Of a document's level: the rest is its sum's.
+_PASSAGE_SHARE: Final = 1 / 4
 
 
 @final
@@ -36,6 +41,8 @@ class TracePlan:
         seed: of fresh keys, and of the order of documents for shares.
         piece_tokens: documents are cut into pieces of so many tokens, each of which then counts as
             a document; None leaves them whole.
+        with_passages: whether documents are also searched for passages (`detect.passages`), where
+            the scheme has a likelihood; fixed beforehand, as all else is.
 
     Raises:
         ConfigError: words that depend on each other; two keys of the same words, or nearly: no
@@ -49,6 +56,7 @@ class TracePlan:
     n_decoys: int = 0
     seed: int = 0
     piece_tokens: int | None = None
+    with_passages: bool = True
 
     def __post_init__(self) -> None:
         if self.piece_tokens is not None and self.piece_tokens < 1:
@@ -78,6 +86,21 @@ class TracePlan:
     def step(self) -> float:
         """A score is so many units: `detect.scoring.units.score_step`."""
         return score_step(self.scorer)
+
+    @cached_property
+    def passages(self) -> PassageTable | None:
+        """What finds passages in documents; None where only sums are looked at."""
+        return passage_table(self.config.scheme) if self.with_passages else None
+
+    @property
+    def sum_cost(self) -> float:
+        """Log10 of what a document's sum pays for its passages being looked at as well."""
+        return -math.log10(1 - _PASSAGE_SHARE) if self.passages else 0.0
+
+    @property
+    def passage_cost(self) -> float:
+        """Log10 of what its passages pay."""
+        return -math.log10(_PASSAGE_SHARE)
 
     def n_powered(self, n_tests: float) -> int:
         """Count the scored pairs below which finding nothing among so many tests means nothing."""

@@ -94,11 +94,13 @@ class DocumentRow:
         n_scored: distinct pairs in its statistics.
         best: the best account; None if nothing was scored.
         statistic: summed score under the best account's key.
-        log10_p: under this key alone.
+        log10_p: under this key alone; with passages, for looking at them and at the sum.
         log10_p_adjusted: for all keys and documents, and for looking at the pool too.
         named: all accounts that the document names, best first.
         named_revoked: accounts that it would name, if their keys had not been revoked.
         verdict: SIGNAL if it names any.
+        by_passages: whether the best account's p-value is that of passages (a bound), not that of
+            the sum (exact).
     """
 
     id: str
@@ -112,6 +114,7 @@ class DocumentRow:
     named: tuple[Account, ...]
     named_revoked: tuple[Account, ...]
     verdict: Verdict
+    by_passages: bool
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values."""
@@ -129,6 +132,7 @@ class DocumentRow:
             "named": [account.name for account in self.named],
             "named_revoked": [account.name for account in self.named_revoked],
             "verdict": self.verdict.value,
+            "by_passages": self.by_passages,
         }
 
 
@@ -224,6 +228,7 @@ class TraceResult:
         n_searches: 1 for a document alone, 2 where documents and their pool are both searched.
         piece_tokens: documents were cut into pieces of so many tokens, each a document here; None
             if they were not.
+        with_passages: whether documents were also searched for passages of an account.
         ranking: all named accounts, and the best of the others, best first.
         documents: in order; of a large corpus those with the smallest p-values.
         n_documents: how many were read.
@@ -251,6 +256,7 @@ class TraceResult:
     n_keys: int
     n_searches: int
     piece_tokens: int | None
+    with_passages: bool
     ranking: tuple[RankedAccount, ...]
     documents: tuple[DocumentRow, ...]
     n_documents: int
@@ -297,6 +303,7 @@ class TraceResult:
             "n_keys": self.n_keys,
             "n_searches": self.n_searches,
             "piece_tokens": self.piece_tokens,
+            "with_passages": self.with_passages,
             "named": [row.account.name for row in self.named],
             "named_revoked": [row.account.name for row in self.named_revoked],
             "ranking": [row.to_dict() for row in self.ranking],

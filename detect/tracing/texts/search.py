@@ -5,6 +5,11 @@ independent with the scheme's law, and its p-value is exact. That holds for a ke
 for an innocent account alike: a pair that another account's key has chosen is nothing special under
 this one. So every key is tested by itself, also where several have signed, and Bonferroni's bound
 over keys (and documents) needs nothing about how their statistics depend on each other.
+
+A document has two p-values under each key: that of its sum, exact, and one for passages among what
+others wrote or replaced (`detect.passages`, `detect.passage_draws`). The smaller counts, with both
+looks paid for by fixed shares of the level. Passages are looked for under the keys with the largest
+sums only; the others' p-value is 1, and the chance of a small one is only smaller.
 """
 
 from __future__ import annotations
@@ -20,6 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detect.key_sums import group_pairs, key_units
+from detect.passage_draws import log_p_values
+from detect.passages import log_ratios
 from detect.scanning.hashing import pair_hashes
 from detect.scanning.summary import MAX_LISTED
 from detect.scoring.scores import Selection, select_text
@@ -37,6 +44,13 @@ _BLOCK_DOCUMENTS: Final = 256
 _BLOCK_PAIRS: Final = 1 << 16
 # Pairs that fresh keys are tried on.
 _SAMPLED: Final = 1 << 16
+# Passages are looked for under one key in so many, and under this many at least.
+_PASSAGE_KEYS: Final = 4
+_LEAST_PASSAGE_KEYS: Final = 256
+# Decades around the level of one document in which draws can decide: they win some two, and of
+# many documents the level is lower.
+_BELOW: Final = 6.0
+_ABOVE: Final = 3.0
 # Sums whose tails are computed together at first.
 _FIRST_TAILS: Final = 16
 _IN_EARLIER_DOCUMENT: Final = "pair_in_earlier_document"
@@ -54,7 +68,8 @@ class Listed(NamedTuple):
         n_scored: distinct pairs.
         keys: numbers of the keys that it could name, and of the best one.
         log10_p: of these.
-        statistic: of the best one.
+        statistic: summed score of the best one.
+        by_passages: whether the best one's p-value is that of passages, not of the sum.
     """
 
     number: int
@@ -65,6 +80,7 @@ class Listed(NamedTuple):
     keys: tuple[int, ...]
     log10_p: tuple[float, ...]
     statistic: float
+    by_passages: bool = False
 
 
 def best_tails(
@@ -232,8 +248,7 @@ class Search:
         size = selection.n_tokens
         listed = Listed(number, document.id, document.source, size, n, (), (), 0.0)
         if n:
-            statistics = self._scores(units)
-            keys, logs = best_tails(self._plan.scorer.law, statistics, n, self._threshold)
+            keys, logs, by_passages = self._tails(selection, units)
             self.best[keys[0]] = min(self.best[keys[0]], logs[0])
             kept = max(int((logs <= self._threshold).sum()), 1)
             if logs[0] <= self._threshold:
@@ -244,9 +259,40 @@ class Search:
             listed = listed._replace(
                 keys=tuple(keys[:kept].tolist()),
                 log10_p=tuple(logs[:kept].tolist()),
-                statistic=float(statistics[keys[0]]),
+                statistic=float(self._scores(units[keys[:1]])[0]),
+                by_passages=by_passages,
             )
         self._list(listed)
+
+    def _tails(
+        self, selection: Selection, units: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64], bool]:
+        """Find the keys that a document could name, and the best one, with log10 p, best first.
+
+        Last is whether the best one's p-value is that of passages.
+        """
+        plan, n = self._plan, selection.n_scored
+        keys, logs = best_tails(plan.scorer.law, self._scores(units), n, self._threshold)
+        if plan.passages is None:
+            return keys, logs, False
+        n_sums = len(keys)
+        size = min(max(len(units) // _PASSAGE_KEYS, _LEAST_PASSAGE_KEYS), len(units))
+        tried = np.argsort(-units, kind="stable")[:size]
+        pairs = Pairs(selection.contexts, selection.tokens)
+        integers, source = plan.family.integers[tried], plan.config.source
+        ratios = log_ratios(plan.passages, integers, pairs, source)
+        bounds = plan.passage_cost - ratios / _LN10
+        near = (bounds > self._threshold - _BELOW) & (bounds < self._threshold + _ABOVE)
+        if near.any():
+            sharper = log_p_values(plan.passages, ratios[near], n) / _LN10
+            bounds[near] = plan.passage_cost + sharper
+        keys = np.concatenate([keys, tried])
+        logs = np.concatenate([logs + plan.sum_cost, bounds])
+        order = np.lexsort((np.arange(len(keys)), logs))
+        # Of a key's two p-values the smaller.
+        first = np.sort(np.unique(keys[order], return_index=True)[1])
+        order = order[first]
+        return keys[order], np.minimum(logs[order], 0.0), bool(order[0] >= n_sums)
 
     def _scores(self, units: NDArray[np.int64]) -> NDArray[np.float64]:
         scores: NDArray[np.float64] = units.astype(np.float64) * self._plan.step

@@ -31,8 +31,9 @@ _LIMITS: Final = (
     "Only keys of the family can be named. Text of an account that is not among them, or marked "
     "under another model, epoch or config, names nobody.",
     "The p-values hold for texts that were not chosen by what they score under one of these keys.",
-    "A document counts as a whole: what others wrote in it, or edited, dilutes each account's "
-    "part; smaller pieces (--piece) are diluted less, and are paid for.",
+    "What others wrote in a document, or edited, dilutes each account's part. Passages are looked "
+    "for beside the whole, where the scheme has a likelihood for single tokens; short ones, and "
+    "ones that were edited much, are missed all the same.",
 )
 _LIKE_KEYS: Final = (
     "{name} tells at most 2^{bits} keys apart. No two keys of the family make {what}, so that no "
@@ -96,9 +97,10 @@ def trace_text(
     Each document is searched under every key, and so is the pool, in which each distinct pair of
     all documents counts once. H0 of a key: see `detect.tracing.texts.search`. An account is named
     if its p-value on the pool times the keys, or on a document times keys and documents, is at most
-    alpha; where there are several documents both are doubled, since both were looked at. The chance
-    that anybody is named who wrote nothing is then at most alpha, however many others did write.
-    Exact, as the tails are.
+    alpha; where there are several documents both are doubled, since both were looked at. A
+    document's p-value under a key is the smaller of that of its sum, times 4/3, and of a bound for
+    passages (`detect.passages`), times 4. The chance that anybody is named who wrote nothing is
+    then at most alpha, however many others did write.
 
     Args:
         reader: what is searched; read once.
@@ -149,6 +151,7 @@ def trace_text(
         n_keys=len(plan.family),
         n_searches=outcome.n_searches,
         piece_tokens=plan.piece_tokens,
+        with_passages=plan.passages is not None,
         ranking=outcome.ranking,
         documents=outcome.documents,
         n_documents=search.n_documents,

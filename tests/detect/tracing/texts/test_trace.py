@@ -13,6 +13,8 @@ from scipy.stats import binom
 from detect.attribution import attribute
 from detect.decoys import decoy_keys
 from detect.documents import Document
+from detect.passage_draws import log_p_values
+from detect.passages import log_ratios, passage_table
 from detect.results import Verdict
 from detect.scanning.parts import DAMAGED
 from detect.scanning.results import LeftOut
@@ -35,6 +37,7 @@ from watermark.labels import KeyLabels
 from watermark.listed_keys import ListedKey, Revocation
 from watermark.prf import NATIVE
 from watermark.tokens import TextTokenizer
+from watermark.word_sources import Pairs
 
 MASTER = SecretKey(bytes(range(32)))
 CONFIG = preset("default")
@@ -80,7 +83,7 @@ def _named(result: TraceResult) -> list[str]:
 
 def test_one_document_is_the_search_of_attribute(trace: Trace) -> None:
     ids = _written(17, 90, 1)
-    result = trace([ids], n_decoys=19)
+    result = trace([ids], n_decoys=19, with_passages=False)
     selection = select_pairs(ids, 2, special_ids=(0, 1), drop_repeated_contexts=True)
     plan = TracePlan(CONFIG, FAMILY)
     single = attribute(selection, plan.scorer, FAMILY.integers, alpha=1e-6)
@@ -178,7 +181,8 @@ def test_several_accounts_in_one_document_are_all_named(trace: Trace) -> None:
 def test_pieces_are_documents_of_their_own_and_are_paid_for(trace: Trace) -> None:
     """A passage that a long document dilutes is found in its piece."""
     ids = np.concatenate([_written(None, 800, 31), _written(8, 40, 32), _written(None, 360, 33)])
-    whole, cut = trace([ids]), trace([ids], piece_tokens=100)
+    whole = trace([ids], with_passages=False)
+    cut = trace([ids], piece_tokens=100, with_passages=False)
     assert _named(whole) == []
     assert _named(cut) == ["account-8"]
     assert [row.id for row in cut.documents if row.named] == ["0 [800:900]"]
@@ -191,6 +195,70 @@ def test_pieces_are_documents_of_their_own_and_are_paid_for(trace: Trace) -> Non
     assert row.log10_p_adjusted == pytest.approx(row.log10_p + math.log10(2 * 200 * 12))
     with pytest.raises(ValueError, match="at least one token"):
         trace([ids], piece_tokens=0)
+
+
+def test_a_passage_is_found_in_a_document_left_whole(trace: Trace) -> None:
+    """Fails without passages; both looks are paid for."""
+    ids = np.concatenate([_written(None, 800, 31), _written(8, 40, 32), _written(None, 360, 33)])
+    # At a level so low that the draws decide; far below a level Markov's bound is enough.
+    result = trace([ids], alpha=1e-17)
+    assert _named(result) == ["account-8"]
+    (row,) = result.documents
+    assert (row.by_passages, result.to_dict()["documents"][0]["by_passages"]) == (True, True)
+    selection = select_pairs(ids, 2, special_ids=(0, 1), drop_repeated_contexts=True)
+    table, pairs = passage_table(CONFIG.scheme), Pairs(selection.contexts, selection.tokens)
+    assert table is not None
+    ratios = log_ratios(table, FAMILY.integers[8:9], pairs)
+    p = log_p_values(table, ratios, len(pairs.tokens))[0] / math.log(10)
+    assert p < -ratios[0] / math.log(10) - 1
+    assert row.log10_p == pytest.approx(math.log10(4) + p)
+    assert row.log10_p_adjusted == pytest.approx(math.log10(4 * 200) + p)
+    (deep,) = trace([ids]).documents
+    assert deep.log10_p == pytest.approx(math.log10(4) - ratios[0] / math.log(10))
+    (named,) = result.named
+    assert (named.n_documents, named.log10_p_documents) == (1, row.log10_p_adjusted)
+    assert result.tail.log10_p == row.log10_p_adjusted
+
+
+def test_the_sum_of_a_single_document_pays_for_passages(trace: Trace) -> None:
+    """Or pool and document together would spend more than alpha."""
+    ids = _written(17, 90, 1)
+    alone, both = trace([ids], with_passages=False), trace([ids])
+    paid = math.log10(4 / 3)
+    assert both.ranking[0].log10_p == alone.ranking[0].log10_p
+    assert both.ranking[0].log10_p_adjusted == pytest.approx(
+        alone.ranking[0].log10_p_adjusted + paid
+    )
+    assert not both.documents[0].by_passages
+    assert both.tail.log10_p == pytest.approx(alone.tail.log10_p + paid)
+    # Of several documents the pool has a level of its own.
+    two = [ids, _written(None, 40, 2)]
+    pools = [trace(two, with_passages=w).ranking[0].log10_p_adjusted for w in (False, True)]
+    assert pools[0] == pools[1]
+
+
+def test_schemes_without_a_likelihood_are_searched_by_sums_alone(tokenizer: TextTokenizer) -> None:
+    plan = TracePlan(preset("red-green"), FAMILY)
+    assert (plan.passages, plan.sum_cost) == (None, 0.0)
+    result = trace_text(Held([_written(None, 60, 1)]), plan=plan, tokenizer=tokenizer)
+    assert not result.with_passages
+    best = result.ranking[0]
+    assert best.log10_p_adjusted == pytest.approx(min(best.log10_p + math.log10(200), 0.0))
+
+
+@pytest.mark.parametrize("guilty", [None, 7])
+def test_passages_of_innocent_keys_are_named_no_more_often_than_alpha(
+    trace: Trace, guilty: int | None
+) -> None:
+    """All keys but the guilty one, over a long text that it wrote in part; alpha is 0.2.
+
+    Fails without the factor of the keys; the count is too large with 1e-6 only.
+    """
+    text = np.concatenate([_written(None, 60, 1), _written(guilty, 60, 2), _written(None, 60, 3)])
+    accounts = [Account(str(i), str(i)) for i in range(20)]
+    families = (KeyFamily(accounts, decoy_keys(20, 900 + seed)) for seed in range(100))
+    hits = sum(bool(trace([text], family=family, alpha=0.2).named) for family in families)
+    assert hits <= binom.ppf(1 - 1e-6, 100, 0.2)
 
 
 def _null_search(trace: Trace, ids: Ids, n_keys: int, seed: int) -> TraceResult:
