@@ -13,7 +13,8 @@ is the mean over k of the weights of those r_k for which all weights from r_k up
 most a (M + 1): together these are at most a (M + 1).
 
 It is exact over draws and keys together. The draws are fixed once and for all, so that nobody can
-choose among them; given them the level is some 20 % off, to either side.
+choose among them; given them the level is some 20 % off, to either side, and more
+where there are fewer (above some 1,000 pairs).
 """
 
 from __future__ import annotations
