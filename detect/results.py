@@ -29,7 +29,7 @@ _NO_SIGNAL_ABOVE: Final = 0.01
 _POWER: Final = 0.9
 _LOWEST: Final = math.log10(sys.float_info.min)
 
-Method = Literal["exact", "inversion", "saddlepoint", "e-process", "decoys", "none"]
+Method = Literal["exact", "inversion", "saddlepoint", "bound", "e-process", "decoys", "none"]
 
 
 @final
@@ -55,9 +55,9 @@ class Tail:
             a bound itself (e-process). Of an engine with few keys the chance that a stranger's key
             makes the same words is added (`detect.key_floor`).
         method: how `log10_p` was computed: "exact"; "inversion", numerically and right to about
-            1e-9; "saddlepoint",
-            approximately; "e-process", a bound at any time; "decoys", the rank among decoy keys;
-            "none" if nothing was scored.
+            1e-9; "saddlepoint", approximately; "bound", never too small, but not exact;
+            "e-process", a bound at any time; "decoys", the rank among decoy keys; "none" if nothing
+            was scored.
     """
 
     log10_p: float

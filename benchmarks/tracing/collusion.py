@@ -139,7 +139,7 @@ def _null(texts: list[MarkedText], name: str, seed: int) -> dict[str, Any]:
         "n_scored": chosen.n_scored,
         "mean_ratio": total / _NULL_KEYS,
         "at_least": {f"{x:g}": int(n) for x, n in zip(levels, counts, strict=True)},
-        "expected_by_draws": {
+        "at_most_by_draws": {
             f"{x:g}": round(_NULL_KEYS * float(p), 1) for x, p in zip(levels, ps, strict=True)
         },
         "at_most_by_markov": {f"{x:g}": _NULL_KEYS / x for x in levels},

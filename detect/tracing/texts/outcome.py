@@ -123,7 +123,7 @@ def conclude_search(
     left = 1 - 10 ** min(paid.floor - paid.alpha, -0.1)
     n_powered = plan.n_powered(n_tests * 10**plan.sum_cost / left)
     first = next((row for row in ranking if row.account.revocation is None), None)
-    overall = _overall(plan, search, ranking)
+    overall = _overall(plan, search, ranking, paid)
     n_naming = int((paid.by_documents(search.candidate_documents) <= paid.alpha).sum())
     only_revoked = bool(revoked) and not named.any()
     is_silent = bool(held_back) or only_revoked
@@ -254,11 +254,18 @@ def _ranking(
     )
 
 
-def _overall(plan: TracePlan, search: Search, ranking: tuple[RankedAccount, ...]) -> Tail:
+def _overall(
+    plan: TracePlan, search: Search, ranking: tuple[RankedAccount, ...], paid: _Paid
+) -> Tail:
     rows = [row for row in ranking if row.account.revocation is None]
     if not rows:
         return Tail(0.0, 0.0, "none")
     best = min(min(row.log10_p_adjusted, row.log10_p_documents) for row in rows)
+    if any(
+        row.by_passages and paid.by_documents(np.array(row.log10_p[0])) <= best
+        for row in search.listed
+    ):
+        return Tail(best, best, "bound")
     method = tail(plan.scorer.law, rows[0].statistic, search.n_distinct).method
     # Where a tail is not exact, `log_tails` gives its rigorous ceiling.
     return Tail(best, best, method)

@@ -47,7 +47,7 @@ _SAMPLED: Final = 1 << 16
 # Passages are looked for under one key in so many, and under this many at least.
 _PASSAGE_KEYS: Final = 4
 _LEAST_PASSAGE_KEYS: Final = 256
-# Decades around the level of one document in which draws can decide: they win some two, and of
+# Decades around the level of one document in which draws can decide: they win some 1.5, and of
 # many documents the level is lower.
 _BELOW: Final = 6.0
 _ABOVE: Final = 3.0

@@ -217,7 +217,7 @@ def test_a_passage_is_found_in_a_document_left_whole(trace: Trace) -> None:
     assert deep.log10_p == pytest.approx(math.log10(4) - ratios[0] / math.log(10))
     (named,) = result.named
     assert (named.n_documents, named.log10_p_documents) == (1, row.log10_p_adjusted)
-    assert result.tail.log10_p == row.log10_p_adjusted
+    assert (result.tail.log10_p, result.tail.method) == (row.log10_p_adjusted, "bound")
 
 
 def test_the_sum_of_a_single_document_pays_for_passages(trace: Trace) -> None:
@@ -231,6 +231,7 @@ def test_the_sum_of_a_single_document_pays_for_passages(trace: Trace) -> None:
     )
     assert not both.documents[0].by_passages
     assert both.tail.log10_p == pytest.approx(alone.tail.log10_p + paid)
+    assert both.tail.method == alone.tail.method != "bound"
     # Of several documents the pool has a level of its own.
     two = [ids, _written(None, 40, 2)]
     pools = [trace(two, with_passages=w).ranking[0].log10_p_adjusted for w in (False, True)]
