@@ -37,7 +37,7 @@ from detect.suspect.exchanges import ReadingText
 from detect.suspect.open_weights import TransformersSuspect
 from detect.suspect.reading import read_pairs
 from watermark.config import WatermarkConfig, preset
-from watermark.generation import Sampling, chat_prompt, sample_answers
+from watermark.generation.loop import Sampling, chat_prompt, sample_answers
 from watermark.keys import SecretKey
 from watermark.marking import Marker
 from watermark.models import load_model, resolve_model

@@ -21,7 +21,7 @@ from transformers import AutoTokenizer
 from benchmarks.record import write_result
 from detect.demo.prompts import held_out_prompts
 from watermark.config import preset
-from watermark.generation import Sampling, chat_prompt, sample_answers
+from watermark.generation.loop import Sampling, chat_prompt, sample_answers
 from watermark.keys import SecretKey
 from watermark.marking import Marker
 from watermark.models import load_model, resolve_model

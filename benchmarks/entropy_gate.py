@@ -35,7 +35,7 @@ from benchmarks.record import write_result
 from detect.tails.nulls import log_tails
 from watermark.config import WatermarkConfig, preset
 from watermark.contexts import first_occurrences, windows
-from watermark.generation import Answer, Sampling, chat_prompt, sample_answers
+from watermark.generation.loop import Answer, Sampling, chat_prompt, sample_answers
 from watermark.kernels.torch_entropy import row_entropies
 from watermark.keys import SecretKey
 from watermark.marking import Marker

@@ -21,7 +21,7 @@ from scipy.stats import binomtest
 
 from benchmarks.marked_texts import MarkedText, marked_texts
 from benchmarks.record import write_result
-from detect.fraction_interval import (
+from detect.fraction.interval import (
     FractionInterval,
     Units,
     estimate_fraction,

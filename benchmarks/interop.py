@@ -18,9 +18,9 @@ from scipy.stats import binomtest, kstest
 from benchmarks.record import write_result
 from detect.demo.prompts import held_out_prompts
 from detect.text import assess_tokens
-from watermark.answering import answer_prompts
 from watermark.config import WatermarkConfig
 from watermark.engine_settings import engine_config
+from watermark.generation.answering import answer_prompts
 from watermark.keys import EngineKey
 from watermark.tokens import TextTokenizer, load_tokenizer
 

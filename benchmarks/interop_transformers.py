@@ -27,7 +27,7 @@ from detect.demo.prompts import held_out_prompts
 from detect.text import assess_tokens
 from watermark.config import WatermarkConfig
 from watermark.engine_settings import engine_config
-from watermark.generation import chat_prompt
+from watermark.generation.loop import chat_prompt
 from watermark.keys import EngineKey
 from watermark.models import load_model, resolve_model
 from watermark.tokens import TextTokenizer, load_tokenizer

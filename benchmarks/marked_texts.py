@@ -158,7 +158,7 @@ def _draw(config: WatermarkConfig, drawing: Drawing) -> dict[str, NDArray[Any]]:
     from transformers import AutoTokenizer
 
     from watermark.cli import progress
-    from watermark.generation import chat_prompt
+    from watermark.generation.loop import chat_prompt
     from watermark.models import load_model, resolve_model
 
     folder = resolve_model("smollm2")

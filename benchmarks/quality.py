@@ -17,7 +17,7 @@ from transformers import AutoTokenizer
 from benchmarks.record import write_result
 from detect.demo.prompts import held_out_prompts
 from watermark.config import preset
-from watermark.generation import Answer, Sampling, chat_prompt, sample_answers
+from watermark.generation.loop import Answer, Sampling, chat_prompt, sample_answers
 from watermark.keys import SecretKey
 from watermark.marking import Marker
 from watermark.models import load_model, resolve_model

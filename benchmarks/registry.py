@@ -29,8 +29,8 @@ from benchmarks.postgresql import PostgresqlMissing, postgresql
 from benchmarks.record import write_result
 from benchmarks.registry_kills import killed
 from watermark.config import preset
+from watermark.keyring.labels import KeyLabels
 from watermark.keys import SecretKey
-from watermark.labels import KeyLabels
 from watermark.registry.counting import Tally
 from watermark.registry.registry import Registry
 

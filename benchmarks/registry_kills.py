@@ -20,11 +20,11 @@ from typing import Any, NamedTuple
 import click
 import numpy as np
 
-from watermark.commitment_log import read_log, verify_chain
-from watermark.commitment_writing import append, repair
+from watermark.commitments.log import read_log, verify_chain
+from watermark.commitments.writing import append, repair
 from watermark.config import preset
+from watermark.keyring.labels import KeyLabels
 from watermark.keys import SecretKey
-from watermark.labels import KeyLabels
 from watermark.registry.records import Exchanges
 from watermark.registry.registry import Registry
 

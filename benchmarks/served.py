@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from watermark.config import WatermarkConfig
-from watermark.key_files import save_key
+from watermark.keyring.key_files import save_key
 from watermark.keys import SecretKey
 
 __all__ = ["PairedSpeeds", "paired_speeds", "write_policy"]

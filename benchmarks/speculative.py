@@ -6,9 +6,9 @@ H0: at each place a marked draft is accepted with the probability of an unmarked
 sum of min(p, q) and is computed there. Accepted minus expected is then a martingale over the
 places; intervals of ratios are 1.96 standard errors, taken over places.
 
-Answers are of one length each. Three ways: marked by `watermark.speculative`, not marked at all,
-and transformers' assisted generation under `TransformersWatermark`, where the target leaves one
-token. "replayed" takes the places of the unmarked answers, under fresh keys: more places for
+Answers are of one length each. Three ways: marked by `watermark.generation.speculative`, not marked
+at all, and transformers' assisted generation under `TransformersWatermark`, where the target leaves
+one token. "replayed" takes the places of the unmarked answers, under fresh keys: more places for
 little time, no coins, and schemes that tilt.
 """
 
@@ -37,13 +37,13 @@ from benchmarks.record import write_result
 from detect.text import assess_tokens
 from watermark.cli import progress
 from watermark.config import WatermarkConfig, preset
-from watermark.generation import chat_prompt
+from watermark.generation.loop import chat_prompt
+from watermark.generation.speculative import Round, speculate
+from watermark.generation.speculative_sampling import DRAFT, PLAIN, SpeculativeMarker
 from watermark.keys import SecretKey
 from watermark.models import load_model, resolve_model
 from watermark.processor import TransformersWatermark
 from watermark.schemes.dual_gumbel import DualGumbel
-from watermark.speculative import Round, speculate
-from watermark.speculative_sampling import DRAFT, PLAIN, SpeculativeMarker
 from watermark.tokens import load_tokenizer
 
 CONFIG = preset("default")

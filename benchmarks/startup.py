@@ -13,7 +13,7 @@ from statistics import median
 import click
 
 from benchmarks.record import write_result
-from watermark.key_files import save_key
+from watermark.keyring.key_files import save_key
 from watermark.keys import SecretKey
 
 _TEXT = "The harbour was quiet when the first boat came in, and nobody asked the boy why. " * 12

@@ -30,7 +30,7 @@ from detect.evidence.checks import Outcome, Verification
 from detect.evidence.integrity import check_files, signed_statement
 from detect.evidence.signing_keys import save_signing_key
 from detect.evidence.verifying import VerifyRequest, verify_bundle
-from watermark.key_files import save_key
+from watermark.keyring.key_files import save_key
 from watermark.keys import SecretKey
 
 __all__: list[str] = []

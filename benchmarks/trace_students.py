@@ -26,9 +26,9 @@ from detect.demo.prompts import training_prompts
 from detect.demo.student import Example, fine_tune
 from detect.suspect.open_weights import TransformersSuspect
 from watermark.config import WatermarkConfig, preset
-from watermark.generation import Sampling, chat_prompt, sample_answers
+from watermark.generation.loop import Sampling, chat_prompt, sample_answers
+from watermark.keyring.labels import KeyLabels
 from watermark.keys import SecretKey
-from watermark.labels import KeyLabels
 from watermark.marking import Marker
 from watermark.models import load_model, resolve_model
 

@@ -36,9 +36,9 @@ from detect.commands.verify import verify
 from detect.commands.watch import watch
 from detect.interrupts import run_interruptible
 from watermark.cli import FiniteRange, chosen_config, heirmark, keys
-from watermark.files import dump_json, read_text_file
+from watermark.keyring.secret_stores import read_key
 from watermark.schemes.laws import Exponential
-from watermark.secret_stores import read_key
+from watermark.storage.files import dump_json, read_text_file
 
 if TYPE_CHECKING:
     from detect.profiles import ProfileSearch

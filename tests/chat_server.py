@@ -19,7 +19,7 @@ import torch
 from transformers import AutoTokenizer, DynamicCache
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-from watermark.generation import chat_prompt
+from watermark.generation.loop import chat_prompt
 from watermark.models import load_model
 
 __all__ = ["ChatServer", "Fault", "body", "drop", "slow", "status"]

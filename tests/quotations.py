@@ -170,17 +170,18 @@ def _shares(m: Any) -> str:
 
 
 def _collusion(m: Any) -> str:
-    plain, replaced = (
-        ", ".join(
-            f"{100 * m['collusion']['cases'][case.format(n)]['all_guilty_named']:.0f}"
-            for n in (2, 3, 5)
-        )
-        for case in (
-            "{} accounts, 50 tokens in turn, whole, 0% replaced",
-            "{} accounts, 50 tokens in turn, whole, 20% replaced",
-        )
+    def shares(what: str, how: str, replaced: int) -> str:
+        case = "{} accounts, 50 tokens in turn, whole, {}% replaced"
+        found = (m["collusion"]["cases"][case.format(n, replaced)] for n in (2, 3, 5, 10))
+        return ", ".join(f"{100 * row[what][how]:.0f}" for row in found)
+
+    both = "with passages"
+    return (
+        f"named in {shares('all_guilty_named', both, 0)} % of documents; with a fifth of the "
+        f"tokens replaced {shares('guilty_named', both, 20)} % of the guilty (sums alone "
+        f"{shares('guilty_named', 'sums alone', 20)}), all of them in "
+        f"{shares('all_guilty_named', both, 20)} %"
     )
-    return f"{plain} % of documents; with a fifth of the tokens replaced {replaced} %"
 
 
 def _words_a_second(m: Any) -> str:

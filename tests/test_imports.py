@@ -11,15 +11,11 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ORDER = [
-    "errors", "extras", "version", "discovery", "canonical", "keys", "labels", "listed_keys",
-    "private_files", "key_files",
-    "secret_stores", "prf_reference", "kernels", "schemes", "word_sources", "prf", "contexts",
-    "interop", "channels", "markable", "config", "engine_settings", "files", "gguf_weights",
-    "gguf_conversion", "models", "tokens", "borders", "due_rows", "row_kernels", "marking",
-    "processor", "speculative_sampling", "speculative", "sampling", "generation", "answering",
-    "serving", "profiles", "committed_plans", "commitments", "commitment_log",
-    "commitment_writing", "timestamps",
-    "registry", "deployment_options", "commands", "cli",
+    "errors", "extras", "version", "discovery", "storage", "keys", "keyring", "prf_reference",
+    "kernels", "schemes", "word_sources", "prf", "contexts", "interop", "channels", "markable",
+    "config", "engine_settings", "gguf", "models", "tokens", "borders", "due_rows",
+    "row_kernels", "marking", "processor", "generation", "serving", "profiles", "commitments",
+    "registry", "commands", "cli",
 ]  # fmt: skip
 HEAVY = (
     "torch", "transformers", "datasets", "pyarrow", "numba", "jinja2", "scipy.stats", "sqlalchemy",

@@ -19,15 +19,15 @@ import click
 from tqdm import tqdm
 
 from watermark.commands.commitments import commitments
+from watermark.commands.deployment_options import Spared, deployed, deployment_options
 from watermark.commands.options import FiniteRange, chosen_config, config_options, label_options
 from watermark.commands.registry import registry
 from watermark.config import load_config
-from watermark.deployment_options import Spared, deployed, deployment_options
 from watermark.errors import ConfigError, WatermarkError
-from watermark.files import atomic_writer, read_prompts, read_text_file
-from watermark.key_files import save_key
+from watermark.keyring.key_files import save_key
+from watermark.keyring.secret_stores import read_key, read_secret
 from watermark.keys import EngineKey, SecretKey
-from watermark.secret_stores import read_key, read_secret
+from watermark.storage.files import atomic_writer, read_prompts, read_text_file
 
 __all__ = ["SEED", "FiniteRange", "chosen_config", "config_options", "heirmark", "keys", "progress"]
 
@@ -275,7 +275,7 @@ def generate(
     if unmarked and not spared.is_empty:
         raise click.UsageError("--unmarked leaves all unmarked; give no --min-entropy, --reasoning")
     prompts = [single_prompt] if single_prompt is not None else read_prompts(prompts_path or "-")
-    from watermark.answering import answer_prompts
+    from watermark.generation.answering import answer_prompts
 
     config = None
     if not unmarked:

@@ -13,7 +13,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Self, final
 
-from watermark.canonical import canonical_json
 from watermark.channels import ReasoningChannel
 from watermark.errors import ConfigError
 from watermark.interop import make_source
@@ -23,6 +22,7 @@ from watermark.schemes.dual_gumbel import DualGumbel
 from watermark.schemes.gumbel import Gumbel
 from watermark.schemes.red_green import RedGreen
 from watermark.schemes.tournament import Tournament
+from watermark.storage.canonical import canonical_json
 from watermark.word_sources import WordSource
 
 __all__ = ["PRESETS", "WatermarkConfig", "load_config", "preset"]

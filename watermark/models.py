@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from watermark.errors import MissingExtraError, ModelError
-from watermark.files import atomic_writer
-from watermark.gguf_conversion import convert_gguf
+from watermark.gguf.conversion import convert_gguf
+from watermark.storage.files import atomic_writer
 
 if TYPE_CHECKING:
     import torch

@@ -15,9 +15,9 @@ from typing import Any, Final, NamedTuple, Self, final
 
 from watermark.config import WatermarkConfig
 from watermark.errors import ConfigError, WatermarkError
-from watermark.files import read_json
-from watermark.key_files import load_key
+from watermark.keyring.key_files import load_key
 from watermark.keys import Key
+from watermark.storage.files import read_json
 
 __all__ = ["Profile", "ServedProfile", "load_profile", "load_profiles"]
 

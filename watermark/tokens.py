@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from watermark.canonical import canonical_json
 from watermark.errors import ConfigError, DocumentError, FingerprintError
+from watermark.storage.canonical import canonical_json
 
 __all__ = ["TextTokenizer", "check_fingerprint", "load_tokenizer", "tokenizer_file"]
 

@@ -15,7 +15,7 @@ from detect.demo.prompts import held_out_prompts
 from detect.suspect.exchanges import Positions, ReadingText, SuspectAnswer
 from detect.suspect.open_weights import TransformersSuspect
 from watermark.cli import progress
-from watermark.generation import Sampling
+from watermark.generation.loop import Sampling
 
 __all__ = ["SEED", "Kept", "answers_of", "as_reading", "asked", "reading_texts"]
 

@@ -34,8 +34,8 @@ from detect.suspect.logs import (
     draw_counterfactuals,
     read_candidates,
 )
-from watermark.answering import answer_prompts
 from watermark.cli import progress
+from watermark.generation.answering import answer_prompts
 from watermark.keys import SecretKey
 from watermark.models import resolve_model
 from watermark.tokens import load_tokenizer

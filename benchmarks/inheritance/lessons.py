@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, Final, final
 
 from detect.demo.prompts import held_out_prompts, training_prompts
-from watermark.answering import answer_prompts
 from watermark.cli import progress
 from watermark.config import WatermarkConfig
+from watermark.generation.answering import answer_prompts
 from watermark.keys import SecretKey
 from watermark.schemes.dual_gumbel import DualGumbel
 from watermark.schemes.gumbel import Gumbel

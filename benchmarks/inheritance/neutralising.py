@@ -22,9 +22,9 @@ from detect.suspect.open_weights import TransformersSuspect
 from detect.suspect.reading import largest_moves, read_together
 from watermark.cli import progress
 from watermark.contexts import windows
-from watermark.generation import sample_answers
+from watermark.generation.loop import sample_answers
+from watermark.generation.sampling import Sampling
 from watermark.models import load_model
-from watermark.sampling import Sampling
 
 __all__ = ["Neutraliser", "neutral_answers"]
 

@@ -25,7 +25,7 @@ from benchmarks.skills.finding import find_in_pieces
 from benchmarks.skills.tasks import Kind, Problem, load_problems
 from watermark.cli import progress
 from watermark.config import WatermarkConfig, preset
-from watermark.generation import Sampling
+from watermark.generation.loop import Sampling
 from watermark.models import load_model, resolve_model
 from watermark.tokens import load_tokenizer
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from benchmarks.skills.tasks import Problem
 from watermark.config import WatermarkConfig
-from watermark.generation import Answer, Sampling, chat_prompt, sample_answers
+from watermark.generation.loop import Answer, Sampling, chat_prompt, sample_answers
 from watermark.keys import SecretKey
 from watermark.marking import Marker
 from watermark.tokens import TextTokenizer

@@ -22,9 +22,9 @@ from benchmarks.tracing.searching import (
     traced,
 )
 from detect.decoys import decoy_keys
-from detect.passage_draws import log_p_values
-from detect.passages import log_ratios, passage_table
 from detect.scoring.scores import select_pairs
+from detect.tracing.texts.passage_draws import log_p_values
+from detect.tracing.texts.passages import log_ratios, passage_table
 from watermark.config import preset
 from watermark.word_sources import Pairs
 

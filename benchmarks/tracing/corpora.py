@@ -11,7 +11,7 @@ from scipy.stats import binomtest
 
 from benchmarks.marked_texts import MarkedText, marked_texts
 from benchmarks.tracing.searching import ALPHA, N_TEXTS, N_TOKENS
-from detect.fraction_interval import Units, measure_strength
+from detect.fraction.interval import Units, measure_strength
 from detect.scoring.scorers import choose_scorer
 from detect.scoring.scores import score_pairs, select_pairs
 from detect.tails.nulls import tail

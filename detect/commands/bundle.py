@@ -40,7 +40,7 @@ def bundle(
     from detect.evidence.integrity import short_signer
     from detect.evidence.signing_keys import load_signing_key, raw_public
     from detect.evidence.writing import BundleRequest, write_bundle
-    from watermark.commitment_writing import load_opening
+    from watermark.commitments.writing import load_opening
 
     if (log is None) != (opening is None):
         raise click.UsageError("--commitments LOG and --opening FILE go together")

@@ -16,8 +16,8 @@ from detect.commands.options import (
 )
 from detect.results import format_p
 from watermark.cli import SEED, chosen_config, progress
-from watermark.files import atomic_writer
-from watermark.secret_stores import read_key
+from watermark.keyring.secret_stores import read_key
+from watermark.storage.files import atomic_writer
 
 if TYPE_CHECKING:
     from detect.documents import Columns

@@ -9,11 +9,11 @@ from typing import Any
 import click
 
 from detect.commands.options import PATH
+from watermark.commands.deployment_options import Spared, deployed, deployment_options
 from watermark.config import PRESETS, WatermarkConfig, preset
-from watermark.deployment_options import Spared, deployed, deployment_options
 from watermark.engine_settings import ENGINES, engine_config
 from watermark.errors import ConfigError
-from watermark.files import atomic_writer, dump_json, read_json
+from watermark.storage.files import atomic_writer, dump_json, read_json
 
 __all__ = ["config"]
 

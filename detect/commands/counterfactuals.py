@@ -13,8 +13,8 @@ from detect.commands.options import PATH, alpha_option, result_options, show
 from detect.results import format_p
 from watermark.cli import SEED, FiniteRange, chosen_config, config_options, progress
 from watermark.errors import MissingExtraError
-from watermark.files import atomic_writer, dump_json
-from watermark.secret_stores import read_key
+from watermark.keyring.secret_stores import read_key
+from watermark.storage.files import atomic_writer, dump_json
 
 if TYPE_CHECKING:
     from detect.suspect.likelihoods import Exchange, Scores

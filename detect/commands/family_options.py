@@ -14,7 +14,7 @@ from watermark.errors import ConfigError
 
 if TYPE_CHECKING:
     from detect.tracing.texts.families import KeyFamily
-    from watermark.listed_keys import ListedKey
+    from watermark.keyring.listed_keys import ListedKey
     from watermark.word_sources import WordSource
 
 __all__ = ["FamilyChoice", "family_options"]
@@ -80,8 +80,8 @@ class FamilyChoice(NamedTuple):
         """
         from detect.tracing.named_keys import derived_keys, keys_of_folder, read_labels
         from detect.tracing.texts.families import family_of
-        from watermark.labels import KeyLabels
-        from watermark.secret_stores import read_secret
+        from watermark.keyring.labels import KeyLabels
+        from watermark.keyring.secret_stores import read_secret
 
         if self.keys:
             return family_of(keys_of_folder(self.keys), source)

@@ -9,7 +9,7 @@ import click
 from detect.commands.options import assessment_options, corpus_options, show
 from detect.results import format_p
 from watermark.cli import chosen_config, progress
-from watermark.secret_stores import read_key
+from watermark.keyring.secret_stores import read_key
 
 if TYPE_CHECKING:
     from detect.documents import Columns
@@ -39,7 +39,7 @@ def fraction(corpus: str, reference: str, columns: Columns, **options: Any) -> N
 
     CORPUS is what scan reads.
     """
-    from detect.fraction import assess_fraction
+    from detect.fraction.estimate import assess_fraction
     from detect.scanning.in_order import read_documents
     from watermark.tokens import load_tokenizer
 

@@ -17,8 +17,8 @@ from detect.commands.options import (
 )
 from detect.results import format_p
 from watermark.cli import chosen_config
-from watermark.files import atomic_writer, read_text_file
-from watermark.secret_stores import read_key
+from watermark.keyring.secret_stores import read_key
+from watermark.storage.files import atomic_writer, read_text_file
 
 __all__ = ["locate"]
 

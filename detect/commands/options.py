@@ -15,7 +15,7 @@ from detect.interrupts import INTERRUPTED
 from detect.results import ALPHA, RESULT_SCHEMA, format_p
 from detect.scoring.scorers import SCORES
 from watermark.cli import SEED, FiniteRange, config_options
-from watermark.files import atomic_writer, dump_json
+from watermark.storage.files import atomic_writer, dump_json
 
 __all__ = [
     "PATH",

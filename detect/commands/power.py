@@ -117,7 +117,7 @@ def _entropy(options: dict[str, Any]) -> float:
 
 def _pilot(options: dict[str, Any], config: WatermarkConfig) -> TextPilot | EffectPilot:
     from detect.planning.pilots import pilot_of_result, score_documents
-    from watermark.files import read_json
+    from watermark.storage.files import read_json
 
     path: Path = options["pilot"]
     if options["key_path"] is None:
@@ -128,7 +128,7 @@ def _pilot(options: dict[str, Any], config: WatermarkConfig) -> TextPilot | Effe
         return pilot_of_result(read_json(path), config)
     from detect.scanning.in_order import read_documents
     from detect.scoring.scorers import choose_scorer
-    from watermark.secret_stores import read_key
+    from watermark.keyring.secret_stores import read_key
     from watermark.tokens import check_fingerprint, load_tokenizer
 
     scorer = choose_scorer(options["score"], config.scheme, _use(options["access"]))

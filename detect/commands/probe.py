@@ -14,7 +14,7 @@ from detect.commands.suspect_options import (
     sampling_options,
 )
 from watermark.cli import chosen_config, progress
-from watermark.secret_stores import read_key
+from watermark.keyring.secret_stores import read_key
 
 __all__ = ["probe"]
 

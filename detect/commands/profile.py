@@ -11,9 +11,9 @@ import click
 from detect.commands.options import PATH, deployment_options
 from watermark.cli import chosen_config
 from watermark.errors import ConfigError
-from watermark.files import atomic_writer, dump_json
+from watermark.keyring.secret_stores import read_key
 from watermark.profiles import Profile
-from watermark.secret_stores import read_key
+from watermark.storage.files import atomic_writer, dump_json
 
 __all__ = ["profile"]
 

@@ -8,7 +8,7 @@ import click
 
 from detect.commands.options import PATH
 from watermark.errors import ConfigError, ResultError
-from watermark.files import atomic_binary_writer, atomic_writer, read_json
+from watermark.storage.files import atomic_binary_writer, atomic_writer, read_json
 
 __all__ = ["report"]
 

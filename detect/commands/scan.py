@@ -15,7 +15,7 @@ from detect.commands.options import PATH, Stopped, assessment_options, corpus_op
 from detect.commands.terminal import plain
 from watermark.cli import chosen_config, heirmark
 from watermark.errors import ConfigError
-from watermark.secret_stores import read_key
+from watermark.keyring.secret_stores import read_key
 
 if TYPE_CHECKING:
     from detect.documents import Columns

@@ -123,8 +123,8 @@ def _keys(
 ) -> tuple[list[NamedKey], dict[str, int] | None]:
     """Read or derive the keys; of a registry's also what was served under each."""
     from detect.tracing.named_keys import derived_keys, keys_of_folder, read_labels
-    from watermark.labels import KeyLabels
-    from watermark.secret_stores import read_secret
+    from watermark.keyring.labels import KeyLabels
+    from watermark.keyring.secret_stores import read_secret
 
     folder: Path | None = options["folder"]
     if folder is not None:

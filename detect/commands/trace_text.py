@@ -14,8 +14,8 @@ from detect.decoys import AUTOMATIC
 from detect.results import format_p
 from detect.scoring.scorers import SCORES
 from watermark.cli import SEED, chosen_config, config_options
-from watermark.files import read_text_file
-from watermark.key_files import load_key
+from watermark.keyring.key_files import load_key
+from watermark.storage.files import read_text_file
 
 if TYPE_CHECKING:
     from detect.documents import Columns

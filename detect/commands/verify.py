@@ -12,7 +12,7 @@ from detect.commands.amounts import read_bytes, read_seconds
 from detect.commands.options import PATH
 from detect.commands.terminal import plain, plain_values
 from watermark.errors import EvidenceError, WatermarkError
-from watermark.files import dump_json
+from watermark.storage.files import dump_json
 
 if TYPE_CHECKING:
     from detect.evidence.checks import Verification

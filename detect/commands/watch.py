@@ -25,8 +25,8 @@ from detect.commands.terminal import plain
 from detect.results import Verdict, format_p
 from watermark.cli import chosen_config
 from watermark.errors import DocumentError
-from watermark.files import atomic_writer, dump_json, read_json
-from watermark.secret_stores import read_key
+from watermark.keyring.secret_stores import read_key
+from watermark.storage.files import atomic_writer, dump_json, read_json
 
 if TYPE_CHECKING:
     from detect.sequential.watching import Answer, Deployment, Watch

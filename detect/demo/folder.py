@@ -16,10 +16,10 @@ from detect.results import ALPHA, format_p
 from detect.scoring.score_tables import Scorer
 from watermark.config import WatermarkConfig, load_config, preset
 from watermark.errors import ConfigError
-from watermark.files import atomic_writer, dump_json, read_json
-from watermark.key_files import load_secret, save_key
+from watermark.keyring.key_files import load_secret, save_key
 from watermark.keys import SecretKey
 from watermark.models import resolve_model
+from watermark.storage.files import atomic_writer, dump_json, read_json
 from watermark.tokens import TextTokenizer, load_tokenizer
 
 __all__ = [

@@ -8,8 +8,8 @@ from pathlib import Path
 from detect.demo.folder import TEMPERATURE, TOP_K, Run, read_rows, write
 from detect.demo.prompts import held_out_prompts, training_prompts
 from detect.suspect.open_weights import TransformersSuspect
-from watermark.answering import answer_prompts
 from watermark.cli import progress
+from watermark.generation.answering import answer_prompts
 
 __all__ = ["ask", "teach", "train"]
 
@@ -50,7 +50,7 @@ def train(run: Run, answers: Path, out: Path) -> None:
 
 def ask(run: Run, model: Path, out: Path) -> None:
     """Write a model's own answers to held-out prompts."""
-    from watermark.generation import Sampling
+    from watermark.generation.loop import Sampling
 
     prompts = held_out_prompts(run.size.n_probe)
     sampling = Sampling(run.size.max_new_tokens, TEMPERATURE, TOP_K, seed=1)

@@ -23,7 +23,7 @@ from detect.demo.folder import (
 from detect.demo.making import ask, teach, train
 from detect.demo.testing import mixed_corpus, probe_by_text, probe_by_weights, single_answers
 from detect.results import Verdict
-from watermark.files import dump_json
+from watermark.storage.files import dump_json
 
 __all__ = ["run_demo"]
 

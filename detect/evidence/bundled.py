@@ -19,7 +19,7 @@ from detect.evidence.schemas import validate
 from detect.evidence.statement import Statement
 from detect.suspect.transcript import is_header
 from watermark.errors import EvidenceError
-from watermark.files import dump_json
+from watermark.storage.files import dump_json
 
 __all__ = ["Bundled", "read_bundled"]
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, Final, final
 
 from detect.evidence.planned import Examined, check_opening
-from watermark.commitment_log import Entry, entry_for, parse_log, read_log, verify_chain
-from watermark.commitments import Opening
+from watermark.commitments.commitment import Opening
+from watermark.commitments.log import Entry, entry_for, parse_log, read_log, verify_chain
+from watermark.commitments.timestamps import Stamp, find_stamped, stamps_beside, verify_stamp
 from watermark.errors import CommitmentError
 from watermark.keys import Key
-from watermark.timestamps import Stamp, find_stamped, stamps_beside, verify_stamp
 
 __all__ = ["LOG_NAME", "Committed", "find_entry", "stamped_by", "verify_bundled_stamps"]
 
@@ -96,7 +96,7 @@ def verify_bundled_stamps(
     Args:
         entries: of the log.
         stamps: answers of a time-stamping authority.
-        certificates: PEM, see `watermark.timestamps.verify_stamp`.
+        certificates: PEM, see `watermark.commitments.timestamps.verify_stamp`.
 
     Returns:
         What each shows.

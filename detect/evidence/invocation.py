@@ -43,7 +43,7 @@ class Invocation:
         inputs: what people call each input, by parameter; tuples where one may be repeated.
         running: arguments that are given the first time only.
         preset_name: a preset in place of a config file.
-        key_place: the key file, absolute, or what else `watermark.secret_stores` knows.
+        key_place: the key file, absolute, or what else `watermark.keyring.secret_stores` knows.
         transcript: the file that the command line records answers in, if it names one.
     """
 

@@ -63,7 +63,7 @@ def check_made(request: VerifyRequest, created: str, newest: datetime | None = N
 
 
 def _stamped(request: VerifyRequest) -> datetime | None:
-    from watermark.timestamps import verify_digest
+    from watermark.commitments.timestamps import verify_digest
 
     if request.stamp is None or request.tsa_certificates is None:
         return None

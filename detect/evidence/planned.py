@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, final
 
 from detect.evidence.invocation import leaf_command, recordable
-from watermark.commitment_log import Entry, verify_opening
-from watermark.commitments import Opening
+from watermark.commitments.commitment import Opening
+from watermark.commitments.log import Entry, verify_opening
 from watermark.errors import CommitmentError
 from watermark.keys import Key
 

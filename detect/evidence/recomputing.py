@@ -19,7 +19,7 @@ from detect.evidence.recordable import InputKind
 from detect.evidence.running import offline, run_command
 from detect.evidence.stops import stop_of, stopped
 from watermark.errors import EvidenceError, WatermarkError
-from watermark.secret_stores import read_key
+from watermark.keyring.secret_stores import read_key
 from watermark.tokens import load_tokenizer
 
 __all__ = ["recompute"]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self, final
 
 from detect.evidence.signing_keys import raw_public
-from watermark.commitments import Opening
+from watermark.commitments.commitment import Opening
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey

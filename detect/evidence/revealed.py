@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from watermark.commitments import Opening
+from watermark.commitments.commitment import Opening
 from watermark.errors import CommitmentError, KeyFileError
-from watermark.key_files import parse_key, save_key
+from watermark.keyring.key_files import parse_key, save_key
 
 __all__ = ["load_revealed_opening", "revealed_key"]
 
@@ -25,7 +25,7 @@ def revealed_key(place: str | None) -> Iterator[str | None]:
     """Give commands a key file that they accept, though others may read the revealed one.
 
     Args:
-        place: a key file, absolute, or what else `watermark.secret_stores` knows.
+        place: a key file, absolute, or what else `watermark.keyring.secret_stores` knows.
 
     Yields:
         The same place, or a private copy's.

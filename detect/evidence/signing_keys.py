@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from watermark.errors import KeyFileError
-from watermark.private_files import read_private, write_private
+from watermark.storage.private_files import read_private, write_private
 
 __all__ = ["load_public_key", "load_signing_key", "public_path", "raw_public", "save_signing_key"]
 

@@ -29,12 +29,12 @@ from detect.evidence.request import VerifyRequest
 from detect.evidence.revealed import revealed_key
 from detect.evidence.words import check_words
 from watermark.errors import EvidenceError, WatermarkError
-from watermark.secret_stores import read_key
+from watermark.keyring.secret_stores import read_key
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from watermark.commitment_log import Entry
+    from watermark.commitments.log import Entry
 
 __all__ = ["VerifyRequest", "verify_bundle", "verify_steps"]
 

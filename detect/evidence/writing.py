@@ -43,9 +43,9 @@ from detect.evidence.statement import Statement
 from watermark.cli import chosen_config
 from watermark.errors import EvidenceError, MissingExtraError
 from watermark.extras import import_extra
-from watermark.files import dump_json
-from watermark.private_files import sync_folder
-from watermark.secret_stores import read_key
+from watermark.keyring.secret_stores import read_key
+from watermark.storage.files import dump_json
+from watermark.storage.private_files import sync_folder
 from watermark.tokens import load_tokenizer
 
 if TYPE_CHECKING:

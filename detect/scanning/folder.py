@@ -26,7 +26,7 @@ from detect.scanning.pieces import Shard
 from detect.scanning.pool import BucketedPool, in_buckets
 from detect.scanning.work import MANIFEST, own_files
 from watermark.errors import ConfigError, DocumentError
-from watermark.files import atomic_binary_writer, atomic_writer, dump_json, read_json
+from watermark.storage.files import atomic_binary_writer, atomic_writer, dump_json, read_json
 
 __all__ = ["PartFolder", "Position", "StoredPart"]
 

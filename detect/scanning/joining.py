@@ -16,7 +16,7 @@ from detect.scanning.summary import HeldPart, finalise, pooled_sample
 from detect.scanning.table import written_to
 from detect.scanning.work import clear, working_in
 from watermark.errors import ConfigError, DocumentError
-from watermark.files import read_json
+from watermark.storage.files import read_json
 
 __all__ = ["add_up", "clear_tasks"]
 

@@ -23,7 +23,7 @@ from detect.results import RESULT_SCHEMA
 from detect.scanning.joining import add_up, clear_tasks
 from detect.scanning.streamed import StreamScan, StreamTask
 from watermark.errors import ConfigError, ResultError, WatermarkError
-from watermark.files import atomic_writer, dump_json
+from watermark.storage.files import atomic_writer, dump_json
 
 __all__ = ["FinishStep", "ScanStep", "StreamScan"]
 

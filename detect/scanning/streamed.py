@@ -30,9 +30,9 @@ from detect.scanning.work import make_private, own_files, working_in
 from detect.scoring.scorers import SCORES
 from watermark.config import PRESETS, load_config, preset
 from watermark.errors import ConfigError, DocumentError, KeyFileError
-from watermark.files import atomic_writer, dump_json
-from watermark.key_files import looks_like_secret
-from watermark.secret_stores import read_key
+from watermark.keyring.key_files import looks_like_secret
+from watermark.keyring.secret_stores import read_key
+from watermark.storage.files import atomic_writer, dump_json
 from watermark.tokens import TextTokenizer, check_fingerprint, load_tokenizer
 from watermark.version import own_version
 

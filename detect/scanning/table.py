@@ -11,7 +11,7 @@ from typing import Any, Final
 from detect.scanning.results import DocumentResult
 from watermark.errors import DocumentError
 from watermark.extras import import_extra
-from watermark.files import atomic_binary_writer
+from watermark.storage.files import atomic_binary_writer
 
 __all__ = ["written_to"]
 

@@ -19,7 +19,7 @@ from detect.suspect.opening import (
     suspect_name,
 )
 from detect.suspect.transcript import Registration, known_answers, recorded_answers
-from watermark.sampling import Sampling
+from watermark.generation.sampling import Sampling
 
 __all__ = ["Asked", "AskingOptions", "ask", "plan_asking", "spending"]
 

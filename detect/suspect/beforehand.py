@@ -23,7 +23,7 @@ from detect.suspect.inheritance import assess_pool, pool_scorer
 from detect.suspect.open_weights import TransformersSuspect
 from watermark.config import WatermarkConfig
 from watermark.errors import ConfigError, ResultError
-from watermark.files import read_records, read_text_file
+from watermark.storage.files import read_records, read_text_file
 from watermark.tokens import TextTokenizer
 
 __all__ = ["Beforehand", "count_own_texts", "refuse_weak_hash"]

@@ -15,7 +15,7 @@ from detect.suspect.chat_address import Endpoint, read_key
 from detect.suspect.chat_http import ChatClient, RefusedRequestError
 from detect.suspect.chat_reply import parse_reply
 from detect.suspect.exchanges import SuspectAnswer, derived_seed
-from watermark.sampling import Sampling
+from watermark.generation.sampling import Sampling
 
 __all__ = ["EndpointSuspect"]
 

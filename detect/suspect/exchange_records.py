@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from detect.suspect.exchanges import ReportedPosition, SuspectAnswer
-from watermark.sampling import Sampling
+from watermark.generation.sampling import Sampling
 
 __all__ = ["answer_of", "record_of"]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol, final
 
 import numpy as np
 
-from watermark.sampling import Sampling
+from watermark.generation.sampling import Sampling
 
 if TYPE_CHECKING:
     from torch import Tensor

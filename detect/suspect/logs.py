@@ -22,12 +22,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, final
 
-from watermark.answering import answer_prompts
 from watermark.config import WatermarkConfig
 from watermark.errors import DocumentError, FingerprintError
-from watermark.files import read_json, read_text_file
+from watermark.generation.answering import answer_prompts
 from watermark.keys import Key, SecretKey
 from watermark.models import resolve_model
+from watermark.storage.files import read_json, read_text_file
 from watermark.tokens import load_tokenizer
 
 __all__ = [

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from detect.suspect.exchanges import Positions, ReadingText, SuspectAnswer, derived_seed
 from watermark.errors import FingerprintError, ModelError
-from watermark.sampling import Sampling
+from watermark.generation.sampling import Sampling
 from watermark.tokens import TextTokenizer, load_tokenizer
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class TransformersSuspect:
             GenerationError: logits that are no numbers.
             ModelError: no usable chat template, or no end token.
         """
-        from watermark.generation import sample_answers
+        from watermark.generation.loop import sample_answers
 
         formatted = [self.chat_ids(prompt) for prompt in prompts]
         drawn = sample_answers(
@@ -122,7 +122,7 @@ class TransformersSuspect:
         Raises:
             ModelError: no usable chat template.
         """
-        from watermark.generation import chat_prompt
+        from watermark.generation.loop import chat_prompt
 
         try:
             return tuple(chat_prompt(self._chat, prompt))

@@ -32,9 +32,9 @@ from detect.suspect.replay import ReplaySuspect
 from detect.suspect.reported import reported_pairs
 from detect.suspect.used import refuse_own_reference, what_was_used
 from watermark.config import WatermarkConfig
-from watermark.files import read_prompts
+from watermark.generation.sampling import Sampling
 from watermark.keys import Key
-from watermark.sampling import Sampling
+from watermark.storage.files import read_prompts
 from watermark.tokens import TextTokenizer, load_tokenizer
 
 __all__ = ["ProbeRequest", "beforehand_of", "planned_asking", "run_probe"]

@@ -12,7 +12,7 @@ from detect.suspect.open_weights import TransformersSuspect
 from detect.suspect.opening import open_weights
 from detect.suspect.used import is_same
 from watermark.errors import DocumentError, FingerprintError
-from watermark.files import read_records
+from watermark.storage.files import read_records
 from watermark.tokens import TextTokenizer, load_tokenizer
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from detect.suspect.exchange_records import answer_of
 from detect.suspect.exchanges import SuspectAnswer
 from detect.suspect.transcript import is_header, prompts_sha256
 from watermark.errors import DocumentError, ModelError
-from watermark.files import read_text_file
-from watermark.sampling import Sampling
+from watermark.generation.sampling import Sampling
+from watermark.storage.files import read_text_file
 
 __all__ = ["ReplaySuspect"]
 

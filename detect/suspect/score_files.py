@@ -7,7 +7,7 @@ from pathlib import Path
 
 from detect.suspect.likelihoods import Exchange
 from watermark.errors import DocumentError
-from watermark.files import read_text_file
+from watermark.storage.files import read_text_file
 
 __all__ = ["read_scores"]
 

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, Final, final
 from detect.suspect.exchange_records import answer_of, record_of
 from detect.suspect.exchanges import Suspect, SuspectAnswer
 from watermark.errors import DocumentError, ResultError
-from watermark.sampling import Sampling
+from watermark.generation.sampling import Sampling
 
 __all__ = [
     "FORMAT",

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from watermark.errors import ConfigError
-from watermark.files import read_text_file
-from watermark.key_files import load_key
+from watermark.keyring.key_files import load_key
+from watermark.keyring.labels import KeyLabels
+from watermark.keyring.listed_keys import ListedKey, Revocation
 from watermark.keys import Key, SecretKey
-from watermark.labels import KeyLabels
-from watermark.listed_keys import ListedKey, Revocation
+from watermark.storage.files import read_text_file
 
 __all__ = ["NamedKey", "checked", "derived_keys", "keys_of_folder", "read_labels"]
 

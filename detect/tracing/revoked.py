@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, Literal, Protocol
 
-from watermark.listed_keys import Revocation
+from watermark.keyring.listed_keys import Revocation
 
 __all__ = ["revoked_words"]
 

@@ -22,7 +22,7 @@ from detect.cli import heirmark
 from detect.interrupts import run_interruptible
 from tests.detect.synthetic import marked_ids
 from watermark.config import load_config, preset
-from watermark.key_files import load_key, save_key
+from watermark.keyring.key_files import load_key, save_key
 from watermark.keys import EngineKey, SecretKey
 from watermark.tokens import TextTokenizer
 

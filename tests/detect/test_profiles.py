@@ -22,7 +22,7 @@ from tests.detect.synthetic import marked_ids
 from watermark.config import preset
 from watermark.engine_settings import engine_config
 from watermark.errors import ConfigError
-from watermark.key_files import save_key
+from watermark.keyring.key_files import save_key
 from watermark.keys import SecretKey
 from watermark.profiles import Profile, ServedProfile
 from watermark.tokens import TextTokenizer

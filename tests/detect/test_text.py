@@ -126,7 +126,7 @@ def test_a_reference_model_needs_fewer_tokens(tokenizer: TextTokenizer, model_fo
     from detect.scoring.reference_text import token_log_probs
     from detect.suspect.exchanges import ReadingText
     from detect.suspect.open_weights import TransformersSuspect
-    from watermark.answering import answer_prompts
+    from watermark.generation.answering import answer_prompts
 
     config, reader = preset("gumbel"), TransformersSuspect(model_folder)
     answered = answer_prompts(
@@ -173,8 +173,8 @@ def test_a_reference_replays_the_gate(
     from detect.scoring.reference_text import token_entropies
     from detect.suspect.exchanges import ReadingText
     from detect.suspect.open_weights import TransformersSuspect
-    from watermark.answering import answer_prompts
-    from watermark.key_files import save_key
+    from watermark.generation.answering import answer_prompts
+    from watermark.keyring.key_files import save_key
 
     config, prompt = replace(preset("red-green"), min_entropy=4.2), "Tell of the sea."
     rows, config_used = answer_prompts(

@@ -19,7 +19,7 @@ import pytest
 from tests.conftest import PARAGRAPH
 from tests.engines.oracle import python_of
 from watermark.config import preset
-from watermark.key_files import save_key
+from watermark.keyring.key_files import save_key
 from watermark.keys import SecretKey
 
 ROOT = Path(__file__).parents[2]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import PARAGRAPH
-from watermark.key_files import save_key
+from watermark.keyring.key_files import save_key
 from watermark.keys import SecretKey
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ from detect.demo.student import Example, Recipe, fine_tune
 from detect.suspect.exchanges import ReadingText
 from detect.suspect.open_weights import TransformersSuspect
 from watermark.config import PRESETS, preset
-from watermark.generation import Sampling, sample_answers
+from watermark.generation.loop import Sampling, sample_answers
 from watermark.keys import SecretKey
 from watermark.marking import Marker
 from watermark.models import load_model

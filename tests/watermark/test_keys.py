@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from tests.vectors import regenerate
 from watermark.errors import ConfigError, DocumentError, KeyFileError
-from watermark.files import atomic_writer
-from watermark.key_files import load_key, load_secret, save_key
+from watermark.keyring.key_files import load_key, load_secret, save_key
 from watermark.keys import EngineKey, Key, SecretKey
+from watermark.storage.files import atomic_writer
 
 SECRET = bytes(range(32))
 KEY = SecretKey(SECRET)

@@ -67,7 +67,7 @@ def test_smollm2_is_converted_once_and_speaks(tmp_path: Path) -> None:
     import torch
     from transformers import AutoTokenizer
 
-    from watermark.generation import chat_prompt
+    from watermark.generation.loop import chat_prompt
 
     folder = resolve_model("smollm2")
     before = (folder / "model.safetensors").stat().st_mtime_ns

@@ -11,7 +11,7 @@ import pytest
 
 from watermark.config import preset
 from watermark.errors import ConfigError
-from watermark.key_files import save_key
+from watermark.keyring.key_files import save_key
 from watermark.keys import EngineKey, SecretKey
 from watermark.profiles import Profile, load_profile, load_profiles
 

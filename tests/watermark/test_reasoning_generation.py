@@ -18,7 +18,7 @@ from tests.watermark.test_channels import naive
 from watermark.channels import ReasoningChannel
 from watermark.config import WatermarkConfig, preset
 from watermark.errors import ConfigError
-from watermark.generation import Sampling, sample_answers
+from watermark.generation.loop import Sampling, sample_answers
 from watermark.keys import SecretKey
 from watermark.marking import Marker
 from watermark.prf import Prf

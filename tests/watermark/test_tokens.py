@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from watermark.errors import ConfigError, DocumentError, FingerprintError, ResultError
-from watermark.files import (
+from watermark.storage.files import (
     atomic_writer,
     dump_json,
     read_json,

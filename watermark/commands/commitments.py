@@ -10,15 +10,15 @@ import click
 
 from watermark.commands.options import PATH, FiniteRange, chosen_config, config_options
 from watermark.commands.registry import open_registry
-from watermark.commitment_log import Entry, entry_for, read_log, verify_chain, verify_opening
-from watermark.commitment_writing import commit, load_opening, repair
-from watermark.committed_plans import COMPARED, SCORE_NAMES
+from watermark.commitments.log import Entry, entry_for, read_log, verify_chain, verify_opening
+from watermark.commitments.plans import COMPARED, SCORE_NAMES
+from watermark.commitments.writing import commit, load_opening, repair
 from watermark.errors import CommitmentError, DocumentError
-from watermark.files import atomic_binary_writer, dump_json, read_json
-from watermark.secret_stores import read_key
+from watermark.keyring.secret_stores import read_key
+from watermark.storage.files import atomic_binary_writer, dump_json, read_json
 
 if TYPE_CHECKING:
-    from watermark.timestamps import Stamp
+    from watermark.commitments.timestamps import Stamp
 
 __all__ = ["commitments"]
 
@@ -165,14 +165,14 @@ def _stamps(
 ) -> tuple[Stamp, ...] | None:
     if certificate is None:
         return None
-    from watermark.timestamps import verify_stamps
+    from watermark.commitments.timestamps import verify_stamps
 
     return verify_stamps(log, entries, _bytes(certificate))
 
 
 def _say_stamps(log: Path, stamps: tuple[Stamp, ...] | None) -> None:
     if stamps is None:
-        from watermark.timestamps import stamps_beside
+        from watermark.commitments.timestamps import stamps_beside
 
         if n_beside := sum(1 for _ in stamps_beside(log)):
             click.echo(f"{n_beside} time stamps beside it were not verified: --tsa-certificate")
@@ -248,7 +248,7 @@ def request(
     """
     if (output is None) == (url is None) or (url is None) != (certificate is None):
         raise click.UsageError("give --output FILE, or --tsa URL with --tsa-certificate PEM")
-    from watermark.timestamps import ask_authority, timestamp_request
+    from watermark.commitments.timestamps import ask_authority, timestamp_request
 
     entries = _chain(log)
     if not entries:
@@ -277,7 +277,7 @@ def stamp(log: Path, token: Path, certificate: Path) -> None:
 
 
 def _store(log: Path, entries: tuple[Entry, ...], response: bytes, certificate: Path) -> None:
-    from watermark.timestamps import find_stamped, store_stamp, verify_stamp
+    from watermark.commitments.timestamps import find_stamped, store_stamp, verify_stamp
 
     entry = find_stamped(response, entries)
     stamp = verify_stamp(response, entry, _bytes(certificate))

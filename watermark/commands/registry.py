@@ -13,12 +13,12 @@ import click
 
 from watermark.commands.options import PATH, chosen_config, config_options, label_options
 from watermark.errors import MissingExtraError, RegistryError
-from watermark.files import atomic_writer, dump_json
-from watermark.key_files import save_key
+from watermark.keyring.key_files import save_key
+from watermark.keyring.labels import KeyLabels
+from watermark.keyring.secret_stores import read_secret
 from watermark.keys import LABELS
-from watermark.labels import KeyLabels
-from watermark.private_files import check_free
-from watermark.secret_stores import read_secret
+from watermark.storage.files import atomic_writer, dump_json
+from watermark.storage.private_files import check_free
 
 if TYPE_CHECKING:
     from watermark.registry.records import IssuedKey, KeyFilter

@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 from watermark.errors import DocumentError, WatermarkError
-from watermark.files import filled_lines
-from watermark.labels import KeyLabels
-from watermark.listed_keys import ListedKey
+from watermark.keyring.labels import KeyLabels
+from watermark.keyring.listed_keys import ListedKey
 from watermark.registry.names import check_labels
 from watermark.registry.records import Exchanges
+from watermark.storage.files import filled_lines
 
 __all__ = ["read_accounts", "read_counts"]
 

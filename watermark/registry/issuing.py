@@ -11,7 +11,7 @@ from sqlalchemy import BindParameter, Connection, Text, bindparam, insert, selec
 from sqlalchemy.dialects import postgresql, sqlite
 
 from watermark.errors import RegistryError
-from watermark.labels import KeyLabels
+from watermark.keyring.labels import KeyLabels
 from watermark.registry.listing import filtered
 from watermark.registry.records import Imported, KeyFilter, Rotated
 from watermark.registry.tables import NAMED, configs, keys

@@ -9,8 +9,8 @@ from typing import Any, Final
 from sqlalchemy import Connection, RowMapping, Select, select
 
 from watermark.errors import RegistryError
-from watermark.labels import KeyLabels
-from watermark.listed_keys import ListedKey, Revocation
+from watermark.keyring.labels import KeyLabels
+from watermark.keyring.listed_keys import ListedKey, Revocation
 from watermark.registry.records import Commitment, Exchanges, IssuedKey, KeyFilter, utc_time
 from watermark.registry.tables import commitments, counters, keys
 

@@ -6,7 +6,7 @@ import unicodedata
 from typing import Final
 
 from watermark.errors import RegistryError
-from watermark.labels import KeyLabels
+from watermark.keyring.labels import KeyLabels
 
 __all__ = ["MAX_NAME", "MAX_REASON", "check_labels", "check_reason"]
 

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple, Self, final
 
 from watermark.errors import RegistryError
-from watermark.labels import KeyLabels
-from watermark.listed_keys import STATES
+from watermark.keyring.labels import KeyLabels
+from watermark.keyring.listed_keys import STATES
 
 __all__ = [
     "ALL_KEYS",
@@ -57,7 +57,7 @@ class Exchanges(NamedTuple):
 
 
 class Commitment(NamedTuple):
-    """Where a key was committed; see `watermark.commitment_log`.
+    """Where a key was committed; see `watermark.commitments.log`.
 
     Attributes:
         commitment: "sha256:...".

@@ -11,13 +11,13 @@ from typing import Any, Self, final
 
 from sqlalchemy import Engine, func, select
 
-from watermark.commitment_log import Entry
-from watermark.commitments import canonical_json
+from watermark.commitments.commitment import canonical_json
+from watermark.commitments.log import Entry
 from watermark.config import WatermarkConfig
 from watermark.errors import RegistryError
+from watermark.keyring.labels import KeyLabels
+from watermark.keyring.listed_keys import ListedKey
 from watermark.keys import SecretKey
-from watermark.labels import KeyLabels
-from watermark.listed_keys import ListedKey
 from watermark.registry import issuing, listing, states
 from watermark.registry.counting import add_counts
 from watermark.registry.database import at_once, make_engine, name_of, reading, writing

@@ -26,7 +26,7 @@ from typing import Any, Final, Literal, NamedTuple, final
 
 from watermark.config import WatermarkConfig, load_config
 from watermark.errors import ConfigError, RequestError
-from watermark.key_files import load_key
+from watermark.keyring.key_files import load_key
 from watermark.keys import Key
 from watermark.serving.settings_files import read_settings
 

@@ -24,8 +24,8 @@ from detect.suspect.replay import ReplaySuspect
 from detect.suspect.reported import reported_pairs
 from detect.suspect.used import refuse_own_reference
 from detect.tracing.models.under_keys import Heard, heard_of_answers, heard_of_pairs
-from watermark.files import read_prompts
 from watermark.keys import Key
+from watermark.storage.files import read_prompts
 from watermark.tokens import check_fingerprint, load_tokenizer
 
 __all__ = ["HeardModel", "Hearing", "hear"]

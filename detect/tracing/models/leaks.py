@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final, final
 
 from watermark.errors import ConfigError
-from watermark.files import read_json
+from watermark.storage.files import read_json
 
 __all__ = ["Leak", "Traffic", "chance_log10", "documents_needed", "read_served"]
 

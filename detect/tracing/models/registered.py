@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple, final
 
 from watermark.config import WatermarkConfig
 from watermark.errors import RegistryError
-from watermark.listed_keys import ListedKey, Revocation
+from watermark.keyring.listed_keys import ListedKey, Revocation
 
 if TYPE_CHECKING:
     from watermark.registry.records import IssuedKey

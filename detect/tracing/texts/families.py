@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from detect.tracing.named_keys import NamedKey
 from watermark.contexts import group_rows
 from watermark.errors import ConfigError
-from watermark.labels import KeyLabels
-from watermark.listed_keys import Revocation
+from watermark.keyring.labels import KeyLabels
+from watermark.keyring.listed_keys import Revocation
 from watermark.word_sources import WordSource
 
 __all__ = ["Account", "KeyFamily", "family_of"]

@@ -9,7 +9,6 @@ from typing import Final, final
 
 from detect.key_floor import key_floor
 from detect.mark_strength import mark_strength
-from detect.passages import PassageTable, passage_table
 from detect.results import ALPHA, n_needed
 from detect.scoring.score_tables import Scorer
 from detect.scoring.scorers import choose_scorer
@@ -17,6 +16,7 @@ from detect.scoring.scores import refuse_dependent_words
 from detect.scoring.units import score_step
 from detect.text import DIRECT_EFFECT
 from detect.tracing.texts.families import KeyFamily
+from detect.tracing.texts.passages import PassageTable, passage_table
 from detect.unlike_keys import refuse_like_keys
 from watermark.config import WatermarkConfig
 
@@ -41,8 +41,8 @@ class TracePlan:
         seed: of fresh keys, and of the order of documents for shares.
         piece_tokens: documents are cut into pieces of so many tokens, each of which then counts as
             a document; None leaves them whole.
-        with_passages: whether documents are also searched for passages (`detect.passages`), where
-            the scheme has a likelihood; fixed beforehand, as all else is.
+        with_passages: whether documents are also searched for passages, where the scheme has a
+            likelihood (`detect.tracing.texts.passages`); fixed beforehand, as all else is.
 
     Raises:
         ConfigError: words that depend on each other; two keys of the same words, or nearly: no

@@ -24,7 +24,7 @@ from detect.scanning.reading import Failure, Record
 from detect.scanning.results import LeftOut
 from detect.scanning.stores import is_url
 from watermark.errors import DocumentError
-from watermark.files import read_text_file
+from watermark.storage.files import read_text_file
 from watermark.tokens import TextTokenizer
 
 __all__ = ["CorpusReader", "SingleText", "TokenizedDocument", "is_corpus"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final, final
 
 from detect.decoys import DecoyResult
-from detect.fraction_interval import FractionInterval, Strength
+from detect.fraction.interval import FractionInterval, Strength
 from detect.results import Tail, Verdict, json_p
 from detect.scanning.results import Deduplication, LeftOut
 from detect.tracing.texts.families import Account

@@ -7,9 +7,10 @@ this one. So every key is tested by itself, also where several have signed, and 
 over keys (and documents) needs nothing about how their statistics depend on each other.
 
 A document has two p-values under each key: that of its sum, exact, and one for passages among what
-others wrote or replaced (`detect.passages`, `detect.passage_draws`). The smaller counts, with both
-looks paid for by fixed shares of the level. Passages are looked for under the keys with the largest
-sums only; the others' p-value is 1, and the chance of a small one is only smaller.
+others wrote or replaced (`detect.tracing.texts.passages`, `detect.tracing.texts.passage_draws`).
+The smaller counts, with both looks paid for by fixed shares of the level. Passages are looked for
+under the keys with the largest sums only; the others' p-value is 1, and the chance of a small one
+is only smaller.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detect.key_sums import group_pairs, key_units
-from detect.passage_draws import log_p_values
-from detect.passages import log_ratios
 from detect.scanning.hashing import pair_hashes
 from detect.scanning.summary import MAX_LISTED
 from detect.scoring.scores import Selection, select_text
 from detect.tails.nulls import log_tails
 from detect.tracing.texts.hash_sets import HashSet
+from detect.tracing.texts.passage_draws import log_p_values
+from detect.tracing.texts.passages import log_ratios
 from detect.tracing.texts.plans import TracePlan
 from detect.tracing.texts.reading import TokenizedDocument
 from watermark.schemes.laws import ScoreLaw

@@ -1,6 +1,6 @@
 """Shares of a mixed corpus by account, with intervals; and the rest that is nobody's who is named.
 
-The estimates are those of `detect.fraction_interval`, each account's under its own key: text of all
+The estimates are those of `detect.fraction.interval`, each account's under its own key: text of all
 others is unmarked under it. Of the named accounts together the summed scores tell the share: what
 is unmarked has the null variance of as many scores, what one of them marked that of all others.
 """
@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from detect.documents import Document
 from detect.finding import Plan
-from detect.fraction import strength_of
-from detect.fraction_contexts import one_document_each
-from detect.fraction_interval import FractionInterval, Strength, Units, estimate_fraction
+from detect.fraction.contexts import one_document_each
+from detect.fraction.estimate import strength_of
+from detect.fraction.interval import FractionInterval, Strength, Units, estimate_fraction
 from detect.scoring.score_tables import Scorer
 from detect.scoring.scorers import choose_scorer
 from detect.scoring.scores import Selection

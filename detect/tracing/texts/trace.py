@@ -99,8 +99,8 @@ def trace_text(
     if its p-value on the pool times the keys, or on a document times keys and documents, is at most
     alpha; where there are several documents both are doubled, since both were looked at. A
     document's p-value under a key is the smaller of that of its sum, times 4/3, and of a bound for
-    passages (`detect.passages`), times 4. The chance that anybody is named who wrote nothing is
-    then at most alpha, however many others did write.
+    passages (`detect.tracing.texts.passages`), times 4. The chance that anybody is named who wrote
+    nothing is then at most alpha, however many others did write.
 
     Args:
         reader: what is searched; read once.

@@ -12,7 +12,7 @@ from detect.reporting.page import render_report
 from tests.conftest import PARAGRAPH
 from tests.detect.reporting.numbers import check_numbers
 from watermark.errors import DocumentError
-from watermark.key_files import save_key
+from watermark.keyring.key_files import save_key
 from watermark.keys import SecretKey
 
 KEY = SecretKey(bytes(range(32)))

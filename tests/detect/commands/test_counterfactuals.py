@@ -14,10 +14,10 @@ from detect.reporting.page import render_report
 from tests.detect.evidence.fitting import check_fit
 from tests.detect.reporting.numbers import check_numbers
 from tests.tiny_model import write_model
-from watermark.answering import answer_prompts
 from watermark.config import preset
 from watermark.errors import WatermarkError
-from watermark.key_files import save_key
+from watermark.generation.answering import answer_prompts
+from watermark.keyring.key_files import save_key
 from watermark.keys import SecretKey
 from watermark.tokens import load_tokenizer
 

@@ -20,7 +20,7 @@ from tests.detect.reporting.numbers import check_numbers, words
 from tests.detect.synthetic import marked_ids
 from watermark.config import preset
 from watermark.errors import DocumentError
-from watermark.key_files import save_key
+from watermark.keyring.key_files import save_key
 from watermark.keys import SecretKey
 from watermark.tokens import TextTokenizer, load_tokenizer
 

@@ -15,7 +15,7 @@ from tests.detect.reporting.numbers import check_numbers
 from tests.detect.synthetic import marked_ids
 from watermark.config import preset
 from watermark.errors import WatermarkError
-from watermark.key_files import save_key
+from watermark.keyring.key_files import save_key
 from watermark.keys import SecretKey
 from watermark.tokens import TextTokenizer
 

@@ -20,7 +20,7 @@ from detect.reporting.page import render_report
 from tests.chat_server import ChatServer, slow
 from tests.detect.reporting.numbers import check_numbers
 from watermark.errors import ConfigError, ModelError, ResultError
-from watermark.key_files import save_key
+from watermark.keyring.key_files import save_key
 from watermark.keys import SecretKey
 from watermark.models import resolve_model
 

@@ -21,7 +21,7 @@ from detect.scanning.work import clear, working_in
 from tests.conftest import PARAGRAPH
 from tests.detect.reporting.numbers import check_numbers
 from watermark.errors import ConfigError
-from watermark.key_files import save_key
+from watermark.keyring.key_files import save_key
 from watermark.keys import SecretKey
 
 FIELDS = {

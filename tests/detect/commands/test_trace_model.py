@@ -17,9 +17,9 @@ from tests.detect.reporting.payloads import make_result
 from tests.detect.synthetic import marked_ids
 from watermark.config import WatermarkConfig, preset
 from watermark.errors import ConfigError, ResultError, WatermarkError
-from watermark.key_files import save_key
+from watermark.keyring.key_files import save_key
+from watermark.keyring.labels import KeyLabels
 from watermark.keys import SecretKey
-from watermark.labels import KeyLabels
 from watermark.registry.records import Exchanges, KeyFilter
 from watermark.registry.registry import Registry
 from watermark.tokens import load_tokenizer

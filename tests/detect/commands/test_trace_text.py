@@ -16,9 +16,9 @@ from detect.cli import heirmark
 from tests.conftest import PARAGRAPH
 from tests.detect.synthetic import marked_ids
 from watermark.config import preset
-from watermark.key_files import save_key
+from watermark.keyring.key_files import save_key
+from watermark.keyring.labels import KeyLabels
 from watermark.keys import SecretKey
-from watermark.labels import KeyLabels
 from watermark.prf import NATIVE
 from watermark.registry.records import KeyFilter
 from watermark.registry.registry import Registry

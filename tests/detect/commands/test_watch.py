@@ -24,7 +24,7 @@ from tests.detect.synthetic import marked_ids
 from watermark.config import WatermarkConfig, preset
 from watermark.contexts import first_occurrences, windows
 from watermark.errors import FingerprintError, ResultError
-from watermark.key_files import save_key
+from watermark.keyring.key_files import save_key
 from watermark.keys import SecretKey
 from watermark.prf import Prf
 from watermark.schemes.red_green import RedGreen

@@ -11,7 +11,7 @@ from detect.demo.folder import Size
 from detect.demo.run import run_demo
 from tests.detect.evidence.fitting import check_fit
 from watermark.errors import ConfigError
-from watermark.key_files import load_key, save_key
+from watermark.keyring.key_files import load_key, save_key
 from watermark.keys import SecretKey
 
 SIZE = Size(

@@ -17,7 +17,7 @@ from detect.evidence.names import REPORT_NAME, RESULT_NAME
 from detect.evidence.signing_keys import load_signing_key
 from detect.evidence.writing import sign_folder
 from detect.reporting import render_report
-from watermark.files import dump_json
+from watermark.storage.files import dump_json
 
 
 def run(*words: object, stdin: str | None = None) -> Result:

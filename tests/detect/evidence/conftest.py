@@ -20,7 +20,7 @@ from detect.evidence.verifying import verify_bundle
 from tests.detect.evidence.acts import bundled
 from tests.detect.synthetic import marked_ids
 from watermark.config import preset
-from watermark.key_files import save_key
+from watermark.keyring.key_files import save_key
 from watermark.keys import SecretKey
 
 KEY: Final = SecretKey(bytes(range(1, 33)))

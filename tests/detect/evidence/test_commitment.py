@@ -20,14 +20,14 @@ from detect.evidence import writing
 from detect.evidence.planned import Examined, Planned, check_opening
 from tests.authority import Authority, make_authority
 from tests.detect.evidence.acts import bundled, failed, forged, run, verified
-from watermark.commitment_log import next_entry, read_log
-from watermark.commitment_writing import append, commit, load_opening, save_opening
-from watermark.commitments import commitment_of, make_opening
+from watermark.commitments.commitment import commitment_of, make_opening
+from watermark.commitments.log import next_entry, read_log
+from watermark.commitments.timestamps import store_stamp, timestamp_request
+from watermark.commitments.writing import append, commit, load_opening, save_opening
 from watermark.config import preset
 from watermark.errors import CommitmentError
-from watermark.key_files import load_key
+from watermark.keyring.key_files import load_key
 from watermark.keys import Key
-from watermark.timestamps import store_stamp, timestamp_request
 
 
 @pytest.fixture(scope="module")

@@ -20,9 +20,9 @@ import pytest
 from detect.evidence.comparing import EXACT, first_differences
 from tests.detect.evidence import mutations
 from tests.detect.evidence.acts import bundled, run
-from watermark.commitment_writing import append, commit
+from watermark.commitments.writing import append, commit
 from watermark.config import preset
-from watermark.key_files import load_key
+from watermark.keyring.key_files import load_key
 
 N = int(os.environ.get("HEIRMARK_FUZZ", "0"))
 _LIMITS = ("--memory", "2G", "--time-limit", "10s", "--disk", "1G")

@@ -21,8 +21,8 @@ from detect.scanning.running import OneProcess, ScanOrder, run_scan
 from detect.scanning.shards import ShardReader
 from watermark.config import preset
 from watermark.errors import WatermarkError
-from watermark.files import atomic_writer, dump_json
 from watermark.keys import SecretKey
+from watermark.storage.files import atomic_writer, dump_json
 from watermark.tokens import TextTokenizer, load_tokenizer
 
 KEY = SecretKey(bytes(range(32)))

@@ -24,7 +24,7 @@ from tests.detect.scanning.scan_command import KEY, Quiet, order_for
 from tests.detect.synthetic import marked_ids
 from watermark.config import preset
 from watermark.errors import ConfigError, DocumentError, KeyFileError, ResultError
-from watermark.key_files import save_key
+from watermark.keyring.key_files import save_key
 from watermark.tokens import TextTokenizer
 
 FILES = 3

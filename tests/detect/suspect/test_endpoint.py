@@ -21,7 +21,7 @@ from detect.suspect.exchanges import SuspectAnswer
 from detect.suspect.pacing import Pacer
 from tests.chat_server import ChatServer, Fault, body, drop, slow, status
 from watermark.errors import ConfigError, ModelError
-from watermark.sampling import Sampling
+from watermark.generation.sampling import Sampling
 
 PROMPTS = [f"Count {n} nets, please." for n in range(6)]
 SAMPLING = Sampling(8, seed=3)

@@ -23,11 +23,11 @@ from detect.suspect.logs import (
 )
 from detect.suspect.open_weights import TransformersSuspect
 from detect.suspect.score_files import read_scores
-from watermark.answering import answer_prompts
 from watermark.config import WatermarkConfig, preset
 from watermark.errors import DocumentError, FingerprintError
-from watermark.files import dump_json
+from watermark.generation.answering import answer_prompts
 from watermark.keys import SecretKey
+from watermark.storage.files import dump_json
 
 KEY = SecretKey(bytes(range(32)))
 CONFIG = preset("default")

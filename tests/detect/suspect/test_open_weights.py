@@ -17,7 +17,7 @@ from detect.suspect.open_weights import TransformersSuspect
 from tests.conftest import PARAGRAPH
 from tests.tiny_model import write_model
 from watermark.errors import ConfigError, FingerprintError, GenerationError, ModelError
-from watermark.generation import Sampling
+from watermark.generation.loop import Sampling
 from watermark.tokens import TextTokenizer
 
 

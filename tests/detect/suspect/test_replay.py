@@ -10,7 +10,7 @@ import pytest
 from detect.suspect.replay import ReplaySuspect
 from detect.suspect.transcript import Registration, recorded_answers
 from watermark.errors import DocumentError, ModelError
-from watermark.sampling import Sampling
+from watermark.generation.sampling import Sampling
 
 
 def _write(path: Path, *rows: object) -> ReplaySuspect:

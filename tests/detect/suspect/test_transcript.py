@@ -13,7 +13,7 @@ from detect.suspect.exchanges import ReportedPosition, SuspectAnswer
 from detect.suspect.replay import ReplaySuspect
 from detect.suspect.transcript import Registration, known_answers, recorded_answers
 from watermark.errors import DocumentError, ModelError, ResultError
-from watermark.sampling import Sampling
+from watermark.generation.sampling import Sampling
 
 PROMPTS = ("Who?", "Where?\u2028", "Who?", "Why \u00e9?")
 REGISTRATION = Registration("model", PROMPTS, Sampling(8, seed=3), "http://host/v1")

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from tests.authority import Authority, make_authority
 from watermark.cli import heirmark
 from watermark.config import preset
-from watermark.key_files import save_key
+from watermark.keyring.key_files import save_key
 from watermark.keys import SecretKey
 
 KEY = SecretKey(bytes(range(32)))
@@ -108,7 +108,7 @@ def test_a_score_that_no_command_takes_is_no_option() -> None:
 
 def test_the_scores_are_those_of_the_tests() -> None:
     from detect.scoring.scorers import SCORES
-    from watermark.committed_plans import SCORE_NAMES
+    from watermark.commitments.plans import SCORE_NAMES
 
     assert tuple(SCORES) == SCORE_NAMES
 

@@ -12,9 +12,9 @@ from click.testing import CliRunner
 
 from watermark.cli import heirmark
 from watermark.config import preset
-from watermark.key_files import load_key, save_key
+from watermark.keyring.key_files import load_key, save_key
+from watermark.keyring.labels import KeyLabels
 from watermark.keys import SecretKey
-from watermark.labels import KeyLabels
 
 MASTER = SecretKey(bytes(range(32)))
 

@@ -19,7 +19,7 @@ from detect.calibrating.calibration import calibrate
 from detect.corpus import scan_corpus
 from detect.documents import Document
 from detect.finding import Plan, null_tail
-from detect.fraction import assess_fraction
+from detect.fraction.estimate import assess_fraction
 from detect.results import Verdict
 from detect.scoring.scores import refuse_dependent_words, score_pairs, select_pairs
 from detect.segments.localisation import locate_text

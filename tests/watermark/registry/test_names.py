@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from watermark.errors import RegistryError
-from watermark.labels import KeyLabels
+from watermark.keyring.labels import KeyLabels
 from watermark.registry.names import check_labels, check_reason
 
 BAD = {

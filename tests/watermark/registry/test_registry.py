@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from watermark.commitment_log import next_entry
+from watermark.commitments.log import next_entry
 from watermark.config import preset
 from watermark.errors import ConfigError, RegistryError
+from watermark.keyring.labels import KeyLabels
 from watermark.keys import SecretKey
-from watermark.labels import KeyLabels
 from watermark.registry.counting import Tally
 from watermark.registry.records import Exchanges, KeyFilter
 from watermark.registry.registry import Registry

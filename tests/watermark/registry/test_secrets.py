@@ -15,9 +15,9 @@ from sqlalchemy import text
 from watermark.cli import heirmark
 from watermark.config import preset
 from watermark.errors import RegistryError
-from watermark.key_files import load_key, save_key
+from watermark.keyring.key_files import load_key, save_key
+from watermark.keyring.labels import KeyLabels
 from watermark.keys import SecretKey
-from watermark.labels import KeyLabels
 from watermark.registry.database import make_engine, reading
 from watermark.registry.registry import Registry
 

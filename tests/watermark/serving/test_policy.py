@@ -12,7 +12,7 @@ import pytest
 from watermark.channels import ReasoningChannel
 from watermark.config import preset
 from watermark.errors import ConfigError, FingerprintError, KeyFileError, RequestError
-from watermark.key_files import save_key
+from watermark.keyring.key_files import save_key
 from watermark.keys import EngineKey, SecretKey
 from watermark.serving.policy import (
     KEY_ARGUMENT,

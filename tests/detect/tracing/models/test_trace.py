@@ -30,8 +30,8 @@ from tests.detect.tracing.models.taught import CONFIG, heard, keys_of, taught_pa
 from watermark.config import WatermarkConfig, preset
 from watermark.errors import ConfigError
 from watermark.interop.sglang import SglangWords
+from watermark.keyring.listed_keys import Revocation
 from watermark.keys import EngineKey, SecretKey
-from watermark.listed_keys import Revocation
 from watermark.schemes.gumbel import Gumbel
 from watermark.schemes.red_green import RedGreen
 

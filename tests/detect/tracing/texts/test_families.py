@@ -13,10 +13,10 @@ import pytest
 from detect.tracing.named_keys import derived_keys, keys_of_folder, read_labels
 from detect.tracing.texts.families import Account, KeyFamily, family_of
 from watermark.errors import ConfigError, DocumentError, FingerprintError, KeyFileError
-from watermark.key_files import save_key
+from watermark.keyring.key_files import save_key
+from watermark.keyring.labels import KeyLabels
+from watermark.keyring.listed_keys import ListedKey, Revocation
 from watermark.keys import EngineKey, SecretKey
-from watermark.labels import KeyLabels
-from watermark.listed_keys import ListedKey, Revocation
 from watermark.prf import NATIVE
 
 MASTER = SecretKey(bytes(range(32)))

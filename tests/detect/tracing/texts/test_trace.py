@@ -13,8 +13,6 @@ from scipy.stats import binom
 from detect.attribution import attribute
 from detect.decoys import decoy_keys
 from detect.documents import Document
-from detect.passage_draws import log_p_values
-from detect.passages import log_ratios, passage_table
 from detect.results import Verdict
 from detect.scanning.parts import DAMAGED
 from detect.scanning.results import LeftOut
@@ -23,6 +21,8 @@ from detect.tails.nulls import tail
 from detect.tracing.named_keys import derived_keys
 from detect.tracing.texts import search as searching
 from detect.tracing.texts.families import Account, KeyFamily, family_of
+from detect.tracing.texts.passage_draws import log_p_values
+from detect.tracing.texts.passages import log_ratios, passage_table
 from detect.tracing.texts.plans import TracePlan
 from detect.tracing.texts.reading import TokenizedDocument
 from detect.tracing.texts.results import TraceResult
@@ -32,9 +32,9 @@ from tests.detect.synthetic import marked_ids
 from watermark.config import preset
 from watermark.errors import ConfigError, DocumentError
 from watermark.interop import make_source
+from watermark.keyring.labels import KeyLabels
+from watermark.keyring.listed_keys import ListedKey, Revocation
 from watermark.keys import SecretKey
-from watermark.labels import KeyLabels
-from watermark.listed_keys import ListedKey, Revocation
 from watermark.prf import NATIVE
 from watermark.tokens import TextTokenizer
 from watermark.word_sources import Pairs

@@ -1,0 +1,1 @@
+"""Keys in use: their labels, files and lists, and the stores their secrets come from."""
