@@ -102,6 +102,8 @@ def verify(
     from detect.evidence.revealed import load_revealed_opening
     from detect.evidence.signing_keys import load_public_key
 
+    if not folder.is_dir():
+        raise click.UsageError(f"no folder '{folder}': give the folder that heirmark bundle wrote")
     if head is not None and not _HEAD.fullmatch(head):
         raise click.UsageError("--head takes a SHA-256, 64 hexadecimal digits")
     if stamp is not None and tsa is None:

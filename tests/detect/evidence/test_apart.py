@@ -255,6 +255,10 @@ def test_what_the_verifier_gave_is_no_fault_of_the_bundle(whole_case: Path, plac
     assert done.exit_code == 2
     assert "Error: " in done.output
     assert run("verify", whole_case, "--input", "source=x").exit_code == 2
+    for path in (place / "nosuch", place / "k.json"):
+        done = run("verify", path)
+        assert done.exit_code == 2
+        assert "heirmark bundle wrote" in done.output
 
 
 def test_a_line_that_is_torn_off_or_nonsense_is_not_heard() -> None:
