@@ -132,10 +132,12 @@ def _measured(
 
 def _summary(payload: dict[str, Any]) -> str:
     best = payload["ranking"][0] if payload["ranking"] else None
+    bound = "a bound, " if payload["method"] == "bound" else ""
     lines = [
         f"verdict   {payload['verdict'].replace('_', ' ')}  (alpha {payload['alpha']:g} for all "
         f"{payload['n_keys']:,} keys together)",
-        f"p-value   {format_p(payload['log10_p'])}  (of the best account, the search paid for)",
+        f"p-value   {format_p(payload['log10_p'])}  ({bound}of the best account, the search paid "
+        "for)",
         f"named     {', '.join(payload['named']) or 'nobody'}",
         *_revoked(payload),
         f"scored    {payload['n_scored']:,} pairs of {payload['n_tokens']:,} tokens, "

@@ -48,6 +48,7 @@ class AccountView:
     is_named: bool
     is_named_revoked: bool
     revoked: str
+    by_passages: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,7 @@ class WriterView:
     log10_p_adjusted: float | None
     n_scored: int
     verdict: str
+    by_passages: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +180,7 @@ def _account(row: Fields) -> AccountView:
         is_named=row.raw("named") is True,
         is_named_revoked=row.raw("named_revoked") is True,
         revoked=revoked_words(row),
+        by_passages=row.raw("by_passages") is True,
     )
 
 
@@ -201,6 +204,7 @@ def _documents(fields: Fields) -> tuple[WriterView, ...]:
             log10_p_adjusted=read_log10_p(document, "log10_p_adjusted"),
             n_scored=document.count("n_scored"),
             verdict=document.choice("verdict", VERDICTS),
+            by_passages=document.raw("by_passages") is True,
         )
         for document in fields.objects("documents")
     ]

@@ -123,7 +123,7 @@ def conclude_search(
     left = 1 - 10 ** min(paid.floor - paid.alpha, -0.1)
     n_powered = plan.n_powered(n_tests * 10**plan.sum_cost / left)
     first = next((row for row in ranking if row.account.revocation is None), None)
-    overall = _overall(plan, search, ranking, paid)
+    overall = _overall(plan, search, ranking)
     n_naming = int((paid.by_documents(search.candidate_documents) <= paid.alpha).sum())
     only_revoked = bool(revoked) and not named.any()
     is_silent = bool(held_back) or only_revoked
@@ -206,10 +206,7 @@ def _pool(plan: TracePlan, search: Search, paid: _Paid) -> NDArray[np.float64]:
 
 def _documents(search: Search, paid: _Paid) -> NDArray[np.float64]:
     """Smallest adjusted log10 p of a document under each key; 0 for one that was never the best."""
-    least = search.best.copy()
-    keys, logs = search.candidates
-    np.minimum.at(least, keys, logs)
-    return np.where(least < 0, paid.by_documents(least), 0.0)
+    return np.where(search.best < 0, paid.by_documents(search.best), 0.0)
 
 
 def _ranking(
@@ -247,6 +244,7 @@ def _ranking(
             float(by_documents[key]),
             bool(significant[key] and not is_revoked[key]),
             bool(significant[key] and is_revoked[key]),
+            bool(search.by_passages[key]),
         )
         for key, p, adjusted_p in zip(
             order.tolist(), log10_p.tolist(), paid.by_pool(log10_p).tolist(), strict=True
@@ -254,17 +252,14 @@ def _ranking(
     )
 
 
-def _overall(
-    plan: TracePlan, search: Search, ranking: tuple[RankedAccount, ...], paid: _Paid
-) -> Tail:
+def _overall(plan: TracePlan, search: Search, ranking: tuple[RankedAccount, ...]) -> Tail:
     rows = [row for row in ranking if row.account.revocation is None]
     if not rows:
         return Tail(0.0, 0.0, "none")
-    best = min(min(row.log10_p_adjusted, row.log10_p_documents) for row in rows)
-    if any(
-        row.by_passages and paid.by_documents(np.array(row.log10_p[0])) <= best
-        for row in search.listed
-    ):
+    first = min(rows, key=lambda row: min(row.log10_p_adjusted, row.log10_p_documents))
+    best = min(first.log10_p_adjusted, first.log10_p_documents)
+    # Listed documents do not tell: their first account may be one whose key was revoked.
+    if first.by_passages and first.log10_p_documents < first.log10_p_adjusted:
         return Tail(best, best, "bound")
     method = tail(plan.scorer.law, rows[0].statistic, search.n_distinct).method
     # Where a tail is not exact, `log_tails` gives its rigorous ceiling.

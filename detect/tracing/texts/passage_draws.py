@@ -11,9 +11,11 @@ by Chernoff's and Hoeffding's inequality: P(mean <= a) <= exp(-M KL(a, m)) for a
 JASA 58, 1963, theorem 1).
 
 The draws are fixed once and for all, so that nobody can choose among them, and bound every x of a
-grid and every number of pairs at once: that they do not, anywhere, had a chance of 10^-9 when they
-were drawn. Given that, P(p <= a) <= a for every a. Ratios between two points of the grid have the
-p-value of the lower one; beyond the grid Markov's bound is left as it is.
+grid and every number of pairs at once: that of one scheme they do not, anywhere, had a chance of
+10^-9 when they were drawn. Given that, P(p <= a) <= a for every a, also where Markov's bound is
+taken for some ratios and the sharper one for others. Words that are rounded down (other engines'
+grids) only lower a ratio, which grows with each word. Ratios between two points of the grid have
+the p-value of the lower one; beyond the grid Markov's bound is left as it is.
 """
 
 from __future__ import annotations

@@ -41,6 +41,7 @@ class RankedAccount:
         is_named: whether pool or documents name it at the family-wise level.
         is_named_revoked: whether they would, if its key had not been revoked: others may have
             written the text.
+        by_passages: whether `log10_p_documents` is a p-value of passages (a bound), not of a sum.
     """
 
     account: Account
@@ -51,6 +52,7 @@ class RankedAccount:
     log10_p_documents: float
     is_named: bool
     is_named_revoked: bool = False
+    by_passages: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values."""
@@ -64,6 +66,7 @@ class RankedAccount:
             "log10_p_documents": self.log10_p_documents,
             "named": self.is_named,
             "named_revoked": self.is_named_revoked,
+            "by_passages": self.by_passages,
             **_revoked(self.account),
         }
 

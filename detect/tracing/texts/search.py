@@ -121,7 +121,9 @@ class Search:
         n_pairs: pairs of all documents, equal ones among them.
         n_tokens: tokens of all documents.
         n_scored: each document's pairs, 4 bytes a document.
-        best: float64, shape (K,), smallest log10 p of a document whose best key it is, else 0.
+        best: float64, shape (K,), smallest log10 p of a document whose best key it is, or that
+            could name it; else 0.
+        by_passages: bool, shape (K,), whether that p-value is one of passages, not of a sum.
     """
 
     def __init__(self, plan: TracePlan, special_ids: Iterable[int]) -> None:
@@ -130,7 +132,7 @@ class Search:
         self.units = np.zeros(n_keys, np.int64)
         self.n_distinct = self.n_pairs = self.n_tokens = 0
         self.n_scored = array("i")
-        self.best = np.zeros(n_keys)
+        self.best, self.by_passages = np.zeros(n_keys), np.zeros(n_keys, np.bool_)
         self._keys, self._logs, self._firsts = array("i"), array("d"), array("d")
         # No document alone can be named that is not below this: more documents lower it.
         self._threshold = math.log10(plan.alpha) - math.log10(n_keys)
@@ -250,8 +252,10 @@ class Search:
         listed = Listed(number, document.id, document.source, size, n, (), (), 0.0)
         if n:
             keys, logs, by_passages = self._tails(selection, units)
-            self.best[keys[0]] = min(self.best[keys[0]], logs[0])
             kept = max(int((logs <= self._threshold).sum()), 1)
+            better = np.flatnonzero(logs[:kept] < self.best[keys[:kept]])
+            self.best[keys[better]] = logs[better]
+            self.by_passages[keys[better]] = by_passages[better]
             if logs[0] <= self._threshold:
                 own = ~self._plan.family.is_revoked[keys[:kept]]
                 self._firsts.append(float(logs[:kept].min(where=own, initial=0.0)))
@@ -261,21 +265,21 @@ class Search:
                 keys=tuple(keys[:kept].tolist()),
                 log10_p=tuple(logs[:kept].tolist()),
                 statistic=float(self._scores(units[keys[:1]])[0]),
-                by_passages=by_passages,
+                by_passages=bool(by_passages[0]),
             )
         self._list(listed)
 
     def _tails(
         self, selection: Selection, units: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64], bool]:
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_]]:
         """Find the keys that a document could name, and the best one, with log10 p, best first.
 
-        Last is whether the best one's p-value is that of passages.
+        Last is whether each one's p-value is that of passages.
         """
         plan, n = self._plan, selection.n_scored
         keys, logs = best_tails(plan.scorer.law, self._scores(units), n, self._threshold)
         if plan.passages is None:
-            return keys, logs, False
+            return keys, logs, np.zeros(len(keys), np.bool_)
         n_sums = len(keys)
         size = min(max(len(units) // _PASSAGE_KEYS, _LEAST_PASSAGE_KEYS), len(units))
         tried = np.argsort(-units, kind="stable")[:size]
@@ -293,7 +297,7 @@ class Search:
         # Of a key's two p-values the smaller.
         first = np.sort(np.unique(keys[order], return_index=True)[1])
         order = order[first]
-        return keys[order], np.minimum(logs[order], 0.0), bool(order[0] >= n_sums)
+        return keys[order], np.minimum(logs[order], 0.0), order >= n_sums
 
     def _scores(self, units: NDArray[np.int64]) -> NDArray[np.float64]:
         scores: NDArray[np.float64] = units.astype(np.float64) * self._plan.step

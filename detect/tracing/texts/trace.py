@@ -39,7 +39,8 @@ _LIKE_KEYS: Final = (
     "{name} tells at most 2^{bits} keys apart. No two keys of the family make {what}, so that no "
     "account can be taken for another one of the family; a writer whose key is not in the family "
     "has, with p = {floor:.0e} for each such writer, words like some account's. That is added to "
-    "every adjusted p-value once; with it they are bounds, the single ones are exact."
+    "every adjusted p-value once; with it they are bounds. Single ones are exact, but of passages, "
+    "which are bounds too."
 )
 _SHARES: Final = (
     "Shares are estimates and name nobody. They presume that every account's text is marked as "

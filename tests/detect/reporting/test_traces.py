@@ -27,6 +27,13 @@ def test_one_account_is_named_in_the_headline_several_are_counted() -> None:
     assert "The evidence points to m/2026-11/a00000." in words(result)
 
 
+def test_p_values_of_passages_are_called_bounds() -> None:
+    result = make_result("trace_text")
+    assert "bound, by passages" not in words(result)
+    result["ranking"][1]["by_passages"] = result["documents"][2]["by_passages"] = True
+    assert words(result).count("bound, by passages") == 2
+
+
 def test_a_naming_that_is_held_back_names_nobody() -> None:
     result = make_result("trace_text") | {"verdict": "inconclusive", "warnings": ["Held back."]}
     shown = words(result)

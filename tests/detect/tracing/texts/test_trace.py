@@ -554,6 +554,23 @@ def test_a_revoked_key_takes_nothing_from_the_others(trace: Trace) -> None:
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("is_passage", [True, False])
+def test_a_revoked_key_does_not_say_what_the_p_value_of_another_rests_on(
+    trace: Trace, *, is_passage: bool
+) -> None:
+    """One account wrote the document but for a passage of another one."""
+    long, short = _written(3, 400, 1), _written(8, 40, 32)
+    ids = np.concatenate([long[:200], short, long[200:]])
+    result = trace([ids], family=_revoked_family(3 if is_passage else 8))
+    assert _named(result) == (["account-8"] if is_passage else ["account-3"])
+    (named,), (revoked,) = result.named, result.named_revoked
+    assert (named.by_passages, revoked.by_passages) == (is_passage, not is_passage)
+    assert (result.tail.method == "bound") is is_passage
+    assert [row["by_passages"] for row in result.to_dict()["ranking"][:2]] == [
+        is_passage, not is_passage,
+    ]  # fmt: skip
+
+
 def test_a_family_of_revoked_keys_alone_names_nobody(trace: Trace) -> None:
     result = trace([_written(3, 90, 1)], family=_revoked_family(*range(len(LABELS))))
     assert (result.named, result.verdict, result.best) == ((), Verdict.INCONCLUSIVE, None)
