@@ -20,6 +20,7 @@ from watermark.storage.files import atomic_writer, dump_json
 __all__ = [
     "PATH",
     "Stopped",
+    "add_options",
     "alpha_option",
     "assessment_options",
     "corpus_options",
@@ -55,6 +56,13 @@ alpha_option = click.option(
 )
 
 
+def add_options(command: Command, *options: Callable[[Command], Command]) -> Command:
+    """Add options; help lists them in this order."""
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 def deployment_options(
     command: Command, *, key_required: bool = True, with_key: bool = True
 ) -> Command:
@@ -62,7 +70,7 @@ def deployment_options(
     key = click.option(
         "--key", "key_path", type=PATH, required=key_required, help="Key file, or env:VARIABLE."
     )
-    return _add(
+    return add_options(
         command,
         *((key,) if with_key else ()),
         config_options,
@@ -77,7 +85,7 @@ def deployment_options(
 
 def result_options(command: Command) -> Command:
     """Add --json and --output."""
-    return _add(
+    return add_options(
         command,
         click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
         click.option("--output", "-o", type=PATH, help="Write the JSON result to a file."),
@@ -88,7 +96,7 @@ def assessment_options(
     command: Command, *, key_required: bool = True, with_key: bool = True
 ) -> Command:
     """Add the options of every test that ends in a verdict."""
-    return _add(
+    return add_options(
         command,
         partial(deployment_options, key_required=key_required, with_key=with_key),
         alpha_option,
@@ -115,7 +123,7 @@ def corpus_options(command: Command) -> Command:
 
         command(columns=Columns(text_field, ids_field, id_field), **options)
 
-    return _add(
+    return add_options(
         with_columns,
         click.option(
             "--text-field", default="text", show_default=True, help="Field of a document's text."
@@ -137,12 +145,6 @@ score_option = click.option(
     type=click.Choice(list(SCORES)),
     help="What is added up.  [default: the best known for the test]",
 )
-
-
-def _add(command: Command, *options: Callable[[Command], Command]) -> Command:
-    for option in reversed(options):
-        command = option(command)
-    return command
 
 
 def show(

@@ -12,7 +12,7 @@ import click
 from tqdm import tqdm
 
 from detect.commands.options import PATH, Stopped, assessment_options, corpus_options, show
-from detect.commands.terminal import plain
+from detect.commands.terminal import plain, plural
 from watermark.cli import chosen_config, heirmark
 from watermark.errors import ConfigError
 from watermark.keyring.secret_stores import read_key
@@ -180,7 +180,7 @@ def _finish(result: CorpusResult, as_json: bool, output: Path | None) -> None:
     if (n_damaged := left_out["n_damaged_files"]) and not as_json:
         # The first of the examples is one.
         click.echo(
-            f"damaged   {n_damaged:,} file{_s(n_damaged)} not read to the end: "
+            f"damaged   {n_damaged:,} file{plural(n_damaged)} not read to the end: "
             f"{plain(left_out['examples'][0])}"
         )
     unread = payload["files_not_read"]
@@ -188,11 +188,7 @@ def _finish(result: CorpusResult, as_json: bool, output: Path | None) -> None:
         names = plain(", ".join(unread["examples"])) + (
             ", ..." if n > len(unread["examples"]) else ""
         )
-        click.echo(f"{n:,} file{_s(n)} not read (unknown ending): {names}", err=True)
-
-
-def _s(n: int) -> str:
-    return "" if n == 1 else "s"
+        click.echo(f"{n:,} file{plural(n)} not read (unknown ending): {names}", err=True)
 
 
 @final

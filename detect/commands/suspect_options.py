@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from detect.commands.options import PATH, Command
+from detect.commands.options import PATH, Command, add_options
 from detect.suspect.endpoint_options import EndpointOptions
 from watermark.cli import FiniteRange
 
@@ -126,20 +125,14 @@ _SAMPLING: Final = (
 _ENDPOINT: Final = tuple(field.name for field in fields(EndpointOptions))
 
 
-def _with(command: Command, options: Sequence[Callable[[Command], Command]]) -> Command:
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
 def heard_options(command: Command) -> Command:
     """Add what is read of a suspect, and what stands beside it."""
-    return _with(command, _HEARD)
+    return add_options(command, *_HEARD)
 
 
 def sampling_options(command: Command) -> Command:
     """Add how answers are drawn."""
-    return _with(command, _SAMPLING)
+    return add_options(command, *_SAMPLING)
 
 
 def asking_options(command: Command) -> Command:
@@ -159,7 +152,7 @@ def asking_options(command: Command) -> Command:
         asking = AskingOptions(endpoints, transcript, known_price, max_cost)
         command(*args, asking=asking, **options)
 
-    return _with(with_asking, _OPTIONS)
+    return add_options(with_asking, *_OPTIONS)
 
 
 def request_of(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["plain", "plain_values"]
+__all__ = ["plain", "plain_values", "plural"]
 
 
 def plain(text: str) -> str:
@@ -21,3 +21,8 @@ def plain_values(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain_values(inner) for inner in value]
     return value
+
+
+def plural(n: int) -> str:
+    """Give the ending of a word that is counted."""
+    return "" if n == 1 else "s"

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from detect.commands.family_options import FamilyChoice, family_options
 from detect.commands.options import PATH, alpha_option, corpus_options, result_options, show
+from detect.commands.terminal import plural
 from detect.decoys import AUTOMATIC
 from detect.results import format_p
 from detect.scoring.scorers import SCORES
@@ -62,7 +63,7 @@ _LISTED: Final = 20
     "--piece",
     "piece_tokens",
     type=click.IntRange(1),
-    help="Cut documents into pieces of so many tokens: passages of several writers.",
+    help="Cut documents into pieces of so many tokens, each searched as a document of its own.",
 )
 @click.option(
     "--skip-bad", is_flag=True, help="Count documents that cannot be read, and go on without them."
@@ -141,7 +142,7 @@ def _summary(payload: dict[str, Any]) -> str:
         f"named     {', '.join(payload['named']) or 'nobody'}",
         *_revoked(payload),
         f"scored    {payload['n_scored']:,} pairs of {payload['n_tokens']:,} tokens, "
-        f"{payload['n_documents']:,} document{_s(payload['n_documents'])}, "
+        f"{payload['n_documents']:,} document{plural(payload['n_documents'])}, "
         f"{payload['n_documents_named']:,} of which name somebody",
     ]
     if best:
@@ -181,7 +182,7 @@ def _table(rows: list[dict[str, Any]]) -> list[str]:
     width = max(len(row["account"]) for row in shown)
     return [
         f"          {row['account']:{width}}  {format_p(row['log10_p_adjusted']):>10} in all"
-        f"  {row['n_documents']:>6,} document{_s(row['n_documents'])}  {row['key_id']}"
+        f"  {row['n_documents']:>6,} document{plural(row['n_documents'])}  {row['key_id']}"
         + ("  (key revoked)" if row["revoked"] else "")
         for row in shown
     ]
@@ -204,10 +205,6 @@ def _share(row: dict[str, Any]) -> str:
         f"{min(max(row[k], 0.0), 1.0):6.1%}" for k in ("estimate", "low", "high")
     )
     return f"{estimate} ({row['level']:.0%} interval {low.strip()} to {high.strip()})"
-
-
-def _s(n: int) -> str:
-    return "" if n == 1 else "s"
 
 
 @final

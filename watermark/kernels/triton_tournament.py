@@ -24,7 +24,6 @@ from watermark.kernels.triton_prf import philox_blocks, table_width
 __all__ = ["LAYERS_A_PASS", "TournamentTiling", "play_tournament"]
 
 LAYERS_A_PASS = 5
-_PATTERNS = tl.constexpr(32)
 _LOG2_E = tl.constexpr(1.4426950408889634)
 _LN_2 = tl.constexpr(0.6931471805599453)
 
