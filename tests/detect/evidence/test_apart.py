@@ -200,8 +200,10 @@ def test_when_it_is_stopped_nothing_goes_on(
     command = [sys.executable, "-P", "-m", "detect", "verify", case, "--key", place / "k.json"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(folder)}
     with subprocess.Popen(
-        list(map(str, command)), env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
+        list(map(str, command)), env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        # A job in the background starts with the signal ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:  # fmt: skip
         _wait_for(lambda: bool(list(folder.glob("heirmark-*/*/inputs/text/text.txt"))))
         [child] = _children(process.pid)
         process.send_signal(number)

@@ -55,7 +55,7 @@ def _every_text(n_pairs: int) -> tuple[_Floats, _Floats]:
 def test_no_p_value_is_below_the_tail(
     n_pairs: int, n_draws: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All texts are added up: exact, and by 40 sets of draws each fails once in 10^9."""
+    """All texts are added up: exact, and by 12 sets of draws each fails once in 10^9."""
     monkeypatch.setattr(passage_draws, "_MOST", n_draws)
     monkeypatch.setattr(passage_draws, "_LEAST", n_draws)
     logs, mass = _every_text(n_pairs)
@@ -63,7 +63,7 @@ def test_no_p_value_is_below_the_tail(
     logs, tails = logs[order], np.cumsum(mass[order])
     # Of equal ratios the whole tail.
     last = np.searchsorted(-logs, -logs, side="right") - 1
-    for seed in range(40):
+    for seed in range(12):
         monkeypatch.setattr(passage_draws, "_SEED", seed)
         found = log_p_values(_table(), logs, n_pairs)
         assert (np.exp(found) >= tails[last] * (1 - 1e-9)).all()
@@ -76,13 +76,12 @@ def test_few_draws_bound_what_their_mean_does_not(monkeypatch: pytest.MonkeyPatc
         test_no_p_value_is_below_the_tail(2, 100, monkeypatch)
 
 
-@pytest.mark.parametrize("level", [10.0, 100.0, 1000.0])
-def test_a_p_value_is_near_the_tail(level: float) -> None:
-    """Beside the share of 400,000 keys under the null."""
+def test_a_p_value_is_near_the_tail() -> None:
+    """Beside the share of 200,000 keys under the null."""
     logs = _null(40, 200_000)
-    p = math.exp(log_p_values(_table(), np.array([math.log(level)]), 40)[0])
-    seen = float((logs >= math.log(level)).mean())
-    assert seen <= p < 0.2 / level
+    for level in (10.0, 100.0, 1000.0):
+        p = math.exp(log_p_values(_table(), np.array([math.log(level)]), 40)[0])
+        assert float((logs >= math.log(level)).mean()) <= p < 0.2 / level
 
 
 def test_a_p_value_is_never_above_markovs_bound() -> None:
