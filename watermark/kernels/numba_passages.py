@@ -104,7 +104,8 @@ def passage_weights(
         np.ascontiguousarray(tokens),
         ratios,
         len(ratios) > 256,
-        chain,
+        # Plain numbers: what is cached on disk must not name a class of another module.
+        tuple(map(float, chain)),
         each,
         weights,
         exponents,
